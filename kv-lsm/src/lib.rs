@@ -1,0 +1,3 @@
+//! An embedded, ordered key-value engine: a log-structured merge-tree.
+
+pub mod disk;

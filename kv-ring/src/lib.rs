@@ -1,0 +1,4 @@
+//! Which nodes own a key.
+#![forbid(unsafe_code)]
+
+pub use kv_core::NodeId;
