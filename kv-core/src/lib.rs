@@ -1,13 +1,34 @@
 //! The vocabulary that the storage engine, the ring and the replication protocols share.
+//!
+//! The crate is pure: no clock, no randomness, no thread, no file. Time comes in as a value, and everything that is
+//! decoded from bytes is checked against the bytes that exist before anything is allocated.
+//!
+//! | what | where |
+//! |---|---|
+//! | bounded decoding | [`codec`] |
+//! | keys in token order | [`key`] |
+//! | versions: dots, version vectors with exceptions, dotted version sets | [`version`] |
+//! | records: what a replica stores under a key, and how two of them join | [`record`] |
+//! | hybrid logical clock, expiry | [`hlc`], [`expiry`] |
+//! | the store that the protocols write to, and an in-memory one | [`store`], [`mem_store`] |
 #![forbid(unsafe_code)]
 
 pub mod checksum;
 pub mod codec;
+pub mod context;
+pub mod expiry;
 pub mod hash;
+pub mod hlc;
+pub mod key;
 pub mod limits;
 pub mod node_id;
+pub mod record;
 pub mod store;
 pub mod time;
+pub mod version;
 
+pub use expiry::Expiry;
+pub use hlc::Hlc;
 pub use node_id::NodeId;
 pub use store::{Store, View};
+pub use version::{DottedVersionSet, VersionVector};

@@ -1,0 +1,142 @@
+//! A hybrid logical clock.
+//!
+//! Source: Kulkarni, Demirbas, Madappa, Avva, Leone, "Logical physical clocks" (OPODIS 2014). A stamp is wall time in
+//! milliseconds with a count below it, so it orders like time and like causality at once.
+//!
+//! Two rules keep one bad clock from poisoning the rest: a stamp too far ahead of the wall is refused where it would be
+//! *minted*, never where it is replicated; and what is replicated moves this clock no further than the same bound.
+
+use std::fmt;
+
+use thiserror::Error;
+
+use crate::time::Millis;
+
+/// A point in hybrid time: 48 bits of milliseconds since the Unix epoch, then 16 bits of count.
+#[derive(Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Hash, Default)]
+pub struct Stamp(pub u64);
+
+const COUNT_BITS: u32 = 16;
+
+impl Stamp {
+    /// Before every minted stamp.
+    pub const ZERO: Self = Self(0);
+
+    /// The first stamp of a millisecond.
+    #[must_use]
+    pub const fn at(wall: Millis) -> Self {
+        // Forty-eight bits last until the year 10889; a clock beyond that stays at the end.
+        let capped = if wall.0 > u64::MAX >> COUNT_BITS { u64::MAX >> COUNT_BITS } else { wall.0 };
+        Self(capped << COUNT_BITS)
+    }
+
+    /// The millisecond it lies in.
+    #[must_use]
+    pub const fn wall(self) -> Millis {
+        Millis(self.0 >> COUNT_BITS)
+    }
+}
+
+impl fmt::Debug for Stamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.wall().0, self.0 & 0xffff)
+    }
+}
+
+/// A stamp would have to be minted too far ahead of the wall clock. Nothing was changed.
+#[derive(Copy, Clone, Eq, PartialEq, Debug, Error)]
+#[error("the clock would run {ahead:?} ahead of the wall, more than {drift_max:?}")]
+pub struct ClockDrift {
+    /// How far.
+    pub ahead: Millis,
+    /// The bound.
+    pub drift_max: Millis,
+}
+
+/// Mints stamps that only ascend.
+#[derive(Clone, Debug)]
+pub struct Hlc {
+    last: Stamp,
+    drift_max: Millis,
+}
+
+impl Hlc {
+    /// How far a minted stamp may lie ahead of the wall, unless chosen otherwise.
+    pub const DRIFT_MAX: Millis = Millis(500);
+
+    /// A clock that continues above `high_water`, the durable bound of what an earlier life has minted.
+    #[must_use]
+    pub const fn new(high_water: Stamp, drift_max: Millis) -> Self {
+        Self { last: high_water, drift_max }
+    }
+
+    /// The highest stamp minted or observed.
+    #[must_use]
+    pub const fn last(&self) -> Stamp {
+        self.last
+    }
+
+    /// A stamp above all before, above `after`, and not below the wall.
+    ///
+    /// # Errors
+    /// [`ClockDrift`] when it would lie more than the bound ahead of `wall`; the clock is as before.
+    pub fn mint(&mut self, wall: Millis, after: Stamp) -> Result<Stamp, ClockDrift> {
+        let above = Stamp(self.last.max(after).0.saturating_add(1));
+        let stamp = Stamp::at(wall).max(above);
+        let ahead = stamp.wall().saturating_sub(wall);
+        if ahead > self.drift_max || stamp == Stamp(u64::MAX) {
+            return Err(ClockDrift { ahead, drift_max: self.drift_max });
+        }
+        self.last = stamp;
+        Ok(stamp)
+    }
+
+    /// Learns of a stamp minted elsewhere, but goes no further than the bound ahead of `wall`.
+    pub fn observe(&mut self, stamp: Stamp, wall: Millis) {
+        self.last = self.last.max(stamp.min(Stamp::at(wall.saturating_add(self.drift_max))));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stamps_ascend_through_a_clock_that_goes_back() {
+        let mut clock = Hlc::new(Stamp::ZERO, Hlc::DRIFT_MAX);
+        let mut last = Stamp::ZERO;
+        for wall in [1000, 1000, 1001, 990, 990, 1400, 1000] {
+            let stamp = clock.mint(Millis(wall), Stamp::ZERO).unwrap();
+            assert!(stamp > last);
+            last = stamp;
+        }
+    }
+
+    #[test]
+    fn protocol_rule_16_drift_is_refused_at_minting_only() {
+        let mut clock = Hlc::new(Stamp::ZERO, Hlc::DRIFT_MAX);
+        let year_ahead = Stamp::at(Millis(1_000_000_000));
+        clock.observe(year_ahead, Millis(1000));
+        assert_eq!(
+            clock.last(),
+            Stamp::at(Millis(1500)),
+            "an observed stamp moves the clock no further than the bound"
+        );
+        assert!(clock.mint(Millis(1000), Stamp::ZERO).is_ok());
+        let refused = clock.mint(Millis(1000), year_ahead).unwrap_err();
+        assert_eq!(refused.drift_max, Hlc::DRIFT_MAX);
+        assert!(clock.last() < year_ahead, "a refusal leaves the clock as it was");
+    }
+
+    #[test]
+    fn a_clock_continues_above_its_durable_mark() {
+        let mut clock = Hlc::new(Stamp::at(Millis(1250)), Hlc::DRIFT_MAX);
+        assert!(clock.mint(Millis(1000), Stamp::ZERO).unwrap() > Stamp::at(Millis(1250)));
+    }
+
+    #[test]
+    fn the_end_of_time_is_an_error_and_not_a_wrap() {
+        let mut clock = Hlc::new(Stamp(u64::MAX), Hlc::DRIFT_MAX);
+        assert!(clock.mint(Millis(u64::MAX), Stamp::ZERO).is_err());
+    }
+}

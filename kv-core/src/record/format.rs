@@ -1,0 +1,228 @@
+//! The bytes of a record: the same on the wire, in the log and in the table.
+//!
+//! ```text
+//! record   := format:u8 (1)  rule:u8 (1 siblings, 2 last write wins)  header bytes:varint  header  payloads
+//! header   := siblings:        version vector  count:varint  entry*      (entries in the order of dots)
+//!             last write wins: count:varint (0 or 1)  [actor fields]     (the counter is the birth)
+//! entry    := index of the actor in the version vector:varint  counter:varint  fields
+//! fields   := birth:u64  flags:u8  [expiry ms:varint]  [operation:u128]  [payload bytes:varint]
+//! flags    := 1 value (else tombstone) | 2 has an expiry | 4 has an operation
+//! payloads := the bytes of the values, in the order of their entries
+//! ```
+//!
+//! The header comes first and says its length, so that whoever only compares versions need not touch the values.
+
+use bytes::Bytes;
+
+use super::{OperationId, Payload, Record, Rule, Version};
+use crate::codec::{DecodeError, Reader, put_varint};
+use crate::expiry::Expiry;
+use crate::hlc::Stamp;
+use crate::time::Millis;
+use crate::version::{Actor, Dot, DottedVersionSet, VersionVector};
+
+const FORMAT: u8 = 1;
+const SIBLINGS: u8 = 1;
+const LAST_WRITE_WINS: u8 = 2;
+
+const FLAG_VALUE: u8 = 1;
+const FLAG_EXPIRY: u8 = 2;
+const FLAG_OPERATION: u8 = 4;
+
+/// Fewest bytes of an entry: index, counter, birth, flags.
+const ENTRY_BYTES_MIN: usize = 1 + 1 + 8 + 1;
+
+impl Record {
+    /// Appends the encoding. Equal records have equal bytes.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let mut header = Vec::with_capacity(64);
+        match self.rule {
+            Rule::Siblings => {
+                self.context().encode(&mut header);
+                put_varint(&mut header, self.versions().len() as u64);
+                let mut actors = ActorIndex::new(self.context());
+                for (dot, version) in self.versions() {
+                    put_varint(&mut header, actors.index_of(dot.actor));
+                    put_varint(&mut header, dot.counter);
+                    encode_fields(version, &mut header);
+                }
+            }
+            Rule::LastWriteWins => {
+                put_varint(&mut header, self.versions().len() as u64);
+                for (dot, version) in self.versions() {
+                    dot.actor.encode(&mut header);
+                    encode_fields(version, &mut header);
+                }
+            }
+        }
+        out.push(FORMAT);
+        out.push(match self.rule {
+            Rule::Siblings => SIBLINGS,
+            Rule::LastWriteWins => LAST_WRITE_WINS,
+        });
+        put_varint(out, header.len() as u64);
+        out.extend_from_slice(&header);
+        for (_, version) in self.versions() {
+            if let Payload::Value(value) = &version.payload {
+                out.extend_from_slice(value);
+            }
+        }
+    }
+
+    /// The encoding in a buffer of its own.
+    #[must_use]
+    pub fn to_bytes(&self) -> Bytes {
+        let mut out = Vec::new();
+        self.encode(&mut out);
+        out.into()
+    }
+
+    /// Reads what [`Record::encode`] wrote. Values are slices of `bytes`, without a copy.
+    ///
+    /// # Errors
+    /// When the bytes are not a record.
+    pub fn decode(bytes: &Bytes) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        if reader.u8()? != FORMAT {
+            return Err(reader.error("unknown format of record"));
+        }
+        let rule = match reader.u8()? {
+            SIBLINGS => Rule::Siblings,
+            LAST_WRITE_WINS => Rule::LastWriteWins,
+            _ => return Err(reader.error("unknown conflict rule")),
+        };
+        let header_bytes = reader.count(1)?;
+        let mut values = Values { bytes, at: reader.offset() + header_bytes };
+        let mut header = Reader::new(reader.bytes(header_bytes)?);
+        let set = match rule {
+            Rule::Siblings => decode_siblings(&mut header, &mut values)?,
+            Rule::LastWriteWins => decode_last_write(&mut header, &mut values)?,
+        };
+        header.finish()?;
+        if values.at != bytes.len() {
+            return Err(DecodeError { offset: values.at, what: "bytes left over after the values" });
+        }
+        Ok(Self { rule, set })
+    }
+
+    /// [`Record::decode`] for borrowed bytes, with one copy.
+    ///
+    /// # Errors
+    /// As [`Record::decode`].
+    pub fn decode_slice(bytes: &[u8]) -> Result<Self, DecodeError> {
+        Self::decode(&Bytes::copy_from_slice(bytes))
+    }
+}
+
+fn encode_fields(version: &Version, header: &mut Vec<u8>) {
+    header.extend_from_slice(&version.birth.0.to_le_bytes());
+    let is_value = matches!(version.payload, Payload::Value(_));
+    header.push(
+        if is_value { FLAG_VALUE } else { 0 }
+            | if version.expiry.time().is_some() { FLAG_EXPIRY } else { 0 }
+            | if version.operation.is_some() { FLAG_OPERATION } else { 0 },
+    );
+    if let Some(at) = version.expiry.time() {
+        put_varint(header, at.0);
+    }
+    if let Some(operation) = version.operation {
+        header.extend_from_slice(&operation.0.to_le_bytes());
+    }
+    if let Payload::Value(value) = &version.payload {
+        put_varint(header, value.len() as u64);
+    }
+}
+
+fn decode_fields(header: &mut Reader<'_>, values: &mut Values<'_>) -> Result<Version, DecodeError> {
+    let birth = Stamp(header.u64()?);
+    let flags = header.u8()?;
+    if flags & !(FLAG_VALUE | FLAG_EXPIRY | FLAG_OPERATION) != 0 {
+        return Err(header.error("unknown flags of a version"));
+    }
+    let expiry = if flags & FLAG_EXPIRY == 0 { Expiry::NEVER } else { Expiry::at(Millis(header.varint()?)) };
+    let operation =
+        if flags & FLAG_OPERATION == 0 { None } else { Some(OperationId(u128::from_le_bytes(header.array()?))) };
+    let payload = if flags & FLAG_VALUE == 0 {
+        Payload::Tombstone
+    } else {
+        let length = usize::try_from(header.varint()?).unwrap_or(usize::MAX);
+        Payload::Value(values.take(length)?)
+    };
+    Ok(Version { birth, payload, expiry, operation })
+}
+
+fn decode_siblings(header: &mut Reader<'_>, values: &mut Values<'_>) -> Result<DottedVersionSet<Version>, DecodeError> {
+    let context = VersionVector::decode(header)?;
+    let actors: Vec<Actor> = context.spans().chunk_by(|a, b| a.actor == b.actor).map(|run| run[0].actor).collect();
+    let count = header.count(ENTRY_BYTES_MIN)?;
+    let mut versions = Vec::with_capacity(count);
+    for _ in 0..count {
+        let index = usize::try_from(header.varint()?).unwrap_or(usize::MAX);
+        let actor = *actors.get(index).ok_or_else(|| header.error("index of an actor"))?;
+        let dot = Dot { actor, counter: header.varint()? };
+        versions.push((dot, decode_fields(header, values)?));
+    }
+    let misfit = header.error("versions out of order or outside the context");
+    DottedVersionSet::from_parts(context, versions).ok_or(misfit)
+}
+
+fn decode_last_write(
+    header: &mut Reader<'_>,
+    values: &mut Values<'_>,
+) -> Result<DottedVersionSet<Version>, DecodeError> {
+    match header.varint()? {
+        0 => Ok(DottedVersionSet::new()),
+        1 => {
+            let actor = Actor::decode(header)?;
+            let version = decode_fields(header, values)?;
+            if version.birth == Stamp::ZERO {
+                return Err(header.error("a write without a stamp"));
+            }
+            Ok(Record::last_write(actor, version).set)
+        }
+        _ => Err(header.error("more than one last write")),
+    }
+}
+
+/// Hands out the values behind the header, front to back.
+struct Values<'a> {
+    bytes: &'a Bytes,
+    at: usize,
+}
+
+impl Values<'_> {
+    fn take(&mut self, length: usize) -> Result<Bytes, DecodeError> {
+        match self.at.checked_add(length) {
+            Some(end) if end <= self.bytes.len() => {
+                let value = self.bytes.slice(self.at..end);
+                self.at = end;
+                Ok(value)
+            }
+            _ => Err(DecodeError { offset: self.at, what: "a value longer than what is there" }),
+        }
+    }
+}
+
+/// Finds the index of each actor in a version vector, for actors asked for in ascending order.
+struct ActorIndex<'a> {
+    context: &'a VersionVector,
+    span: usize,
+    index: u64,
+}
+
+impl<'a> ActorIndex<'a> {
+    const fn new(context: &'a VersionVector) -> Self {
+        Self { context, span: 0, index: 0 }
+    }
+
+    fn index_of(&mut self, actor: Actor) -> u64 {
+        let spans = self.context.spans();
+        while spans[self.span].actor != actor {
+            self.span += 1;
+            if spans[self.span].actor != spans[self.span - 1].actor {
+                self.index += 1;
+            }
+        }
+        self.index
+    }
+}

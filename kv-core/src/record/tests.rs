@@ -1,0 +1,166 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::NodeId;
+use crate::codec::Reader;
+use crate::store::{Fold, Folded, MergeOperator};
+use crate::time::Millis;
+use crate::version::Incarnation;
+
+fn actor(index: u64) -> Actor {
+    Actor { node: NodeId(index), incarnation: Incarnation(0x1122_3344_5566_7788), epoch: 1 }
+}
+
+fn value(birth: u64, text: &'static str) -> Version {
+    Version {
+        birth: Stamp(birth),
+        payload: Payload::Value(Bytes::from_static(text.as_bytes())),
+        expiry: Expiry::NEVER,
+        operation: None,
+    }
+}
+
+fn tombstone(birth: u64) -> Version {
+    Version { payload: Payload::Tombstone, ..value(birth, "") }
+}
+
+fn fold(base: Option<&[u8]>, operands: &[&[u8]]) -> Result<Vec<u8>, crate::store::Corrupt> {
+    let mut out = Vec::new();
+    let folded = RecordJoin.fold(b"key", base, operands, Fold::Complete { as_of: Millis(0) }, &mut out)?;
+    assert_eq!(folded, Folded::Value);
+    Ok(out)
+}
+
+#[test]
+fn the_bytes_of_a_siblings_record_are_the_documented_ones() {
+    let seen = VersionVector::of(Dot { actor: actor(1), counter: 4 });
+    let version = Version { expiry: Expiry::at(Millis(300)), operation: Some(OperationId(2)), ..value(9, "cart") };
+    let record = Record::empty(Rule::Siblings).sibling(actor(1), 0, &seen, version);
+    let golden: &[u8] = &[
+        1, 1, 45, // format, siblings, header bytes
+        1, 1, 0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11, 1, 1, 4, 1, // one actor, one run: 4 and 5
+        1, 0, 5, // one entry: actor 0, counter 5
+        9, 0, 0, 0, 0, 0, 0, 0, 7, 0xac, 2, // birth, flags, expiry
+        2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, // operation, length of the value
+        b'c', b'a', b'r', b't',
+    ];
+    assert_eq!(record.to_bytes(), golden);
+    assert_eq!(Record::decode_slice(golden).unwrap(), record);
+}
+
+#[test]
+fn the_bytes_of_a_last_write_are_the_documented_ones() {
+    let record = Record::last_write(actor(1), tombstone(9));
+    let golden: &[u8] = &[1, 2, 20, 1, 1, 0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11, 1, 9, 0, 0, 0, 0, 0, 0, 0, 0];
+    assert_eq!(record.to_bytes(), golden);
+    assert_eq!(Record::decode_slice(golden).unwrap(), record);
+}
+
+#[test]
+fn last_write_wins_ties_go_to_the_delete_then_the_actor_then_the_bytes() {
+    let join = |a: &Record, b: &Record| {
+        let joined = a.join(b).unwrap();
+        assert_eq!(joined, b.join(a).unwrap());
+        joined
+    };
+    let early = Record::last_write(actor(9), value(1, "early"));
+    let late = Record::last_write(actor(1), value(2, "late"));
+    assert_eq!(join(&early, &late), late);
+    let deleted = Record::last_write(actor(1), tombstone(2));
+    assert_eq!(join(&deleted, &Record::last_write(actor(9), value(2, "same time"))), deleted);
+    let other_actor = Record::last_write(actor(2), value(2, "a"));
+    assert_eq!(join(&late, &other_actor), other_actor);
+    assert_eq!(join(&late, &Record::empty(Rule::LastWriteWins)), late);
+}
+
+#[test]
+fn records_of_different_rules_do_not_join() {
+    let siblings = Record::empty(Rule::Siblings).sibling(actor(1), 0, &VersionVector::new(), value(1, "x"));
+    let last = Record::last_write(actor(1), value(1, "x"));
+    assert!(siblings.join(&last).is_err());
+    assert!(fold(Some(&siblings.to_bytes()), &[&last.to_bytes()]).is_err());
+}
+
+fn versions() -> impl Strategy<Value = Version> {
+    let payload = prop_oneof![
+        prop::collection::vec(any::<u8>(), 0..9).prop_map(|bytes| Payload::Value(bytes.into())),
+        Just(Payload::Tombstone)
+    ];
+    (1_u64..6, payload, prop::option::of(0_u64..900), prop::option::of(any::<u128>())).prop_map(
+        |(birth, payload, expiry, operation)| Version {
+            birth: Stamp(birth),
+            payload,
+            expiry: expiry.map_or(Expiry::NEVER, |at| Expiry::at(Millis(at))),
+            operation: operation.map(OperationId),
+        },
+    )
+}
+
+/// Changes of one siblings key, minted in turn by three replicas that know different prefixes of the history.
+fn histories() -> impl Strategy<Value = Vec<Record>> {
+    prop::collection::vec((0_u64..3, 0_usize..8, versions()), 1..8).prop_map(|writes| {
+        let mut changes: Vec<Record> = Vec::new();
+        for (minter, seen_changes, version) in writes {
+            let state = changes.iter().fold(Record::empty(Rule::Siblings), |a, b| a.join(b).unwrap());
+            let seen = changes.iter().take(seen_changes).fold(VersionVector::new(), |a, b| a.join(b.context()));
+            changes.push(state.sibling(actor(minter), 0, &seen, version));
+        }
+        changes
+    })
+}
+
+proptest! {
+    #[test]
+    fn a_record_comes_back(history in histories()) {
+        for change in &history {
+            prop_assert_eq!(&Record::decode(&change.to_bytes()).unwrap(), change);
+        }
+    }
+
+    #[test]
+    fn folds_in_any_grouping_and_order_give_equal_bytes(history in histories(), split in 0_usize..8, seed in any::<u64>()) {
+        let encoded: Vec<Bytes> = history.iter().map(Record::to_bytes).collect();
+        let mut operands: Vec<&[u8]> = encoded.iter().map(|bytes| &bytes[..]).collect();
+        let at_once = fold(None, &operands).unwrap();
+        let split = split.min(operands.len());
+        let (older, newer) = operands.split_at(split);
+        if !older.is_empty() && !newer.is_empty() {
+            let (older, newer) = (fold(None, older).unwrap(), fold(None, newer).unwrap());
+            prop_assert_eq!(&fold(Some(&older), &[&newer]).unwrap(), &at_once);
+        }
+        let turn = usize::try_from(seed % operands.len() as u64).unwrap();
+        operands.rotate_left(turn);
+        operands.push(operands[0]);
+        prop_assert_eq!(fold(None, &operands).unwrap(), at_once, "order and repetition do not matter");
+    }
+
+    #[test]
+    fn last_writes_join_to_the_greatest(writes in prop::collection::vec((0_u64..3, versions()), 1..6)) {
+        let records: Vec<Record> = writes.into_iter().map(|(a, version)| Record::last_write(actor(a), version)).collect();
+        let forward = records.iter().fold(Record::empty(Rule::LastWriteWins), |a, b| a.join(b).unwrap());
+        let backward = records.iter().rev().fold(Record::empty(Rule::LastWriteWins), |a, b| a.join(b).unwrap());
+        prop_assert_eq!(&forward, &backward);
+        prop_assert!(records.contains(&forward));
+        prop_assert_eq!(&Record::decode(&forward.to_bytes()).unwrap(), &forward);
+    }
+
+    #[test]
+    fn altered_bytes_are_refused_or_canonical(history in histories(), at in any::<prop::sample::Index>(), flip in 1_u8..) {
+        let mut bytes = history.last().unwrap().to_bytes().to_vec();
+        let at = at.index(bytes.len());
+        bytes[at] ^= flip;
+        if let Ok(record) = Record::decode_slice(&bytes) {
+            prop_assert_eq!(&record.to_bytes()[..], &bytes[..]);
+        }
+    }
+
+    #[test]
+    fn any_header_is_refused_or_canonical(bytes in prop::collection::vec(0_u8..5, 0..60)) {
+        let mut framed = vec![1, 1 + bytes.first().copied().unwrap_or(0) % 2];
+        crate::codec::put_prefixed(&mut framed, &bytes);
+        prop_assert!(Reader::new(&framed).u8().is_ok());
+        if let Ok(record) = Record::decode_slice(&framed) {
+            prop_assert_eq!(&record.to_bytes()[..], &framed[..]);
+        }
+    }
+}
