@@ -21,6 +21,7 @@ pub mod hash;
 pub mod hlc;
 pub mod key;
 pub mod limits;
+pub mod mem_store;
 pub mod node_id;
 pub mod record;
 pub mod store;
@@ -29,6 +30,7 @@ pub mod version;
 
 pub use expiry::Expiry;
 pub use hlc::Hlc;
+pub use mem_store::MemStore;
 pub use node_id::NodeId;
 pub use store::{Store, View};
 pub use version::{DottedVersionSet, VersionVector};

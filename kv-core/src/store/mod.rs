@@ -6,11 +6,15 @@
 //! it depends on is durable.
 
 mod batch;
+#[cfg(any(test, feature = "conformance"))]
+mod conformance;
 mod error;
 mod merge;
 mod range;
 
 pub use batch::{Batch, BatchIter, Operation};
+#[cfg(any(test, feature = "conformance"))]
+pub use conformance::conformance;
 pub use error::{CommitError, Corrupt, Poisoned, StoreError};
 pub use merge::{Fold, Folded, MergeOperator, SpaceOptions};
 pub use range::{KeyRange, prefix_end};
