@@ -3,6 +3,18 @@
 //! Everything the engine does to stable storage goes through [`Disk`] and [`File`], so that the same engine runs on a real
 //! disk, in memory, and on a simulated disk that loses what was not synced. Writers track their own offsets: there is no
 //! cursor and no append mode.
+//!
+//! [`OsDisk`] is the real one, [`MemDisk`] lives in memory, [`SimDisk`] simulates power cuts and faults from a seed, and
+//! [`VolatileDisk`] stands on another disk and can cut its power.
+
+mod mem;
+mod os;
+mod sim;
+mod tree;
+
+pub use mem::MemDisk;
+pub use os::OsDisk;
+pub use sim::{CallKind, Effect, Fault, SimDisk, Survival};
 
 use std::io;
 use std::path::Path;
@@ -54,10 +66,11 @@ pub trait Disk: Send + Sync + 'static {
     /// As the disk says.
     fn list(&self, directory: &Path) -> io::Result<Vec<String>>;
 
-    /// Creates a directory and its missing parents. It may exist already.
+    /// Creates a directory and its missing parents. It may exist already. On return it is durable, unlike the names of
+    /// files: making one is rare enough to sync its parent at once.
     ///
     /// # Errors
-    /// As the disk says.
+    /// As the disk says; some of the parents may have been made.
     fn create_dir(&self, directory: &Path) -> io::Result<()>;
 
     /// Makes the names in a directory durable.
