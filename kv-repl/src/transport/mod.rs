@@ -3,12 +3,16 @@
 //! A transport may lose, duplicate, delay and reorder frames; the cluster stays right. It must not alter them silently (a
 //! checksum catches what slips through) and must not block.
 
+pub mod memory;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use kv_core::NodeId;
 use thiserror::Error;
+
+pub use memory::{MemoryNetwork, MemoryTransport};
 
 /// Traffic of different urgency, so that a transport can keep bulk from delaying the rest.
 #[derive(Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Hash, Debug)]
