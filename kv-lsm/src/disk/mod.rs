@@ -11,10 +11,12 @@ mod mem;
 mod os;
 mod sim;
 mod tree;
+mod volatile;
 
 pub use mem::MemDisk;
 pub use os::OsDisk;
 pub use sim::{CallKind, Effect, Fault, SimDisk, Survival};
+pub use volatile::{Lost, VolatileDisk};
 
 use std::io;
 use std::path::Path;
