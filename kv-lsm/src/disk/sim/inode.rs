@@ -30,11 +30,9 @@ struct Change {
 enum What {
     /// Whole sectors as they were after a write, from an offset that is a multiple of a sector. They are kept whole, as
     /// a device writes them, so that any of them can survive alone.
-    Sectors {
-        offset: u64,
-        images: Vec<u8>,
-    },
-    Length(u64),
+    Sectors { offset: u64, images: Vec<u8> },
+    /// Another length. One that was made shorter on purpose clears what lay beyond.
+    Length { length: u64, cut: bool },
 }
 
 impl Inode {
@@ -58,9 +56,7 @@ impl Inode {
         }
         let end = offset + bytes.len() as u64;
         self.live.put(bytes, offset);
-        if end > self.live.length() {
-            self.live.set_length(end);
-        }
+        self.live.grow(end);
         let sector = SECTOR_BYTES as u64;
         let first = offset / sector * sector;
         let after = end.next_multiple_of(sector);
@@ -72,29 +68,27 @@ impl Inode {
             images
         };
         self.journal.push(Change { stamp, what: What::Sectors { offset: first, images } });
-        if end > self.length_pending {
-            self.change_length(end, stamp);
-        }
+        self.grow_pending(end, stamp);
     }
 
     pub(super) fn truncate(&mut self, length: u64, stamp: u64) {
-        self.live.set_length(length);
-        self.change_length(length, stamp);
+        self.live.cut(length);
+        self.live.grow(length);
+        self.length_pending = length;
+        self.journal.push(Change { stamp, what: What::Length { length, cut: true } });
     }
 
     pub(super) fn allocate(&mut self, length: u64, stamp: u64) {
         self.live.allocate(0, length);
-        if length > self.live.length() {
-            self.live.set_length(length);
-        }
-        if length > self.length_pending {
-            self.change_length(length, stamp);
-        }
+        self.live.grow(length);
+        self.grow_pending(length, stamp);
     }
 
-    fn change_length(&mut self, length: u64, stamp: u64) {
-        self.length_pending = length;
-        self.journal.push(Change { stamp, what: What::Length(length) });
+    fn grow_pending(&mut self, length: u64, stamp: u64) {
+        if length > self.length_pending {
+            self.length_pending = length;
+            self.journal.push(Change { stamp, what: What::Length { length, cut: false } });
+        }
     }
 
     /// Makes everything durable.
@@ -102,11 +96,13 @@ impl Inode {
         for change in std::mem::take(&mut self.journal) {
             match change.what {
                 What::Sectors { offset, images } => self.durable.put(&images, offset),
-                What::Length(length) => self.durable.set_length(length),
+                What::Length { length, cut } => self.durable.set_length(length, cut),
             }
         }
-        // A last sector may hold bytes that an earlier, failed sync left beyond the length.
-        self.durable.set_length(self.length_pending);
+        if self.live.length() > self.length_pending {
+            // A failed sync left bytes beyond the length, and the last sector may have brought some along.
+            self.durable.cut(self.length_pending);
+        }
     }
 
     /// A sync that failed: what `lottery` draws is durable, the rest counts as clean although it is not, so no later
@@ -115,7 +111,7 @@ impl Inode {
         for change in std::mem::take(&mut self.journal) {
             change.apply(&mut self.durable, || lottery.draw(0));
         }
-        self.durable.set_length(self.durable.length());
+        self.durable.cut(self.durable.length());
         self.length_pending = self.durable.length();
     }
 
@@ -148,7 +144,7 @@ impl Inode {
         for change in &self.journal {
             change.apply(&mut content, &mut survives);
         }
-        content.set_length(content.length());
+        content.cut(content.length());
         Self::settled(content)
     }
 }
@@ -157,14 +153,14 @@ impl Change {
     const fn units(&self) -> u64 {
         match &self.what {
             What::Sectors { images, .. } => (images.len() / SECTOR_BYTES) as u64,
-            What::Length(_) => 1,
+            What::Length { .. } => 1,
         }
     }
 
     const fn bytes(&self) -> u64 {
         match &self.what {
             What::Sectors { images, .. } => images.len() as u64,
-            What::Length(_) => 0,
+            What::Length { .. } => 0,
         }
     }
 
@@ -178,9 +174,9 @@ impl Change {
                     }
                 }
             }
-            What::Length(length) => {
+            What::Length { length, cut } => {
                 if survives() {
-                    content.set_length(*length);
+                    content.set_length(*length, *cut);
                 }
             }
         }

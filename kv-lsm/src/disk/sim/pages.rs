@@ -16,8 +16,8 @@ type Page = [u8; PAGE_BYTES];
 
 /// Bytes of a file and its length. A missing page reads as zeros. Cloning copies no page.
 ///
-/// Bytes may lie beyond the length while a crash is worked out, because data and length survive separately;
-/// [`Pages::set_length`] cuts them off.
+/// Bytes may lie beyond the length while a power cut is worked out, because data and length survive separately;
+/// [`Pages::cut`] clears them.
 #[derive(Clone, Default)]
 pub(super) struct Pages {
     pages: Vec<Option<Arc<Page>>>,
@@ -98,8 +98,13 @@ impl Pages {
         self.pages[index].get_or_insert_with(|| Arc::new([0; PAGE_BYTES]))
     }
 
-    /// Sets the length and clears what lies beyond it.
-    pub(super) fn set_length(&mut self, length: u64) {
+    /// Makes the length at least `length`.
+    pub(super) fn grow(&mut self, length: u64) {
+        self.length = self.length.max(length);
+    }
+
+    /// Makes the length at most `length` and clears all bytes beyond that.
+    pub(super) fn cut(&mut self, length: u64) {
         let keep = usize::try_from(length.div_ceil(PAGE_BYTES as u64)).expect("below the length limit");
         self.pages.truncate(keep);
         let (index, within, _) = split(length, 0);
@@ -108,6 +113,14 @@ impl Pages {
             && last[within..].iter().any(|&byte| byte != 0)
         {
             Arc::make_mut(last)[within..].fill(0);
+        }
+        self.length = self.length.min(length);
+    }
+
+    /// Sets the length; with `cut` all bytes beyond it are cleared, also those beyond the present length.
+    pub(super) fn set_length(&mut self, length: u64, cut: bool) {
+        if cut {
+            self.cut(length);
         }
         self.length = length;
     }
