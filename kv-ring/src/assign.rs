@@ -1,0 +1,310 @@
+//! Which nodes hold which partition: an assignment that meets the targets exactly, keeps what is held and moves little.
+//!
+//! 1. *Keep*: every replica of the previous assignment stays, if its node is still a member with a share and the zone rule
+//!    still allows it there.
+//! 2. *Fill*: partition by partition, holes go to the node that is furthest behind its target, jittered by a hash so that
+//!    nodes of equal standing meet in ever different sets: when one fails, its load falls on all the others, not on two
+//!    neighbours. A node (or zone) that must be in every partition still to come goes first; with that, a first
+//!    assignment comes out whole (Gale and Ryser's construction of a matrix from its sums, 1957).
+//! 3. *Augment*: a hole that no node below its target may take is closed by the shortest chain of exchanges (Ford and Fulkerson).
+//! 4. *Shed*: while a node is below its target, and so another above, the shortest chain of exchanges moves one slot.
+//!    A chain of one link is the rule, so that moves stay close to the least possible.
+//!
+//! Ties are broken by node ids and a fixed hash: equal inputs give equal assignments on every machine.
+
+use std::collections::VecDeque;
+
+use crate::targets::Targets;
+
+/// The index of a node in the order of node ids.
+pub(crate) type Index = u16;
+
+/// No node: what a previous assignment says where its node is gone, and what no finished assignment contains.
+pub(crate) const HOLE: Index = Index::MAX;
+
+/// What an assignment is made from.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Problem<'a> {
+    pub(crate) partitions: u32,
+    pub(crate) replicas: usize,
+    pub(crate) targets: &'a Targets,
+    pub(crate) zone_of: &'a [usize],
+    /// A number per node that other nodes have no influence on (its id), for ties.
+    pub(crate) salts: &'a [u64],
+    pub(crate) previous: Option<Previous<'a>>,
+}
+
+/// What is held now: as many partitions, in the same order.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Previous<'a> {
+    /// How many replicas each partition had, which may be another number than now.
+    pub(crate) replicas: usize,
+    /// With [`HOLE`] for a node that is gone.
+    pub(crate) holders: &'a [Index],
+}
+
+/// The nodes of partition 0, then those of partition 1, and so on: `replicas` distinct nodes each, in no particular order.
+/// Every node has exactly its target.
+pub(crate) fn assign(problem: Problem<'_>) -> Vec<Index> {
+    let mut table = Table::keep(problem);
+    table.fill();
+    table.close_holes();
+    table.shed();
+    assert!(
+        table.holders.iter().all(|&holder| holder != HOLE),
+        "an assignment that meets the targets exists, and flows find it"
+    );
+    assert_eq!(table.load, problem.targets.nodes, "every node has its target");
+    table.holders
+}
+
+/// A fixed hash of a partition and a node, for ties and for orders without meaning (the finaliser of SplitMix64; Steele, Lea
+/// and Flood, 2014).
+pub(crate) const fn mix(partition: u32, salt: u64) -> u64 {
+    let mut z = salt.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (partition as u64).wrapping_mul(0xd134_2543_de82_ef95);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// The assignment in the making.
+struct Table<'a> {
+    problem: Problem<'a>,
+    holders: Vec<Index>,
+    load: Vec<u32>,
+    zone_load: Vec<u64>,
+    /// How many replicas of one partition are beyond the least of their zones.
+    extra_max: usize,
+}
+
+/// `to` takes the place of `from` in `partition`.
+#[derive(Copy, Clone)]
+struct Exchange {
+    partition: u32,
+    from: Index,
+    to: Index,
+}
+
+impl<'a> Table<'a> {
+    fn keep(problem: Problem<'a>) -> Self {
+        let zones = &problem.targets.zones;
+        let slots = problem.partitions as usize * problem.replicas;
+        let mut table = Self {
+            problem,
+            holders: vec![HOLE; slots],
+            load: vec![0; problem.targets.nodes.len()],
+            zone_load: vec![0; zones.len()],
+            extra_max: problem.replicas - zones.iter().map(|zone| zone.per_partition_min).sum::<usize>(),
+        };
+        if let Some(previous) = problem.previous {
+            let rows = previous.holders.chunks_exact(previous.replicas);
+            assert_eq!(rows.len(), problem.partitions as usize, "the number of partitions never changes");
+            for (partition, row) in (0..).zip(rows) {
+                for &holder in row.iter().filter(|&&holder| holder != HOLE) {
+                    if problem.targets.nodes[usize::from(holder)] > 0 && table.may_enter(partition, holder) {
+                        table.enter(partition, holder);
+                    }
+                }
+            }
+        }
+        table
+    }
+
+    fn fill(&mut self) {
+        // A node's standing is load / target, as a product with a reciprocal in fixed point; no overflow, since load is at
+        // most target, and so the product at most 2^(40+16).
+        let nodes = &self.problem.targets.nodes;
+        let reciprocal: Vec<u64> = nodes.iter().map(|&target| (1 << 40) / u64::from(target.max(1))).collect();
+        let open: Vec<u32> = (0..self.problem.partitions)
+            .filter(|&partition| self.holders[self.row(partition)].contains(&HOLE))
+            .collect();
+        let mut below_target: Vec<Index> = (0..self.nodes()).filter(|&node| self.need(node) > 0).collect();
+        let mut standings: Vec<(u64, Index)> = Vec::with_capacity(below_target.len());
+        for (done, &partition) in open.iter().enumerate() {
+            let left = (open.len() - done) as u64;
+            standings.clear();
+            standings.extend(below_target.iter().map(|&node| {
+                let index = usize::from(node);
+                let jitter = mix(partition, self.problem.salts[index]) >> 48;
+                let standing = ((u64::from(self.load[index]) << 16) + jitter) * reciprocal[index];
+                (self.urgency(node, left) << 60 | standing, node)
+            }));
+            let mut filled_up = false;
+            while self.holders[self.row(partition)].contains(&HOLE) {
+                let mut best = None;
+                for &standing in &standings {
+                    // In this order, because the comparison is cheap and rarely true.
+                    if best.is_none_or(|best| standing < best) && self.may_enter(partition, standing.1) {
+                        best = Some(standing);
+                    }
+                }
+                let Some((_, node)) = best else { break };
+                self.enter(partition, node);
+                filled_up |= self.need(node) == 0;
+            }
+            if filled_up {
+                below_target
+                    .retain(|&node| self.load[usize::from(node)] < self.problem.targets.nodes[usize::from(node)]);
+            }
+        }
+    }
+
+    /// 0 for a node that must be in all of the partitions that are left, 1 for one whose zone must, 3 for one whose zone
+    /// has no replicas to spare beyond its least, 2 for all others.
+    fn urgency(&self, node: Index, left: u64) -> u64 {
+        let zone = self.problem.zone_of[usize::from(node)];
+        let target = self.problem.targets.zones[zone];
+        let zone_need = target.slots.saturating_sub(self.zone_load[zone]);
+        if u64::from(self.need(node)) >= left {
+            0
+        } else if zone_need >= left * target.per_partition_max as u64 {
+            1
+        } else if zone_need <= left * target.per_partition_min as u64 {
+            3
+        } else {
+            2
+        }
+    }
+
+    fn close_holes(&mut self) {
+        let mut starting_at = 0;
+        while let Some(at) = self.holders[starting_at..].iter().position(|&holder| holder == HOLE) {
+            starting_at += at;
+            let partition = u32::try_from(starting_at / self.problem.replicas).expect("no more than 2^24 partitions");
+            // Each node that may enter here ends a chain. The chain runs backwards: the last node takes the hole, and its place
+            // elsewhere goes to the one before it, until one is reached that has room.
+            let ends: Vec<Index> = (0..self.nodes()).filter(|&node| self.may_enter(partition, node)).collect();
+            if let Some(&node) = ends.iter().find(|&&node| self.need(node) > 0) {
+                self.enter(partition, node);
+                continue;
+            }
+            let is_end = |table: &Self, node: Index| table.may_enter(partition, node);
+            let (chain, last) = self.chain(is_end).expect("a hole can be closed while a node is below its target");
+            // The chain may pass through this very partition; entering first would change what it was checked against.
+            self.exchange(&chain);
+            self.enter(partition, last);
+        }
+    }
+
+    fn shed(&mut self) {
+        while self.load != self.problem.targets.nodes {
+            let is_end = |table: &Self, node: Index| {
+                table.load[usize::from(node)] > table.problem.targets.nodes[usize::from(node)]
+            };
+            let (chain, _) = self.chain(is_end).expect("a node above its target can be relieved");
+            self.exchange(&chain);
+        }
+    }
+
+    /// The shortest chain of exchanges that starts at a node below its target and ends at one where `is_end` holds, and
+    /// that node: each node but the first gives up one slot to the one before it.
+    fn chain(&self, is_end: impl Fn(&Self, Index) -> bool) -> Option<(Vec<Exchange>, Index)> {
+        let mut reached_by: Vec<Option<Exchange>> = vec![None; self.load.len()];
+        let starts: Vec<bool> = (0..self.nodes()).map(|node| self.need(node) > 0).collect();
+        let mut queue: VecDeque<Index> = (0..self.nodes()).filter(|&node| starts[usize::from(node)]).collect();
+        while let Some(to) = queue.pop_front() {
+            // Start at a place that depends on how much the node holds, so that what it takes is spread over the partitions.
+            let offset = mix(self.load[usize::from(to)], self.problem.salts[usize::from(to)]);
+            for step in 0..self.problem.partitions {
+                #[expect(clippy::cast_possible_truncation, reason = "any 32 bits of a hash will do")]
+                let partition = (offset as u32).wrapping_add(step) & (self.problem.partitions - 1);
+                let row = self.row(partition);
+                if self.holders[row.clone()].contains(&to) {
+                    continue;
+                }
+                for from in self.holders[row].iter().copied().filter(|&from| from != HOLE) {
+                    let seen = starts[usize::from(from)] || reached_by[usize::from(from)].is_some();
+                    if seen || !self.may_replace(partition, from, to) {
+                        continue;
+                    }
+                    reached_by[usize::from(from)] = Some(Exchange { partition, from, to });
+                    if is_end(self, from) {
+                        let mut chain = Vec::new();
+                        let mut at = from;
+                        while let Some(exchange) = reached_by[usize::from(at)] {
+                            chain.push(exchange);
+                            at = exchange.to;
+                        }
+                        return Some((chain, from));
+                    }
+                    queue.push_back(from);
+                }
+            }
+        }
+        None
+    }
+
+    fn exchange(&mut self, chain: &[Exchange]) {
+        for &Exchange { partition, from, to } in chain {
+            assert!(self.may_replace(partition, from, to), "exchanges of a shortest chain do not hinder each other");
+            self.leave(partition, from);
+            self.enter(partition, to);
+        }
+    }
+
+    fn may_enter(&self, partition: u32, node: Index) -> bool {
+        let row = &self.holders[self.row(partition)];
+        row.contains(&HOLE) && !row.contains(&node) && self.zone_allows(row, node, HOLE)
+    }
+
+    fn may_replace(&self, partition: u32, from: Index, to: Index) -> bool {
+        let row = &self.holders[self.row(partition)];
+        !row.contains(&to) && row.contains(&from) && self.zone_allows(row, to, from)
+    }
+
+    /// Whether the row, without `leaving`, has room for one more of the node's zone: below the zone's least, or below its
+    /// most while the row may still have more than the least somewhere. When all rows are full, the leasts are met.
+    fn zone_allows(&self, row: &[Index], node: Index, leaving: Index) -> bool {
+        let zones = &self.problem.targets.zones;
+        let zone = self.problem.zone_of[usize::from(node)];
+        let mut in_zone = 0;
+        let mut extra = 0;
+        for (position, &holder) in row.iter().enumerate() {
+            if holder == HOLE || holder == leaving {
+                continue;
+            }
+            let of = self.problem.zone_of[usize::from(holder)];
+            in_zone += usize::from(of == zone);
+            let before = row[..position]
+                .iter()
+                .filter(|&&other| other != HOLE && other != leaving && self.problem.zone_of[usize::from(other)] == of)
+                .count();
+            extra += usize::from(before >= zones[of].per_partition_min);
+        }
+        in_zone < zones[zone].per_partition_min || (in_zone < zones[zone].per_partition_max && extra < self.extra_max)
+    }
+
+    fn enter(&mut self, partition: u32, node: Index) {
+        self.replace(partition, HOLE, node);
+        self.load[usize::from(node)] += 1;
+        self.zone_load[self.problem.zone_of[usize::from(node)]] += 1;
+    }
+
+    fn leave(&mut self, partition: u32, node: Index) {
+        self.replace(partition, node, HOLE);
+        self.load[usize::from(node)] -= 1;
+        self.zone_load[self.problem.zone_of[usize::from(node)]] -= 1;
+    }
+
+    fn replace(&mut self, partition: u32, old: Index, new: Index) {
+        let row = self.row(partition);
+        let place = self.holders[row].iter_mut().find(|holder| **holder == old);
+        *place.expect("the place was looked at before") = new;
+    }
+
+    fn row(&self, partition: u32) -> std::ops::Range<usize> {
+        let start = partition as usize * self.problem.replicas;
+        start..start + self.problem.replicas
+    }
+
+    fn nodes(&self) -> Index {
+        Index::try_from(self.load.len()).expect("the builder bounds the number of nodes")
+    }
+
+    fn need(&self, node: Index) -> u32 {
+        self.problem.targets.nodes[usize::from(node)].saturating_sub(self.load[usize::from(node)])
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,101 @@
+use super::*;
+use crate::PartitionId;
+
+fn equal(nodes: u64) -> LayoutBuilder {
+    (1..=nodes).fold(Layout::builder(3), |builder, id| builder.node(NodeId(id), Weight(1), Zone::default()))
+}
+
+#[test]
+fn the_order_of_nodes_does_not_matter() {
+    let nodes = [(1, 4, "a"), (2, 1, "b"), (3, 2, "c"), (7, 2, "a"), (9, 1, "b")];
+    let build = |order: &[usize]| {
+        let builder =
+            order.iter().map(|&index| nodes[index]).fold(Layout::builder(3), |builder, (id, weight, zone)| {
+                builder.node(NodeId(id), Weight(weight), Zone::new(zone))
+            });
+        builder.partitions(256).build().unwrap()
+    };
+    let layout = build(&[0, 1, 2, 3, 4]);
+    assert_eq!(build(&[4, 2, 0, 3, 1]), layout);
+    assert_eq!(build(&[3, 4, 1, 0, 2]).hash(), layout.hash());
+}
+
+#[test]
+fn a_frozen_layout() {
+    // What every machine and every release computes for these members. A cluster founded by several nodes of
+    // different releases relies on it.
+    let builder = [(1, 1, "a"), (2, 2, "b"), (3, 1, "c"), (4, 1, "c")].into_iter();
+    let layout = builder
+        .fold(Layout::builder(2).partitions(8), |builder, (id, weight, zone)| {
+            builder.node(NodeId(id), Weight(weight), Zone::new(zone))
+        })
+        .build()
+        .unwrap();
+    let rows: Vec<Vec<u64>> =
+        layout.partition_ids().map(|id| layout.replicas(id).iter().map(|node| node.0).collect()).collect();
+    assert_eq!(rows, [[3, 2], [1, 2], [2, 4], [2, 1], [2, 3], [4, 2], [3, 2], [1, 4]]);
+}
+
+#[test]
+fn what_cannot_be_built_is_refused_by_name() {
+    assert_eq!(Layout::builder(0).node(NodeId(1), Weight(1), Zone::default()).build(), Err(LayoutError::NoReplicas));
+    assert_eq!(
+        Layout::builder(33).node(NodeId(1), Weight(1), Zone::default()).build(),
+        Err(LayoutError::TooManyReplicas { replicas: 33 })
+    );
+    for partitions in [0, 3, 1000, (1 << 24) + 1, 1 << 25] {
+        assert_eq!(equal(3).partitions(partitions).build(), Err(LayoutError::PartitionCount { partitions }));
+    }
+    assert_eq!(equal(3).node(NodeId(2), Weight(5), Zone::new("b")).build(), Err(LayoutError::DuplicateNode(NodeId(2))));
+    assert_eq!(equal(3).node(NodeId(0), Weight(1), Zone::default()).build(), Err(LayoutError::ReservedNode));
+    assert_eq!(Layout::builder(1).build(), Err(LayoutError::NoWeight));
+    assert_eq!(Layout::builder(1).node(NodeId(1), Weight(0), Zone::default()).build(), Err(LayoutError::NoWeight));
+    assert_eq!(
+        equal(2).node(NodeId(3), Weight(0), Zone::default()).build(),
+        Err(LayoutError::TooFewNodes { replicas: 3, nodes: 2 })
+    );
+    assert_eq!(
+        equal(3).node(NodeId(4), Weight(1), Zone::new(&"z".repeat(256))).build(),
+        Err(LayoutError::ZoneName { node: NodeId(4), bytes: 256 })
+    );
+    let many =
+        (1..=65_536).fold(Layout::builder(1), |builder, id| builder.node(NodeId(id), Weight(1), Zone::default()));
+    assert_eq!(many.build(), Err(LayoutError::TooManyNodes { nodes: 65_536 }));
+    let earlier = equal(3).partitions(64).build().unwrap();
+    assert_eq!(
+        equal(3).partitions(128).after(&earlier).build(),
+        Err(LayoutError::PartitionsChanged { had: 64, wanted: 128 })
+    );
+}
+
+#[test]
+fn a_layout_made_from_an_earlier_one_is_its_next_epoch_and_keeps_what_it_can() {
+    let earlier = equal(5).partitions(256).build().unwrap();
+    assert_eq!(earlier.epoch(), Epoch(1));
+    let later = equal(6).after(&earlier).build().unwrap();
+    assert_eq!((later.epoch(), later.partitions()), (Epoch(2), 256));
+    let moved = |partition: PartitionId| {
+        later.replicas(partition).iter().filter(|node| !earlier.replicas(partition).contains(node)).count()
+    };
+    let moves: usize = later.partition_ids().map(moved).sum();
+    assert_eq!(moves, 128, "a sixth of 768 slots, all to the new node");
+    assert_eq!(later.load_of(NodeId(6)).unwrap().slots, 128);
+}
+
+#[test]
+fn the_replication_factor_can_change_from_one_epoch_to_the_next() {
+    let three = equal(5).partitions(64).build().unwrap();
+    let widen = (1..=5)
+        .fold(Layout::builder(5).after(&three), |builder, id| builder.node(NodeId(id), Weight(1), Zone::default()));
+    let five = widen.build().unwrap();
+    for partition in three.partition_ids() {
+        assert!(three.replicas(partition).iter().all(|node| five.replicas(partition).contains(node)));
+    }
+}
+
+#[test]
+fn one_partition_and_one_node_are_enough() {
+    let layout = Layout::builder(1).partitions(1).node(NodeId(8), Weight(1), Zone::default()).build().unwrap();
+    assert_eq!(layout.replicas_of(layout.token_of(b"anything")), [NodeId(8)]);
+    assert_eq!(layout.range_of(PartitionId(0)), crate::Token(0)..=crate::Token(u64::MAX));
+}
