@@ -4,6 +4,8 @@
 //! checksum catches what slips through) and must not block.
 
 pub mod memory;
+#[cfg(feature = "tcp")]
+pub mod tcp;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +15,8 @@ use kv_core::NodeId;
 use thiserror::Error;
 
 pub use memory::{MemoryNetwork, MemoryTransport};
+#[cfg(feature = "tcp")]
+pub use tcp::{TcpOptions, TcpStats, TcpTransport};
 
 /// Traffic of different urgency, so that a transport can keep bulk from delaying the rest.
 #[derive(Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Hash, Debug)]

@@ -1,0 +1,204 @@
+//! Frames over TCP, on one event loop per node.
+//!
+//! # The loop
+//! Packets and wake-ups are what a replicated put costs, so a node has one thread that does everything in rounds: wait for
+//! sockets; read a bounded share from each; hand the frames to the node ([`Inbound::deliver`]); run the node's turn
+//! ([`Inbound::turn`]), which answers through [`Transport::try_send`]; then write each peer's frames **with one write**.
+//! Frames sent by the turn cost a copy into the peer's buffer and no system call; from other threads the first of a
+//! round also wakes the loop.
+//!
+//! # Connections
+//! Each node dials each of its peers and sends its own frames on that connection only; what a peer sends comes in on the one
+//! that the peer made. One connection for both directions would save the acknowledgement packets that find no data to
+//! ride on, but then frames for a node would go to whoever connects and *claims* to be that node; here they go to the
+//! address that the host gave, and only after the other end has answered with that node's name. It also needs no rule for
+//! two nodes that dial each other at once. The price is that a node must be told a peer's address before it can answer
+//! it, so introductions have to carry one.
+//!
+//! A peer is dialed as soon as it is known and again, after a jittered wait that doubles up to a limit, whenever its
+//! connection ends; a peer that dials us is dialed back at once. Frames wait while a connection is being made; after a
+//! failed attempt they are dropped, and refused with [`SendError::Unreachable`] until one succeeds. What was taken for a
+//! write when a connection breaks is dropped too: a frame arrives at most once.
+//!
+//! # Strangers
+//! A connection that has not shown a valid preamble gets 4 KiB of memory and [`TcpOptions::greeting_timeout`]; of more
+//! than 64 such connections the oldest is closed. A frame's length is checked before memory is taken for it, and memory
+//! grows only with what has arrived. Whatever is wrong closes the connection and is counted in [`TcpStats`].
+//!
+//! There is no authentication: anybody who reaches the port can claim to be any node. Keep it inside a trusted network.
+//!
+//! # Limits
+//! A peer that vanishes without a word (power, cable) is noticed when its queue has not moved for
+//! [`TcpOptions::stall_timeout`], or when the operating system gives up; the deadlines of requests do not wait for that.
+
+mod backoff;
+mod connection;
+mod decoder;
+mod event_loop;
+mod frame;
+mod guests;
+mod links;
+mod options;
+mod outbound;
+mod resolve;
+mod shared;
+mod signal;
+mod stats;
+mod timers;
+
+pub use options::TcpOptions;
+pub use stats::TcpStats;
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+use kv_core::NodeId;
+use mio::Poll;
+
+use self::event_loop::{EventLoop, WAKER};
+use self::frame::FRAME_BYTES_MAX;
+use self::outbound::Outbound;
+use self::shared::Shared;
+use self::signal::Signal;
+use self::stats::Counters;
+use super::{Drive, Inbound, Lane, PeerInfo, SendError, Transport};
+
+/// The TCP transport of one node. See the [module](self) for how it works.
+///
+/// It answers [`Transport::attach`] with [`Drive::Transport`]: the node's turns run on its loop. Dropping it detaches it.
+pub struct TcpTransport {
+    shared: Arc<Shared>,
+    local_addr: SocketAddr,
+    /// Hands the node to the thread that waits for it; taken by the first attach.
+    handover: Mutex<Option<Sender<Arc<dyn Inbound>>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl TcpTransport {
+    /// Listens for the peers of `node` on `address`. With port 0 the system chooses one; see
+    /// [`TcpTransport::local_addr`]. Connections wait in the system's queue until the node is attached.
+    ///
+    /// # Errors
+    /// When the address cannot be resolved or bound, or the system has no thread or descriptor to spare.
+    pub fn bind(node: NodeId, address: impl ToSocketAddrs) -> io::Result<Self> {
+        Self::bind_with(node, address, TcpOptions::default())
+    }
+
+    /// [`TcpTransport::bind`] with other settings.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn bind_with(node: NodeId, address: impl ToSocketAddrs, options: TcpOptions) -> io::Result<Self> {
+        // On Unix the standard library sets SO_REUSEADDR, so that a node can restart on its port while connections of
+        // its former life are still in TIME_WAIT.
+        let listener = std::net::TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        let local_addr = listener.local_addr()?;
+        let poll = Poll::new()?;
+        let shared = Arc::new(Shared {
+            node,
+            outbound: Outbound::new(options.queue_bytes_max),
+            options,
+            signal: Arc::new(Signal::new(poll.registry(), WAKER)?),
+            counters: Counters::default(),
+        });
+        let event_loop = EventLoop::new(poll, mio::net::TcpListener::from_std(listener), Arc::clone(&shared))?;
+        let (handover, attached) = mpsc::channel::<Arc<dyn Inbound>>();
+        let signal = Arc::clone(&shared.signal);
+        let thread = std::thread::Builder::new().name(format!("kv-tcp-{node}")).spawn(move || {
+            signal.adopt_thread();
+            // An error means that the transport was dropped without ever having had a node.
+            if let Ok(inbound) = attached.recv() {
+                event_loop.run(&*inbound);
+            }
+        })?;
+        Ok(Self { shared, local_addr, handover: Mutex::new(Some(handover)), thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// What it has done so far.
+    #[must_use]
+    pub fn stats(&self) -> TcpStats {
+        self.shared.counters.read()
+    }
+}
+
+impl Transport for TcpTransport {
+    fn try_send(&self, to: NodeId, lane: Lane, frame: Bytes) -> Result<(), SendError> {
+        self.shared.outbound.push(to, lane, &frame)?;
+        self.shared.signal.raise();
+        Ok(())
+    }
+
+    fn max_frame_bytes(&self, _to: NodeId) -> usize {
+        FRAME_BYTES_MAX
+    }
+
+    /// As the trait says. An address is `host:port`; a host that is a name is looked up at each attempt to connect, on a
+    /// thread of its own.
+    fn peers_changed(&self, peers: &[PeerInfo]) {
+        self.shared.outbound.set_peers(peers);
+        self.shared.signal.raise();
+    }
+
+    /// As the trait says.
+    ///
+    /// # Panics
+    /// When it is called twice, or after [`Transport::detach`]: a transport serves one life of one node.
+    fn attach(&self, node: Arc<dyn Inbound>) -> Drive {
+        let handover = lock(&self.handover).take().expect("a transport is attached once");
+        let signal = Arc::clone(&self.shared.signal);
+        node.on_wake(Arc::new(move || signal.ask_turn()));
+        // The thread is gone only if it was told to stop meanwhile, and then the node will be too.
+        let _ = handover.send(node);
+        Drive::Transport
+    }
+
+    /// As the trait says: on return the loop has ended, its sockets are closed and the port is free. Called on the loop's
+    /// own thread, that is from a turn, it returns at once and the loop ends after the turn.
+    fn detach(&self) {
+        self.shared.signal.ask_stop();
+        drop(lock(&self.handover).take());
+        if self.shared.signal.is_loop_thread() {
+            return;
+        }
+        let thread = lock(&self.thread).take();
+        if let Some(thread) = thread {
+            // A panic of the node's turn has been reported by its own thread.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for TcpTransport {
+    fn drop(&mut self) {
+        self.detach();
+    }
+}
+
+impl fmt::Debug for TcpTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TcpTransport")
+            .field("node", &self.shared.node)
+            .field("local_addr", &self.local_addr)
+            .finish_non_exhaustive()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What these hold is whole at every moment.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;
