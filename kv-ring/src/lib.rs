@@ -1,8 +1,53 @@
-//! Which nodes own a key.
+//! Which nodes own a key, and how much each of them holds.
+//!
+//! A [`Layout`] cuts the 64-bit hash space into 2^q equal partitions and says, in a table, which nodes hold the replicas of
+//! each. The table is computed from the members, their weights and their zones: every node gets its share to within one
+//! partition, replicas of a partition are on distinct nodes and in distinct zones, and the primaries are spread as well.
+//! What cannot be had, for want of zones or nodes, is had as far as possible, and reported.
+//!
+//! Everything here is pure: no clock, no randomness, no input or output, no `unsafe`. Equal inputs give equal layouts, bytes and hashes
+//! on every machine.
+//!
+//! ```
+//! use kv_ring::{Layout, NodeId, Weight, Zone};
+//!
+//! # fn main() -> Result<(), kv_ring::LayoutError> {
+//! let layout = Layout::builder(3)
+//!     .partitions(1024)
+//!     .node(NodeId(1), Weight(1), Zone::new("a"))
+//!     .node(NodeId(2), Weight(1), Zone::new("b"))
+//!     .node(NodeId(3), Weight(2), Zone::new("c"))
+//!     .node(NodeId(4), Weight(1), Zone::new("a"))
+//!     .node(NodeId(5), Weight(1), Zone::new("b"))
+//!     .build()?;
+//!
+//! let token = layout.token_of(b"user:42");
+//! let replicas = layout.replicas_of(token);
+//! assert_eq!(replicas.len(), 3);
+//!
+//! // The zones have weight 2 each, so every zone has one replica of every partition.
+//! let zones: Vec<_> = replicas.iter().map(|&node| &layout.member(node).unwrap().zone).collect();
+//! assert!(zones[0] != zones[1] && zones[1] != zones[2] && zones[0] != zones[2]);
+//! assert_eq!(layout.load_of(NodeId(3)).unwrap().slots, 1024);
+//! assert_eq!(layout.load_of(NodeId(1)).unwrap().slots, 512);
+//! println!("{}", layout.report());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! | to know | see |
+//! |---|---|
+//! | who holds a key | [`Layout::replicas_of`], [`Layout::token_of`] |
+//! | what a node holds, and should | [`Layout::partitions_of`], [`Layout::report`] |
+//! | whether two nodes have the same layout | [`Layout::epoch`], [`Layout::hash`] |
+//! | how it travels | [`Layout::encode`], [`Layout::decode`] |
+//! | how a cluster grows | [`LayoutBuilder::after`] |
+//! | rings, rendezvous, jump hashing | [`classic`] |
 #![forbid(unsafe_code)]
 
 mod assign;
 mod builder;
+pub mod classic;
 mod codec;
 mod epoch;
 mod layout;
@@ -13,6 +58,7 @@ mod report;
 mod targets;
 
 pub use builder::{LayoutBuilder, LayoutError};
+pub use classic::{HashRing, Rendezvous, jump_hash};
 pub use codec::LayoutDecodeError;
 pub use epoch::Epoch;
 pub use kv_core::{

@@ -1,0 +1,37 @@
+//! The classical strategies: which nodes own a token, when no table of partitions says so.
+//!
+//! A [`crate::Layout`] is more even and moves less. These need no agreement beyond the list of nodes, and are here for
+//! those who want that: client-side sharding, caches, work queues.
+//!
+//! | strategy | lookup | memory | balance | when a node joins or leaves |
+//! |---|---|---|---|---|
+//! | [`HashRing`] | logarithmic in virtual nodes | virtual nodes | a few percent, by their number | only its share moves |
+//! | [`Rendezvous`] | linear in nodes | nodes | that of chance | only its share moves |
+//! | [`jump_hash`], [`Jump`] | logarithmic in nodes | none | that of chance, no weights | only its share moves, but only the last can leave |
+
+mod jump;
+mod rendezvous;
+mod virtual_nodes;
+
+pub use jump::{Jump, jump_hash};
+pub use rendezvous::Rendezvous;
+pub use virtual_nodes::HashRing;
+
+use kv_core::{NodeId, hash::Token};
+
+/// A rule that gives every token its nodes.
+pub trait Strategy {
+    /// Writes the first `count` nodes for `token`, in order of preference and all distinct, in place of what `out` held; fewer when
+    /// there are fewer nodes with a weight.
+    fn preference_list(&self, token: Token, count: usize, out: &mut Vec<NodeId>);
+
+    /// The node that comes first; `None` when no node has a weight.
+    fn primary(&self, token: Token) -> Option<NodeId> {
+        let mut first = Vec::with_capacity(1);
+        self.preference_list(token, 1, &mut first);
+        first.first().copied()
+    }
+}
+
+#[cfg(test)]
+mod tests;
