@@ -21,6 +21,12 @@ const CHECKSUM_BYTES: usize = 4;
 #[derive(Clone, Eq, PartialEq, Hash, Debug)]
 pub struct CausalContext(Bytes);
 
+impl From<&CausalContext> for CausalContext {
+    fn from(context: &CausalContext) -> Self {
+        context.clone()
+    }
+}
+
 /// A context that is not the key's, was cut, or was altered. Nothing was written.
 #[derive(Copy, Clone, Eq, PartialEq, Debug, Error)]
 pub enum InvalidContext {

@@ -1,6 +1,36 @@
 //! A Dynamo-class cluster as a library.
 #![forbid(unsafe_code)]
 
-pub mod transport;
+#[macro_use]
+mod sabotage;
 
+pub mod catalog;
+pub mod client;
+pub mod config;
+mod coordinator;
+mod driver;
+pub mod identity;
+mod machine;
+pub mod member;
+mod membership;
+pub mod message;
+mod mint;
+pub mod node;
+mod node_core;
+pub mod peers;
+pub mod quorum;
+mod replica;
+pub mod request;
+mod schema;
+pub mod status;
+pub mod transport;
+mod turn;
+pub mod wire;
+mod worker;
+
+pub use client::Table;
 pub use kv_core::NodeId;
+pub use member::Member;
+pub use node::Node;
+pub use quorum::Consistency;
+pub use request::TableOptions;

@@ -115,7 +115,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 proptest! {
     #[test]
     fn join_is_a_semilattice_and_a_dot_leaves_only_by_a_context_that_saw_it(steps in steps()) {
-        let mut servers = vec![DottedVersionSet::<u32>::new(), DottedVersionSet::new(), DottedVersionSet::new()];
+        let mut servers: [DottedVersionSet<u32>; 3] = Default::default();
         let mut changes = Vec::new();
         for (value, step) in (0_u32..).zip(steps) {
             match step {

@@ -1,0 +1,307 @@
+//! What every member knows of the cluster: who founded it with whom, and which tables there are.
+//!
+//! The founding never changes here; tables are only added, in one order, by the member with the lowest name (the schema
+//! home), so that what a node holds is always a prefix of what the home holds.
+//!
+//! ```text
+//! founding := format:u8 (1)  cluster:u128  epoch:varint  partitions:varint  count:varint  member*
+//! member   := node:varint  incarnation:u64  address:prefixed  zone:prefixed  weight:varint
+//! table    := format:u8 (1)  id:varint  name:prefixed  rule:u8  replicas:varint  reads:u8  writes:u8
+//!             flags:u8 (1 default ttl)  [ttl ms:varint]  layout:prefixed
+//! ```
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kv_core::NodeId;
+use kv_core::codec::{DecodeError, Reader, put_prefixed, put_varint};
+use kv_core::hash::Token;
+use kv_core::key::TableId;
+use kv_core::record::Rule;
+use kv_core::time::Millis;
+use kv_core::version::Incarnation;
+use kv_ring::{Layout, Weight, Zone};
+
+use crate::identity::ClusterId;
+use crate::member::Member;
+use crate::quorum::Consistency;
+use crate::request::TableOptions;
+use crate::transport::PeerInfo;
+
+const FORMAT: u8 = 1;
+/// Longest name of a table, address or zone, in bytes.
+pub(crate) const NAME_BYTES_MAX: usize = 255;
+/// Most members a founding may list.
+const MEMBERS_MAX: usize = 10_000;
+const LAYOUT_BYTES_MAX: usize = 4 << 20;
+
+/// A member and the storage it had when the cluster was founded.
+#[derive(Clone, Eq, PartialEq, Debug)]
+pub struct FoundingMember {
+    /// Name, address, zone and weight.
+    pub member: Member,
+    /// Its storage. A node with another one is not this member.
+    pub incarnation: Incarnation,
+}
+
+/// The birth of a cluster.
+#[derive(Clone, Eq, PartialEq, Debug)]
+pub struct Founding {
+    /// Its name.
+    pub cluster: ClusterId,
+    /// The version of membership and layouts; one as long as neither can change.
+    pub epoch: u64,
+    /// Into how many partitions the hash space of each table is cut.
+    pub partitions: u32,
+    /// Everybody, in the order of names.
+    pub members: Vec<FoundingMember>,
+}
+
+/// A table: its options, and where its partitions lie.
+#[derive(Clone, Eq, PartialEq, Debug)]
+pub struct TableSchema {
+    /// Its number.
+    pub id: TableId,
+    /// Its name.
+    pub name: String,
+    /// What it was created with.
+    pub options: TableOptions,
+    /// Which nodes hold which keys.
+    pub layout: Arc<Layout>,
+}
+
+impl TableSchema {
+    /// The nodes that hold the keys at `token`, the preferred one first.
+    #[must_use]
+    pub fn replicas_of(&self, token: Token) -> &[NodeId] {
+        self.layout.replicas_of(token)
+    }
+}
+
+impl Founding {
+    /// Appends the encoding.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.push(FORMAT);
+        out.extend_from_slice(&self.cluster.0.to_le_bytes());
+        put_varint(out, self.epoch);
+        put_varint(out, u64::from(self.partitions));
+        put_varint(out, self.members.len() as u64);
+        for FoundingMember { member, incarnation } in &self.members {
+            put_varint(out, member.node.0);
+            out.extend_from_slice(&incarnation.0.to_le_bytes());
+            put_prefixed(out, member.address.as_bytes());
+            put_prefixed(out, member.zone.name().as_bytes());
+            put_varint(out, u64::from(member.weight.0));
+        }
+    }
+
+    /// Reads what [`Founding::encode`] wrote.
+    ///
+    /// # Errors
+    /// When the bytes are not a founding.
+    pub fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        if reader.u8()? != FORMAT {
+            return Err(reader.error("unknown format of founding"));
+        }
+        let cluster = ClusterId(u128::from_le_bytes(reader.array()?));
+        if cluster == ClusterId::NONE {
+            return Err(reader.error("a founding without a cluster"));
+        }
+        let epoch = reader.varint()?;
+        let partitions = reader.varint32()?;
+        let count = reader.count(12)?;
+        if count == 0 || count > MEMBERS_MAX {
+            return Err(reader.error("number of members"));
+        }
+        let mut members: Vec<FoundingMember> = Vec::with_capacity(count);
+        for _ in 0..count {
+            let node = NodeId(reader.varint()?);
+            if members.last().is_some_and(|last| last.member.node >= node) {
+                return Err(reader.error("members out of order"));
+            }
+            let incarnation = Incarnation(reader.u64()?);
+            let address = text(reader)?;
+            let zone = Zone::new(&text(reader)?);
+            let weight = Weight(reader.varint32()?);
+            members.push(FoundingMember { member: Member { node, address, zone, weight }, incarnation });
+        }
+        Ok(Self { cluster, epoch, partitions, members })
+    }
+
+    /// The member of that name.
+    #[must_use]
+    pub fn member(&self, node: NodeId) -> Option<&FoundingMember> {
+        self.members.binary_search_by_key(&node, |member| member.member.node).ok().map(|at| &self.members[at])
+    }
+
+    /// The member that hands out table numbers.
+    #[must_use]
+    pub fn schema_home(&self) -> NodeId {
+        self.members[0].member.node
+    }
+
+    /// Lays out a table of `replicas` over the members.
+    ///
+    /// # Errors
+    /// As the ring says.
+    pub fn lay_out(&self, replicas: usize) -> Result<Layout, kv_ring::LayoutError> {
+        let mut builder = Layout::builder(replicas).partitions(self.partitions);
+        for FoundingMember { member, .. } in &self.members {
+            builder = builder.node(member.node, member.weight, member.zone.clone());
+        }
+        builder.build()
+    }
+}
+
+impl TableSchema {
+    /// Appends the encoding.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.push(FORMAT);
+        put_varint(out, u64::from(self.id.0));
+        put_prefixed(out, self.name.as_bytes());
+        encode_options(&self.options, out);
+        put_prefixed(out, &self.layout.encode());
+    }
+
+    /// Reads what [`TableSchema::encode`] wrote.
+    ///
+    /// # Errors
+    /// When the bytes are not a table.
+    pub fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        if reader.u8()? != FORMAT {
+            return Err(reader.error("unknown format of table"));
+        }
+        let id = TableId(reader.varint32()?);
+        let name = text(reader)?;
+        let options = decode_options(reader)?;
+        let layout = reader.prefixed(LAYOUT_BYTES_MAX)?;
+        let layout = Layout::decode(layout).map_err(|_| reader.error("layout of a table"))?;
+        if layout.replication_factor() != options.replicas {
+            return Err(reader.error("layout of another number of replicas"));
+        }
+        Ok(Self { id, name, options, layout: Arc::new(layout) })
+    }
+}
+
+/// Appends the encoding of table options.
+pub(crate) fn encode_options(options: &TableOptions, out: &mut Vec<u8>) {
+    out.push(match options.rule {
+        Rule::Siblings => 1,
+        Rule::LastWriteWins => 2,
+    });
+    put_varint(out, options.replicas as u64);
+    out.push(encode_consistency(options.reads));
+    out.push(encode_consistency(options.writes));
+    out.push(u8::from(options.ttl.is_some()));
+    if let Some(ttl) = options.ttl {
+        put_varint(out, ttl.0);
+    }
+}
+
+/// Reads what [`encode_options`] wrote.
+pub(crate) fn decode_options(reader: &mut Reader<'_>) -> Result<TableOptions, DecodeError> {
+    let rule = match reader.u8()? {
+        1 => Rule::Siblings,
+        2 => Rule::LastWriteWins,
+        _ => return Err(reader.error("unknown conflict rule")),
+    };
+    let replicas = usize::try_from(reader.varint32()?).map_err(|_| reader.error("number of replicas"))?;
+    let reads = decode_consistency(reader)?;
+    let writes = decode_consistency(reader)?;
+    let ttl = match reader.u8()? {
+        0 => None,
+        1 => Some(Millis(reader.varint()?)),
+        _ => return Err(reader.error("unknown flags of a table")),
+    };
+    Ok(TableOptions { rule, replicas, ttl, reads, writes })
+}
+
+pub(crate) const fn encode_consistency(consistency: Consistency) -> u8 {
+    match consistency {
+        Consistency::One => 1,
+        Consistency::Quorum => 2,
+        Consistency::All => 3,
+    }
+}
+
+pub(crate) fn decode_consistency(reader: &mut Reader<'_>) -> Result<Consistency, DecodeError> {
+    match reader.u8()? {
+        1 => Ok(Consistency::One),
+        2 => Ok(Consistency::Quorum),
+        3 => Ok(Consistency::All),
+        _ => Err(reader.error("unknown consistency")),
+    }
+}
+
+pub(crate) fn text(reader: &mut Reader<'_>) -> Result<String, DecodeError> {
+    let bytes = reader.prefixed(NAME_BYTES_MAX)?;
+    String::from_utf8(bytes.to_vec()).map_err(|_| reader.error("text that is not UTF-8"))
+}
+
+/// The founding and the tables, as one node holds them.
+#[derive(Clone, Debug)]
+pub struct Catalog {
+    founding: Founding,
+    tables: Vec<Arc<TableSchema>>,
+    by_name: BTreeMap<String, TableId>,
+}
+
+impl Catalog {
+    /// A cluster without tables.
+    #[must_use]
+    pub const fn new(founding: Founding) -> Self {
+        Self { founding, tables: Vec::new(), by_name: BTreeMap::new() }
+    }
+
+    /// The founding.
+    #[must_use]
+    pub const fn founding(&self) -> &Founding {
+        &self.founding
+    }
+
+    /// The tables in the order of their numbers.
+    #[must_use]
+    pub fn tables(&self) -> &[Arc<TableSchema>] {
+        &self.tables
+    }
+
+    /// How many tables there are; also the highest table number.
+    #[must_use]
+    pub fn version(&self) -> u32 {
+        u32::try_from(self.tables.len()).expect("table numbers are 32 bits")
+    }
+
+    /// Adds the next table.
+    ///
+    /// # Panics
+    /// When it is not the next one.
+    pub fn add(&mut self, table: Arc<TableSchema>) {
+        assert_eq!(table.id, self.next_id(), "tables are added in the order of their numbers");
+        self.by_name.insert(table.name.clone(), table.id);
+        self.tables.push(table);
+    }
+
+    /// The number of the next table.
+    #[must_use]
+    pub fn next_id(&self) -> TableId {
+        TableId(self.version() + 1)
+    }
+
+    /// The table of that number.
+    #[must_use]
+    pub fn table(&self, id: TableId) -> Option<&Arc<TableSchema>> {
+        self.tables.get(usize::try_from(id.0).ok()?.checked_sub(1)?)
+    }
+
+    /// The table of that name.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Option<&Arc<TableSchema>> {
+        self.table(*self.by_name.get(name)?)
+    }
+
+    /// Every member and where it is.
+    #[must_use]
+    pub fn peers(&self) -> Vec<PeerInfo> {
+        self.founding.members.iter().map(|member| member.member.peer_info()).collect()
+    }
+}

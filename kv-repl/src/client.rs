@@ -1,0 +1,334 @@
+//! Requests as values that are built, then waited for: `.wait()` blocks, `.await` does not and needs no runtime.
+
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use kv_core::context::CausalContext;
+use kv_core::expiry::InvalidTtl;
+use kv_core::key::{Key, RecordKey};
+use kv_core::record::{OperationId, Payload};
+use kv_core::time::Millis;
+use kv_ring::Layout;
+
+use crate::catalog::TableSchema;
+use crate::config::Settings;
+use crate::driver::Driver;
+use crate::machine::{Outcome, Request};
+use crate::quorum::Consistency;
+use crate::request::{Get, Put, Read, ReadError, WriteError, Written};
+
+/// A table of the cluster, as this node sees it. Cheap to clone.
+#[derive(Clone)]
+pub struct Table {
+    driver: Arc<Driver>,
+    schema: Arc<TableSchema>,
+    settings: Settings,
+    operations: Arc<Operations>,
+}
+
+/// Names for operations: random for each life of a node, counted within it.
+#[derive(Debug)]
+pub(crate) struct Operations {
+    life: u64,
+    next: AtomicU64,
+}
+
+impl Operations {
+    pub(crate) const fn new(life: u64) -> Self {
+        Self { life, next: AtomicU64::new(1) }
+    }
+
+    fn next(&self) -> OperationId {
+        OperationId((u128::from(self.life) << 64) | u128::from(self.next.fetch_add(1, Ordering::Relaxed)))
+    }
+}
+
+impl Table {
+    pub(crate) const fn new(
+        driver: Arc<Driver>,
+        schema: Arc<TableSchema>,
+        settings: Settings,
+        operations: Arc<Operations>,
+    ) -> Self {
+        Self { driver, schema, settings, operations }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.schema.name
+    }
+
+    /// Which nodes hold which keys.
+    #[must_use]
+    pub fn layout(&self) -> &Layout {
+        &self.schema.layout
+    }
+
+    /// A write of one key.
+    ///
+    /// In a siblings table it replaces what its [context](PutRequest::context) covers and stands beside everything else. In
+    /// a last-write-wins table it replaces what is older than it.
+    pub fn put(&self, key: impl Into<Key>, value: impl Into<Vec<u8>>) -> PutRequest {
+        self.write(key.into(), Payload::Value(value.into().into()))
+    }
+
+    /// A delete of one key: a write of a tombstone.
+    ///
+    /// With a context it removes what the context covers; without, what the replica that coordinates it holds. Writes that
+    /// it has not seen survive it.
+    pub fn delete(&self, key: impl Into<Key>) -> PutRequest {
+        self.write(key.into(), Payload::Tombstone)
+    }
+
+    fn write(&self, key: Key, payload: Payload) -> PutRequest {
+        PutRequest {
+            table: self.clone(),
+            key,
+            payload,
+            context: None,
+            ttl: None,
+            operation: self.operations.next(),
+            consistency: self.schema.options.writes,
+            patience: self.settings.deadline.as_duration(),
+        }
+    }
+
+    /// A read of one key.
+    pub fn get(&self, key: impl Into<Key>) -> GetRequest {
+        GetRequest {
+            table: self.clone(),
+            key: key.into(),
+            consistency: self.schema.options.reads,
+            patience: self.settings.deadline.as_duration(),
+        }
+    }
+}
+
+/// A write that has not begun. It does nothing until it is waited for.
+#[must_use = "a request does nothing until it is waited for or awaited"]
+pub struct PutRequest {
+    table: Table,
+    key: Key,
+    payload: Payload,
+    context: Option<CausalContext>,
+    ttl: Option<Duration>,
+    operation: OperationId,
+    consistency: Consistency,
+    patience: Duration,
+}
+
+impl PutRequest {
+    /// What the writer has seen, from an earlier read or write of the key.
+    pub fn context(mut self, context: impl Into<CausalContext>) -> Self {
+        self.context = Some(context.into());
+        self
+    }
+
+    /// How long the value is visible; at least a millisecond.
+    pub const fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = Some(ttl);
+        self
+    }
+
+    /// How many replicas must hold it durably before it is acknowledged.
+    pub const fn consistency(mut self, consistency: Consistency) -> Self {
+        self.consistency = consistency;
+        self
+    }
+
+    /// How long to try.
+    pub const fn deadline(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// The name of the operation, to retry one whose outcome was ambiguous. A replica that still holds the first attempt
+    /// knows the second for a copy, and two copies of it count as one value when read.
+    pub const fn operation(mut self, operation: OperationId) -> Self {
+        self.operation = operation;
+        self
+    }
+
+    /// The name this request goes by.
+    #[must_use]
+    pub const fn operation_id(&self) -> OperationId {
+        self.operation
+    }
+
+    /// Starts it and blocks until it is acknowledged or has failed.
+    ///
+    /// # Errors
+    /// [`WriteError`], which says what is known of the write.
+    pub fn wait(self) -> Result<Written, WriteError> {
+        self.start().wait()
+    }
+
+    fn start(self) -> Pending<Result<Written, WriteError>> {
+        let Self { table, key, payload, context, ttl, operation, consistency, patience } = self;
+        let checked = check_put(&table, &key, &payload, context.as_ref(), ttl);
+        let key = match checked {
+            Ok(key) => key,
+            Err(error) => return Pending::ready(Err(error)),
+        };
+        let put = Put { key, payload, context, ttl: ttl.map(Millis::from), operation, consistency };
+        let receiver = table.driver.request(Request::Put(put), patience);
+        Pending::waiting(receiver, |outcome| match outcome {
+            Some(Outcome::Put(outcome)) => outcome,
+            _ => Err(WriteError::Stopped),
+        })
+    }
+}
+
+/// What can be told without asking anybody.
+fn check_put(
+    table: &Table,
+    key: &Key,
+    payload: &Payload,
+    context: Option<&CausalContext>,
+    ttl: Option<Duration>,
+) -> Result<RecordKey, WriteError> {
+    let key = RecordKey::new(table.schema.id, key)?;
+    if let Payload::Value(value) = payload
+        && value.len() > table.settings.value_bytes_max
+    {
+        return Err(WriteError::ValueTooLarge { bytes: value.len(), bytes_max: table.settings.value_bytes_max });
+    }
+    if let Some(context) = context {
+        context.open(&key)?;
+    }
+    if ttl.is_some_and(|ttl| Millis::from(ttl) == Millis::ZERO) {
+        return Err(InvalidTtl::Zero.into());
+    }
+    Ok(key)
+}
+
+impl IntoFuture for PutRequest {
+    type Output = Result<Written, WriteError>;
+    type IntoFuture = Pending<Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        self.start()
+    }
+}
+
+/// A read that has not begun. It does nothing until it is waited for.
+#[must_use = "a request does nothing until it is waited for or awaited"]
+pub struct GetRequest {
+    table: Table,
+    key: Key,
+    consistency: Consistency,
+    patience: Duration,
+}
+
+impl GetRequest {
+    /// How many replicas must agree, or be made to agree, before it is answered.
+    pub const fn consistency(mut self, consistency: Consistency) -> Self {
+        self.consistency = consistency;
+        self
+    }
+
+    /// How long to try.
+    pub const fn deadline(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// Starts it and blocks until it is answered or has failed.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn wait(self) -> Result<Read, ReadError> {
+        self.start().wait()
+    }
+
+    fn start(self) -> Pending<Result<Read, ReadError>> {
+        let key = match RecordKey::new(self.table.schema.id, &self.key) {
+            Ok(key) => key,
+            Err(error) => return Pending::ready(Err(error.into())),
+        };
+        let get = Get { key, consistency: self.consistency };
+        let receiver = self.table.driver.request(Request::Get(get), self.patience);
+        Pending::waiting(receiver, |outcome| match outcome {
+            Some(Outcome::Get(outcome)) => outcome,
+            _ => Err(ReadError::Stopped),
+        })
+    }
+}
+
+impl IntoFuture for GetRequest {
+    type Output = Result<Read, ReadError>;
+    type IntoFuture = Pending<Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        self.start()
+    }
+}
+
+/// A request under way. Dropping it does not take the request back.
+#[must_use = "the outcome of a request says whether it happened"]
+pub struct Pending<T> {
+    state: State<T>,
+}
+
+enum State<T> {
+    Ready(Option<T>),
+    Waiting {
+        receiver: oneshot::AsyncReceiver<Outcome>,
+        convert: fn(Option<Outcome>) -> T,
+    },
+    /// Kept for `wait`, which blocks without an executor.
+    Blocking {
+        receiver: oneshot::Receiver<Outcome>,
+        convert: fn(Option<Outcome>) -> T,
+    },
+    Done,
+}
+
+impl<T> Pending<T> {
+    const fn ready(value: T) -> Self {
+        Self { state: State::Ready(Some(value)) }
+    }
+
+    const fn waiting(receiver: oneshot::Receiver<Outcome>, convert: fn(Option<Outcome>) -> T) -> Self {
+        Self { state: State::Blocking { receiver, convert } }
+    }
+
+    /// Blocks until the outcome is there.
+    ///
+    /// # Panics
+    /// When it was polled before.
+    pub fn wait(self) -> T {
+        match self.state {
+            State::Ready(value) => value.expect("waited for twice"),
+            State::Blocking { receiver, convert } => convert(receiver.recv().ok()),
+            State::Waiting { .. } | State::Done => panic!("a request that was polled is awaited, not waited for"),
+        }
+    }
+}
+
+impl<T: Unpin> Future for Pending<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        match std::mem::replace(&mut self.state, State::Done) {
+            State::Ready(value) => Poll::Ready(value.expect("polled after it was ready")),
+            State::Blocking { receiver, convert } => {
+                self.state = State::Waiting { receiver: receiver.into_future(), convert };
+                self.poll(context)
+            }
+            State::Waiting { mut receiver, convert } => match Pin::new(&mut receiver).poll(context) {
+                Poll::Ready(outcome) => Poll::Ready(convert(outcome.ok())),
+                Poll::Pending => {
+                    self.state = State::Waiting { receiver, convert };
+                    Poll::Pending
+                }
+            },
+            State::Done => panic!("polled after it was ready"),
+        }
+    }
+}

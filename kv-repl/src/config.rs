@@ -1,0 +1,110 @@
+//! Settings of a node, checked once.
+
+use std::time::Duration;
+
+use kv_core::hlc::Hlc;
+use kv_core::limits::{SIBLINGS_MAX, VALUE_BYTES_MAX};
+use kv_core::time::Millis;
+use thiserror::Error;
+
+/// Settings of a node. The defaults suit a cluster in one place.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// How long a request may take when it does not say. Longer hides outages from callers; shorter gives up on writes
+    /// that would have been acknowledged.
+    pub deadline: Duration,
+    /// How long to wait for replies before asking again, and before asking further replicas; doubles each time. Choose
+    /// a few round trips and one slow sync.
+    pub retry_after: Duration,
+    /// How often to greet every member. A peer that vanished without closing its connection is noticed at this pace.
+    pub hello_every: Duration,
+    /// Most versions a record may hold before a write that replaces none of them is refused.
+    pub siblings_max: usize,
+    /// Longest value of a put, in bytes.
+    pub value_bytes_max: usize,
+    /// How far a stamp may be minted ahead of the wall clock.
+    pub clock_drift_max: Duration,
+    /// Into how many partitions the hash space of each table is cut when this node founds a cluster: a power of two. A
+    /// hundred for each node the cluster may ever have keeps the shares within a percent of each other.
+    pub partitions: u32,
+    /// Most client requests waiting or under way at one node; further ones are refused.
+    pub requests_max: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            deadline: Duration::from_secs(5),
+            retry_after: Duration::from_millis(200),
+            hello_every: Duration::from_secs(1),
+            siblings_max: SIBLINGS_MAX,
+            value_bytes_max: VALUE_BYTES_MAX,
+            clock_drift_max: Hlc::DRIFT_MAX.as_duration(),
+            partitions: 1024,
+            requests_max: 100_000,
+        }
+    }
+}
+
+/// The smallest frame a transport may offer.
+const FRAME_BYTES_MIN: usize = 32 * 1024;
+
+/// A setting that cannot work.
+#[derive(Clone, Eq, PartialEq, Debug, Error)]
+#[error("{setting}: {why}")]
+pub struct InvalidConfig {
+    /// Which.
+    pub setting: &'static str,
+    /// What is wrong with it.
+    pub why: &'static str,
+}
+
+/// [`Config`] after the check, in the units of the protocols.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) deadline: Millis,
+    pub(crate) retry_after: Millis,
+    pub(crate) hello_every: Millis,
+    pub(crate) siblings_max: usize,
+    pub(crate) value_bytes_max: usize,
+    pub(crate) clock_drift_max: Millis,
+    pub(crate) requests_max: usize,
+    pub(crate) record_bytes_max: usize,
+}
+
+impl Settings {
+    /// `frame_bytes_max` is what every peer can be sent.
+    pub(crate) fn check(config: &Config, frame_bytes_max: usize) -> Result<Self, InvalidConfig> {
+        let positive = |setting, span: Duration| match Millis::from(span) {
+            Millis::ZERO => Err(InvalidConfig { setting, why: "must be at least a millisecond" }),
+            span => Ok(span),
+        };
+        if config.siblings_max == 0 {
+            return Err(InvalidConfig { setting: "siblings_max", why: "a record holds at least one version" });
+        }
+        if config.value_bytes_max > VALUE_BYTES_MAX {
+            return Err(InvalidConfig { setting: "value_bytes_max", why: "over the limit of the format" });
+        }
+        if config.requests_max == 0 {
+            return Err(InvalidConfig { setting: "requests_max", why: "no request could ever run" });
+        }
+        if frame_bytes_max < FRAME_BYTES_MIN {
+            return Err(InvalidConfig { setting: "max_frame_bytes", why: "less than a layout and a key need" });
+        }
+        let clock_drift_max = positive("clock_drift_max", config.clock_drift_max)?;
+        if clock_drift_max < crate::mint::MARK_AHEAD {
+            return Err(InvalidConfig { setting: "clock_drift_max", why: "below what a restart may run ahead" });
+        }
+        Ok(Self {
+            deadline: positive("deadline", config.deadline)?,
+            retry_after: positive("retry_after", config.retry_after)?,
+            hello_every: positive("hello_every", config.hello_every)?,
+            siblings_max: config.siblings_max,
+            value_bytes_max: config.value_bytes_max,
+            clock_drift_max,
+            requests_max: config.requests_max,
+            // Replicas may hold different versions, and a reply carries their join: half a frame leaves room for it.
+            record_bytes_max: frame_bytes_max / 2,
+        })
+    }
+}

@@ -1,0 +1,206 @@
+//! Passes a write on to a replica of its key, and keeps such a write from happening twice.
+//!
+//! 1. Choose the first replica that can be reached. It coordinates the write; its answer is the answer.
+//! 2. Ask the same replica again after a pause: the frame may be lost. Never ask another one, because the first may have
+//!    minted the write already; at the deadline the outcome is ambiguous (rule P10).
+//! 3. The replica takes each tag once. It remembers tags from the lowest that the asker has not settled, so its memory is
+//!    bounded by what the asker has under way, and a copy that arrives late is dropped.
+//!
+//! A replica that restarted remembers no tags; but then frames to its earlier life are dropped too.
+
+use std::collections::BTreeMap;
+
+use kv_core::NodeId;
+use kv_core::time::Millis;
+
+use super::retry::{Agenda, Patience};
+use super::{placed, reachable};
+use crate::config::Settings;
+use crate::identity::Boot;
+use crate::machine::{Action, Environment, Event, Machine, Notice, Origin, Outcome, Release, Request};
+use crate::message::Message;
+use crate::peers::DropReason;
+use crate::request::{Put, WriteError, Written};
+
+/// The machine of writes passed on.
+#[derive(Debug)]
+pub(crate) struct Forwards {
+    retry_after: Millis,
+    under_way: BTreeMap<u64, UnderWay>,
+    agenda: Agenda,
+    next_tag: u64,
+    taken: BTreeMap<NodeId, Taken>,
+}
+
+#[derive(Debug)]
+struct UnderWay {
+    origin: Origin,
+    put: Box<Put>,
+    to: NodeId,
+    required: usize,
+    patience: Patience,
+}
+
+/// The tags of one life of one asker.
+#[derive(Debug)]
+struct Taken {
+    boot: Boot,
+    settled_below: u64,
+    /// Tags at or above, with their outcome once there is one.
+    tags: BTreeMap<u64, Option<Result<Written, WriteError>>>,
+}
+
+impl Forwards {
+    pub(crate) const fn new(settings: &Settings) -> Self {
+        Self {
+            retry_after: settings.retry_after,
+            under_way: BTreeMap::new(),
+            agenda: Agenda::new(),
+            next_tag: 1,
+            taken: BTreeMap::new(),
+        }
+    }
+
+    /// How many writes wait for another replica.
+    pub(crate) fn len(&self) -> usize {
+        self.under_way.len()
+    }
+
+    fn begin(
+        &mut self,
+        env: &Environment<'_>,
+        origin: Origin,
+        deadline: Millis,
+        put: Put,
+        out: &mut Vec<Action>,
+    ) -> Result<(), WriteError> {
+        let (_, replicas) = placed(env, &put.key).ok_or(WriteError::UnknownTable)?;
+        let required = put.consistency.required(replicas.len());
+        let reachable = reachable(env, replicas);
+        let to = replicas.iter().copied().find(|node| env.peers.is_reachable(*node));
+        let Some(to) = to.filter(|_| reachable >= required) else {
+            return Err(WriteError::Unavailable { reachable, required });
+        };
+        let patience = Patience::new(env.now.monotonic, self.retry_after, deadline);
+        let tag = self.next_tag;
+        self.next_tag += 1;
+        self.agenda.add(patience.at, tag);
+        self.under_way.insert(tag, UnderWay { origin, put: Box::new(put), to, required, patience });
+        self.send(env, tag, out);
+        Ok(())
+    }
+
+    fn send(&self, env: &Environment<'_>, tag: u64, out: &mut Vec<Action>) {
+        let forward = &self.under_way[&tag];
+        let message = Message::Forward {
+            tag,
+            settled_below: self.under_way.keys().next().copied().unwrap_or(tag),
+            time_left: forward.patience.deadline.saturating_sub(env.now.monotonic),
+            put: forward.put.clone(),
+        };
+        out.push(Action::Send { to: forward.to, message, release: Release::Now });
+    }
+
+    fn finish(&mut self, tag: u64, outcome: Result<Written, WriteError>, out: &mut Vec<Action>) {
+        if let Some(forward) = self.under_way.remove(&tag) {
+            self.agenda.remove(forward.patience.at, tag);
+            out.push(reply(forward.origin, outcome));
+        }
+    }
+
+    fn due(&mut self, env: &Environment<'_>, out: &mut Vec<Action>) {
+        while let Some(tag) = self.agenda.pop(env.now.monotonic) {
+            let forward = self.under_way.get_mut(&tag).expect("the agenda lists writes under way");
+            if env.now.monotonic >= forward.patience.deadline {
+                let (operation, required) = (forward.put.operation, forward.required);
+                let error = WriteError::Ambiguous { operation, acknowledged: 0, required };
+                self.finish(tag, Err(error), out);
+                continue;
+            }
+            forward.patience.again(env.now.monotonic);
+            self.agenda.add(forward.patience.at, tag);
+            self.send(env, tag, out);
+        }
+    }
+
+    /// Whether a forwarded write is new, and is to be coordinated here. A copy of one that has an outcome gets it again.
+    pub(crate) fn take(
+        &mut self,
+        env: &Environment<'_>,
+        from: NodeId,
+        message: &Message,
+        out: &mut Vec<Action>,
+    ) -> bool {
+        let (Message::Forward { tag, settled_below, .. }, Some(life)) = (message, env.peers.life(from)) else {
+            return false;
+        };
+        let fresh = || Taken { boot: life.boot, settled_below: 0, tags: BTreeMap::new() };
+        let taken = self.taken.entry(from).or_insert_with(fresh);
+        if taken.boot != life.boot {
+            *taken = fresh();
+        }
+        if *settled_below > taken.settled_below {
+            taken.settled_below = *settled_below;
+            taken.tags = taken.tags.split_off(settled_below);
+        }
+        if sabotaged!(RepeatForwarded) {
+            return true;
+        }
+        if *tag < taken.settled_below {
+            out.push(Action::Notify(Notice::Dropped(DropReason::Repeated)));
+            return false;
+        }
+        match taken.tags.get(tag) {
+            None => {
+                taken.tags.insert(*tag, None);
+                true
+            }
+            Some(outcome) => {
+                out.push(Action::Notify(Notice::Dropped(DropReason::Repeated)));
+                if let Some(outcome) = outcome.clone() {
+                    out.push(forwarded(from, *tag, outcome));
+                }
+                false
+            }
+        }
+    }
+
+    /// Sends the outcome of a write that was taken from a peer.
+    pub(crate) fn settle(&mut self, to: NodeId, tag: u64, outcome: Result<Written, WriteError>, out: &mut Vec<Action>) {
+        if let Some(slot) = self.taken.get_mut(&to).and_then(|taken| taken.tags.get_mut(&tag)) {
+            *slot = Some(outcome.clone());
+        }
+        out.push(forwarded(to, tag, outcome));
+    }
+}
+
+impl Machine for Forwards {
+    fn handle(&mut self, env: &Environment<'_>, event: Event, out: &mut Vec<Action>) {
+        match event {
+            Event::Request { origin, deadline, request: Request::Put(put) } => {
+                if let Err(error) = self.begin(env, origin, deadline, put, out) {
+                    out.push(reply(origin, Err(error)));
+                }
+            }
+            Event::Message { from, message: Message::Forwarded { tag, outcome } } => {
+                if self.under_way.get(&tag).is_some_and(|forward| forward.to == from) {
+                    self.finish(tag, outcome, out);
+                }
+            }
+            Event::Deadline => self.due(env, out),
+            Event::Message { .. } | Event::Request { .. } | Event::Introduction { .. } => {}
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Millis> {
+        self.agenda.next()
+    }
+}
+
+const fn forwarded(to: NodeId, tag: u64, outcome: Result<Written, WriteError>) -> Action {
+    Action::Send { to, message: Message::Forwarded { tag, outcome }, release: Release::Now }
+}
+
+const fn reply(origin: Origin, outcome: Result<Written, WriteError>) -> Action {
+    Action::Reply { origin, outcome: Outcome::Put(outcome), release: Release::Now }
+}

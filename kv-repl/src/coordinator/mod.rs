@@ -1,0 +1,23 @@
+//! The machines that see a request through: one for writes, one for reads, one that passes writes on.
+
+pub(crate) mod forward;
+pub(crate) mod read;
+mod retry;
+pub(crate) mod write;
+
+use kv_core::NodeId;
+use kv_core::key::RecordKey;
+
+use crate::catalog::TableSchema;
+use crate::machine::Environment;
+
+/// The table of a key, and the nodes that hold the key.
+fn placed<'a>(env: &Environment<'a>, key: &RecordKey) -> Option<(&'a TableSchema, &'a [NodeId])> {
+    let table = env.catalog?.table(key.table())?;
+    Some((table, table.replicas_of(key.token())))
+}
+
+/// How many of `replicas` a request could count on at this moment.
+fn reachable(env: &Environment<'_>, replicas: &[NodeId]) -> usize {
+    replicas.iter().filter(|node| **node == env.me.node || env.peers.is_reachable(**node)).count()
+}

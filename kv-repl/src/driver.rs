@@ -1,0 +1,285 @@
+//! Where the node meets threads and clocks: an inbox that anybody may fill, and turns that one thread at a time runs.
+//!
+//! The thread belongs to the node, or to a transport that has an event loop of its own (see [`Drive`]). Whoever fills the
+//! inbox wakes it, once for all that arrives until its next turn.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use kv_core::time::{Millis, Now};
+use kv_core::{NodeId, Store};
+
+use crate::machine::{Outcome, Request};
+use crate::node_core::NodeCore;
+use crate::transport::{Drive, Inbound, Lane, PeerInfo, Transport, Turn};
+use crate::worker::{Input, Outside, Worker};
+
+/// How long a stopping node waits for its last sync before it stops without.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A node's inbox and loop.
+pub(crate) struct Driver {
+    node: NodeId,
+    transport: Arc<dyn Transport>,
+    clock: Clock,
+    inbox: Mutex<Vec<Arrival>>,
+    /// Somebody has been woken, or will look into the inbox anyway.
+    awake: AtomicBool,
+    wake: OnceLock<Arc<dyn Fn() + Send + Sync>>,
+    running: Mutex<Running>,
+    stop: Mutex<Stop>,
+    stopped: Condvar,
+}
+
+enum Arrival {
+    Frame { from: NodeId, frame: Bytes },
+    Request { request: Request, deadline: Millis, reply: oneshot::Sender<Outcome> },
+    Look(Box<dyn FnOnce(&NodeCore) + Send>),
+}
+
+/// What only the thread that runs the turn touches.
+struct Running {
+    worker: Worker,
+    clients: BTreeMap<u64, oneshot::Sender<Outcome>>,
+    next_client: u64,
+    /// The last write of the life is under way; stop when it is durable, or then.
+    finishing: Option<Instant>,
+}
+
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+enum Stop {
+    No,
+    /// Finish what is committed, note that nothing is forgotten, then stop.
+    Clean,
+    /// Stop at once.
+    Abrupt,
+    Done,
+}
+
+/// The host's clocks.
+#[derive(Debug)]
+struct Clock {
+    start: Instant,
+}
+
+#[expect(clippy::disallowed_methods, reason = "the driver is where time comes in")]
+impl Clock {
+    fn new() -> Self {
+        Self { start: Instant::now() }
+    }
+
+    fn now(&self) -> Now {
+        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Now { monotonic: self.start.elapsed().into(), wall: wall.into() }
+    }
+
+    fn instant() -> Instant {
+        Instant::now()
+    }
+}
+
+impl Driver {
+    /// Puts a worker behind an inbox and lets the transport see it.
+    pub(crate) fn start(
+        worker: Worker,
+        store: &dyn Store,
+        transport: Arc<dyn Transport>,
+    ) -> std::io::Result<Arc<Self>> {
+        let driver = Arc::new(Self {
+            node: worker.core().me().node,
+            transport,
+            clock: Clock::new(),
+            inbox: Mutex::default(),
+            awake: AtomicBool::new(true),
+            wake: OnceLock::new(),
+            running: Mutex::new(Running { worker, clients: BTreeMap::new(), next_client: 0, finishing: None }),
+            stop: Mutex::new(Stop::No),
+            stopped: Condvar::new(),
+        });
+        let weak = Arc::downgrade(&driver);
+        store.on_durable(Arc::new(move || {
+            if let Some(driver) = weak.upgrade() {
+                driver.wake();
+            }
+        }));
+        let inbound: Arc<dyn Inbound> = Arc::clone(&driver) as Arc<dyn Inbound>;
+        if driver.transport.attach(inbound) == Drive::Node {
+            driver.start_thread()?;
+        }
+        Ok(driver)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the driver is where threads come in")]
+    fn start_thread(self: &Arc<Self>) -> std::io::Result<()> {
+        let driver = Arc::clone(self);
+        let thread = std::thread::Builder::new().name(format!("kv-{}", self.node)).spawn(move || {
+            loop {
+                match driver.turn() {
+                    Turn::Wait(Some(span)) => std::thread::park_timeout(span),
+                    Turn::Wait(None) => std::thread::park(),
+                    Turn::Stopped => return,
+                }
+            }
+        })?;
+        let thread = thread.thread().clone();
+        self.on_wake(Arc::new(move || thread.unpark()));
+        Ok(())
+    }
+
+    /// Hands in a request. The receiver hears nothing if the node stops first.
+    pub(crate) fn request(&self, request: Request, patience: Duration) -> oneshot::Receiver<Outcome> {
+        let (reply, receiver) = oneshot::channel();
+        let deadline = self.clock.now().monotonic.saturating_add(patience.into());
+        self.arrive(Arrival::Request { request, deadline, reply });
+        receiver
+    }
+
+    /// Looks at the machines between two turns. `None` when the node has stopped.
+    pub(crate) fn look<T: Send + 'static>(&self, look: impl FnOnce(&NodeCore) -> T + Send + 'static) -> Option<T> {
+        let (reply, receiver) = oneshot::channel();
+        self.arrive(Arrival::Look(Box::new(move |core| {
+            // Whoever asked may have gone; then nobody needs the answer.
+            let _ = reply.send(look(core));
+        })));
+        receiver.recv().ok()
+    }
+
+    fn arrive(&self, arrival: Arrival) {
+        {
+            let mut inbox = lock(&self.inbox);
+            // The last turn empties the inbox after it has set this, so nobody waits for a node that has stopped.
+            if *lock(&self.stop) == Stop::Done {
+                return;
+            }
+            inbox.push(arrival);
+        }
+        self.wake();
+    }
+
+    fn wake(&self) {
+        if !self.awake.swap(true, Ordering::AcqRel)
+            && let Some(wake) = self.wake.get()
+        {
+            wake();
+        }
+    }
+
+    /// Stops the loop and waits until it has. A clean stop notes durably that nothing was forgotten.
+    pub(crate) fn stop(&self, clean: bool) {
+        {
+            let mut stop = lock(&self.stop);
+            if matches!(*stop, Stop::No | Stop::Clean) {
+                *stop = if clean { Stop::Clean } else { Stop::Abrupt };
+            }
+        }
+        self.awake.store(false, Ordering::Release);
+        self.wake();
+        let mut stop = lock(&self.stop);
+        while *stop != Stop::Done {
+            stop = self.stopped.wait(stop).unwrap_or_else(PoisonError::into_inner);
+        }
+        drop(stop);
+        self.transport.detach();
+    }
+
+    /// Whether the loop ends with this turn.
+    fn stops_now(&self, running: &mut Running) -> bool {
+        let order = *lock(&self.stop);
+        let stops = match order {
+            Stop::No => false,
+            Stop::Done | Stop::Abrupt => true,
+            Stop::Clean => match running.finishing {
+                None => {
+                    running.finishing = Some(Clock::instant() + STOP_PATIENCE);
+                    running.worker.finish().is_err() || running.worker.is_settled()
+                }
+                Some(until) => running.worker.is_settled() || Clock::instant() >= until,
+            },
+        };
+        if stops {
+            running.clients.clear();
+            *lock(&self.stop) = Stop::Done;
+            // Whoever came too late for the last turn hears that the node has stopped.
+            lock(&self.inbox).clear();
+            self.stopped.notify_all();
+        }
+        stops
+    }
+}
+
+impl Inbound for Driver {
+    fn deliver(&self, from: NodeId, _lane: Lane, frame: Bytes) {
+        self.arrive(Arrival::Frame { from, frame });
+    }
+
+    fn turn(&self) -> Turn {
+        let mut running = lock(&self.running);
+        let running = &mut *running;
+        if self.stops_now(running) {
+            return Turn::Stopped;
+        }
+        // From here on whoever arrives wakes the loop again.
+        self.awake.store(false, Ordering::Release);
+        let arrivals = std::mem::take(&mut *lock(&self.inbox));
+        let mut inputs = Vec::with_capacity(arrivals.len());
+        for arrival in arrivals {
+            match arrival {
+                Arrival::Frame { from, frame } => inputs.push(Input::Frame { from, frame }),
+                Arrival::Request { request, deadline, reply } => {
+                    running.next_client += 1;
+                    running.clients.insert(running.next_client, reply);
+                    inputs.push(Input::Request { client: running.next_client, deadline, request });
+                }
+                Arrival::Look(look) => look(running.worker.core()),
+            }
+        }
+        let now = self.clock.now();
+        let mut outside = Surroundings { transport: &*self.transport, clients: &mut running.clients };
+        running.worker.turn(now, inputs.into_iter(), &mut outside);
+        if running.finishing.is_some() {
+            return Turn::Wait(Some(Duration::from_millis(1)));
+        }
+        let wait = running.worker.next_deadline().map(|at| at.saturating_sub(now.monotonic).as_duration());
+        Turn::Wait(wait)
+    }
+
+    fn on_wake(&self, wake: Arc<dyn Fn() + Send + Sync>) {
+        // A node is attached once; the first one to register runs its turns.
+        let wake = self.wake.get_or_init(|| wake);
+        wake();
+    }
+}
+
+struct Surroundings<'a> {
+    transport: &'a dyn Transport,
+    clients: &'a mut BTreeMap<u64, oneshot::Sender<Outcome>>,
+}
+
+impl Outside for Surroundings<'_> {
+    fn send(&mut self, to: NodeId, lane: Lane, frame: Bytes) -> bool {
+        self.transport.try_send(to, lane, frame).is_ok()
+    }
+
+    fn frame_bytes_max(&self, to: NodeId) -> usize {
+        self.transport.max_frame_bytes(to)
+    }
+
+    fn reply(&mut self, client: u64, outcome: Outcome) {
+        if let Some(reply) = self.clients.remove(&client) {
+            // Whoever asked may have gone; the outcome stands all the same.
+            let _ = reply.send(outcome);
+        }
+    }
+
+    fn peers_changed(&mut self, peers: &[PeerInfo]) {
+        self.transport.peers_changed(peers);
+    }
+}
+
+/// A thread that panicked while it held a lock has left values that are whole: every lock here guards one assignment.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

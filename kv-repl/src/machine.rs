@@ -1,0 +1,223 @@
+//! What goes into a protocol machine, and what comes out.
+//!
+//! A machine is a value. It is handed an event and a view of the store, and says what should happen; it never does
+//! anything itself, reads no clock, and draws no randomness but from a seed it was built with. So the same code runs under
+//! threads and in the simulator, and a run can be repeated from its seed.
+
+use std::sync::Arc;
+
+use kv_core::hash::Token;
+use kv_core::hlc::Stamp;
+use kv_core::key::TableId;
+use kv_core::store::Batch;
+use kv_core::time::{Millis, Now};
+use kv_core::{NodeId, View};
+
+use crate::catalog::{Catalog, Founding, TableSchema};
+use crate::identity::{ClusterId, Identity};
+use crate::member::Member;
+use crate::message::Message;
+use crate::peers::{DropReason, Life, Peers};
+use crate::request::{ClusterError, Get, Put, Read, ReadError, TableOptions, WriteError, Written};
+use crate::status::Standing;
+use crate::transport::PeerInfo;
+use crate::wire::Header;
+
+/// A sub-protocol of a node. Machines know nothing of each other; the node routes between them.
+pub(crate) trait Machine {
+    /// Takes one event; what follows from it is appended to `out`.
+    fn handle(&mut self, environment: &Environment<'_>, event: Event, out: &mut Vec<Action>);
+
+    /// When [`Event::Deadline`] is due, on the monotonic clock.
+    fn next_deadline(&self) -> Option<Millis>;
+}
+
+/// What a machine may look at while it decides.
+#[derive(Copy, Clone)]
+pub(crate) struct Environment<'a> {
+    /// The time.
+    pub(crate) now: Now,
+    /// The store, including everything that this turn has decided to write.
+    pub(crate) view: &'a dyn View,
+    /// The node itself.
+    pub(crate) me: &'a Identity,
+    /// Whether the node serves.
+    pub(crate) standing: Standing,
+    /// The cluster, once it is founded.
+    pub(crate) catalog: Option<&'a Catalog>,
+    /// The other members.
+    pub(crate) peers: &'a Peers,
+}
+
+/// Something that happened.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A message came from a peer, or from this node itself.
+    Message {
+        /// Who sent it.
+        from: NodeId,
+        /// What it says.
+        message: Message,
+    },
+    /// A message that may come from a node not met yet, with the header of its frame.
+    Introduction {
+        /// Who speaks, in which life, to whom.
+        header: Header,
+        /// What it says.
+        message: Message,
+    },
+    /// Somebody asks for something.
+    Request {
+        /// Who waits for the outcome.
+        origin: Origin,
+        /// When the outcome is of no use any more, on the monotonic clock.
+        deadline: Millis,
+        /// What is asked.
+        request: Request,
+    },
+    /// The time that the machine asked for has come.
+    Deadline,
+}
+
+/// Who waits for an outcome.
+#[derive(Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Debug)]
+pub(crate) enum Origin {
+    /// A client of this node; the number is the driver's.
+    Client(u64),
+    /// A peer that passed the request on under this tag.
+    Peer {
+        /// Which.
+        node: NodeId,
+        /// Its tag.
+        tag: u64,
+    },
+}
+
+/// What can be asked of a node.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) enum Request {
+    /// Write a key.
+    Put(Put),
+    /// Read a key.
+    Get(Get),
+    /// Found a cluster.
+    Bootstrap {
+        /// Of these.
+        members: Vec<Member>,
+        /// Drawn at random by the host.
+        cluster: ClusterId,
+        /// Into how many partitions each table's hash space is cut.
+        partitions: u32,
+    },
+    /// Create a table, or find the one that was created with the same options.
+    CreateTable {
+        /// Its name.
+        name: String,
+        /// Its options.
+        options: TableOptions,
+    },
+}
+
+/// What a request came to.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) enum Outcome {
+    /// Of [`Request::Put`].
+    Put(Result<Written, WriteError>),
+    /// Of [`Request::Get`].
+    Get(Result<Read, ReadError>),
+    /// Of [`Request::Bootstrap`].
+    Bootstrap(Result<(), ClusterError>),
+    /// Of [`Request::CreateTable`]; the number of the table.
+    CreateTable(Result<TableId, ClusterError>),
+}
+
+/// Something that should happen. The actions of a turn are carried out together: first everything is stored in one atomic
+/// batch, then the rest, each part when its [`Release`] allows.
+#[derive(Debug)]
+pub(crate) enum Action {
+    /// Write to the store.
+    Store {
+        /// The keys among which later releases wait for this.
+        stripe: Stripe,
+        /// What to write.
+        batch: Batch,
+    },
+    /// Send a message; one to the node itself comes back as an event.
+    Send {
+        /// To whom.
+        to: NodeId,
+        /// What.
+        message: Message,
+        /// When.
+        release: Release,
+    },
+    /// Answer a request.
+    Reply {
+        /// Whose.
+        origin: Origin,
+        /// What it came to.
+        outcome: Outcome,
+        /// When.
+        release: Release,
+    },
+    /// Tell the rest of the node.
+    Notify(Notice),
+}
+
+/// When an action may be seen outside.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(crate) enum Release {
+    /// At once: it says nothing that a crash could take back.
+    Now,
+    /// When the last write to these keys, as it stands at this moment, is durable.
+    Durable(Stripe),
+}
+
+/// A slice of the keys of a store, for which the last write is remembered: an answer about a key waits for the last write
+/// to its stripe and for no other.
+#[derive(Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Hash, Debug)]
+pub(crate) struct Stripe(pub(crate) u16);
+
+impl Stripe {
+    /// What the node keeps about itself.
+    pub(crate) const META: Self = Self(0);
+    /// How many there are.
+    pub(crate) const COUNT: usize = 1 + (1 << Self::TOKEN_BITS);
+    const TOKEN_BITS: u32 = 12;
+
+    /// The stripe of the records at `token`.
+    #[must_use]
+    pub(crate) fn of(token: Token) -> Self {
+        Self(1 + u16::try_from(token.0 >> (u64::BITS - Self::TOKEN_BITS)).expect("the top twelve bits"))
+    }
+}
+
+/// What one machine found out that the node must act on.
+#[derive(Debug)]
+pub(crate) enum Notice {
+    /// The node is now part of this cluster. The founding is stored by the same turn.
+    Founded(Box<Founding>),
+    /// A table was added; it is stored by the same turn.
+    TableAdded(Arc<TableSchema>),
+    /// These nodes are to be talked to, besides those known already.
+    Peers(Vec<PeerInfo>),
+    /// A message was not used.
+    Dropped(DropReason),
+    /// A peer was met in a life. If it is a member's, the same turn stores it.
+    Met {
+        /// Which.
+        peer: NodeId,
+        /// Its life.
+        life: Life,
+    },
+    /// A peer of this cluster answered this life's greeting.
+    Greeted(NodeId),
+    /// A majority has confirmed that this node is who it was.
+    Confirmed,
+    /// A member has shown that this storage is not what it was.
+    Quarantined,
+    /// Dots are minted in this epoch from now on; it is stored by the same turn.
+    ActorEpoch(u32),
+    /// A stamp minted elsewhere was seen.
+    Observed(Stamp),
+}

@@ -1,0 +1,223 @@
+//! Introductions: who is here, in which life, and is it who it was.
+//!
+//! 1. A node greets every peer it knows when it starts, and from time to time. The greeting names its cluster, storage and
+//!    life.
+//! 2. Whoever is greeted checks that against what it durably remembers: the storage must be the member's, and the life not
+//!    older than the last one met. Then it remembers the life, durably, and replies. Otherwise it says so, and a node that
+//!    hears so is quarantined for good: its disk was replaced or went back in time (rule P1).
+//! 3. A node serves when a majority of the members, itself included, has confirmed it (rule P11).
+//! 4. A member that has not heard of the founding is told (rule P2 and [`founding`]).
+//!
+//! Absent on purpose: suspicion and gossip. A peer is reachable when it answered and its transport takes frames.
+
+mod founding;
+
+pub(crate) use self::founding::FOUNDING_KEY;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kv_core::NodeId;
+use kv_core::store::Batch;
+use kv_core::time::Millis;
+use kv_core::version::Incarnation;
+
+use self::founding::Bootstrap;
+use crate::catalog::Founding;
+use crate::config::Settings;
+use crate::identity::{ClusterId, Identity};
+use crate::machine::{Action, Environment, Event, Machine, Notice, Release, Request, Stripe};
+use crate::message::{Message, Unwelcome};
+use crate::peers::{DropReason, Life, Peers};
+use crate::quorum::majority;
+use crate::status::Standing;
+use crate::wire::Header;
+
+/// The machine of introductions.
+#[derive(Debug)]
+pub(crate) struct Membership {
+    hello_every: Millis,
+    next_hello: Millis,
+    /// Which members have confirmed this life.
+    confirmed: BTreeSet<NodeId>,
+    /// What nodes said of themselves: their storage and cluster.
+    heard: BTreeMap<NodeId, (Incarnation, ClusterId)>,
+    bootstrap: Option<Bootstrap>,
+}
+
+impl Membership {
+    /// A machine that greets at once.
+    pub(crate) const fn new(settings: &Settings) -> Self {
+        Self {
+            hello_every: settings.hello_every,
+            next_hello: Millis::ZERO,
+            confirmed: BTreeSet::new(),
+            heard: BTreeMap::new(),
+            bootstrap: None,
+        }
+    }
+
+    fn greet_all(&mut self, env: &Environment<'_>, out: &mut Vec<Action>) {
+        self.next_hello = env.now.monotonic.saturating_add(self.hello_every);
+        out.extend(env.peers.nodes().map(|to| hello(env, to)));
+    }
+
+    fn introduced(&mut self, env: &Environment<'_>, header: &Header, message: Message, out: &mut Vec<Action>) {
+        let cluster = env.catalog.map_or(ClusterId::NONE, |catalog| catalog.founding().cluster);
+        let same = header.cluster == cluster || sabotaged!(IgnoreClusterId);
+        if !same && header.cluster != ClusterId::NONE && cluster != ClusterId::NONE {
+            out.push(dropped(DropReason::OtherCluster));
+            return;
+        }
+        match message {
+            Message::Hello { nonce, .. } => self.hello(env, header, nonce, out),
+            // The nonce of this life can only be known from its own hello.
+            Message::HelloReply { nonce, own_nonce, .. } if nonce == env.me.nonce => {
+                self.hello_reply(env, header, own_nonce, out);
+            }
+            Message::Unwelcome { nonce, reason } if nonce == env.me.nonce => {
+                self.unwelcome(env, header, reason, out);
+            }
+            Message::Found(founding) => founding::found(env, header, *founding, out),
+            _ => out.push(dropped(DropReason::OtherBoot)),
+        }
+    }
+
+    fn hello(&mut self, env: &Environment<'_>, header: &Header, nonce: u64, out: &mut Vec<Action>) {
+        let life = Life { incarnation: header.from_incarnation, boot: header.from_boot, nonce };
+        self.heard.insert(header.from, (header.from_incarnation, header.cluster));
+        match examine(env, header.from, life) {
+            Err(reason) => {
+                let message = Message::Unwelcome { nonce, reason };
+                out.push(Action::Send { to: header.from, message, release: Release::Now });
+            }
+            Ok(()) => {
+                meet(env, header.from, life, out);
+                let message = Message::HelloReply {
+                    nonce,
+                    own_nonce: env.me.nonce,
+                    catalog_version: env.catalog.map_or(0, crate::catalog::Catalog::version),
+                };
+                out.push(Action::Send { to: header.from, message, release: Release::Durable(Stripe::META) });
+                tell_founding(env, header, out);
+                if !self.confirmed.contains(&header.from) {
+                    out.push(hello(env, header.from));
+                }
+            }
+        }
+    }
+
+    fn hello_reply(&mut self, env: &Environment<'_>, header: &Header, own_nonce: u64, out: &mut Vec<Action>) {
+        let life = Life { incarnation: header.from_incarnation, boot: header.from_boot, nonce: own_nonce };
+        self.heard.insert(header.from, (header.from_incarnation, header.cluster));
+        if examine(env, header.from, life).is_err() {
+            out.push(dropped(DropReason::OtherIncarnation));
+            return;
+        }
+        meet(env, header.from, life, out);
+        tell_founding(env, header, out);
+        if env.catalog.is_some_and(|catalog| catalog.founding().cluster == header.cluster) {
+            out.push(Action::Notify(Notice::Greeted(header.from)));
+            self.confirmed.insert(header.from);
+            self.confirm(env, out);
+        }
+        self.advance_bootstrap(env, out);
+    }
+
+    /// Serves once a majority of the members knows this life.
+    fn confirm(&self, env: &Environment<'_>, out: &mut Vec<Action>) {
+        if let (Some(catalog), Standing::Confirming) = (env.catalog, env.standing) {
+            let members = catalog.founding().members.len();
+            if self.confirmed.len() + 1 >= majority(members) || sabotaged!(ServeUnconfirmed) {
+                out.push(Action::Notify(Notice::Confirmed));
+            }
+        }
+    }
+
+    fn unwelcome(&mut self, env: &Environment<'_>, header: &Header, reason: Unwelcome, out: &mut Vec<Action>) {
+        self.heard.insert(header.from, (header.from_incarnation, header.cluster));
+        self.advance_bootstrap(env, out);
+        let by_member = env.catalog.is_none_or(|catalog| catalog.founding().member(header.from).is_some());
+        if by_member && reason != Unwelcome::Stranger && header.cluster != ClusterId::NONE {
+            let mut batch = Batch::new();
+            Identity { quarantined: true, ..*env.me }.save(false, &mut batch);
+            out.push(Action::Store { stripe: Stripe::META, batch });
+            out.push(Action::Notify(Notice::Quarantined));
+        }
+    }
+}
+
+impl Machine for Membership {
+    fn handle(&mut self, env: &Environment<'_>, event: Event, out: &mut Vec<Action>) {
+        match event {
+            Event::Introduction { header, message } => self.introduced(env, &header, message, out),
+            Event::Request { origin, deadline, request: Request::Bootstrap { members, cluster, partitions } } => {
+                self.begin_bootstrap(env, Bootstrap { origin, deadline, members, cluster, partitions }, out);
+            }
+            Event::Deadline => {
+                if self.next_hello <= env.now.monotonic {
+                    self.greet_all(env, out);
+                    self.confirm(env, out);
+                }
+                self.advance_bootstrap(env, out);
+            }
+            Event::Message { .. } | Event::Request { .. } => {}
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Millis> {
+        let bootstrap = self.bootstrap.as_ref().map(|bootstrap| bootstrap.deadline);
+        Some(bootstrap.map_or(self.next_hello, |deadline| deadline.min(self.next_hello)))
+    }
+}
+
+fn hello(env: &Environment<'_>, to: NodeId) -> Action {
+    let catalog_version = env.catalog.map_or(0, crate::catalog::Catalog::version);
+    Action::Send {
+        to,
+        message: Message::Hello { nonce: env.me.nonce, catalog_version },
+        release: Release::Durable(Stripe::META),
+    }
+}
+
+const fn dropped(reason: DropReason) -> Action {
+    Action::Notify(Notice::Dropped(reason))
+}
+
+/// Whether a node is who it says it is. Before the founding there is nothing to hold it against.
+fn examine(env: &Environment<'_>, from: NodeId, life: Life) -> Result<(), Unwelcome> {
+    let Some(catalog) = env.catalog else { return Ok(()) };
+    let member = catalog.founding().member(from).ok_or(Unwelcome::Stranger)?;
+    if member.incarnation != life.incarnation && !sabotaged!(IgnoreIncarnation) {
+        return Err(Unwelcome::OtherIncarnation);
+    }
+    match env.peers.life(from).filter(|known| known.incarnation == life.incarnation) {
+        Some(_) if sabotaged!(IgnoreBoot) => {}
+        Some(known) if life.boot < known.boot || (life.boot == known.boot && life.nonce != known.nonce) => {
+            return Err(Unwelcome::RolledBack);
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Remembers the life a peer is in; durably, when it is a member.
+fn meet(env: &Environment<'_>, peer: NodeId, life: Life, out: &mut Vec<Action>) {
+    if env.peers.life(peer) != Some(life) {
+        if env.catalog.is_some() {
+            let mut batch = Batch::new();
+            Peers::save(peer, life, &mut batch);
+            out.push(Action::Store { stripe: Stripe::META, batch });
+        }
+        out.push(Action::Notify(Notice::Met { peer, life }));
+    }
+}
+
+/// A listed member that belongs to no cluster yet has missed the founding.
+fn tell_founding(env: &Environment<'_>, header: &Header, out: &mut Vec<Action>) {
+    if let Some(catalog) = env.catalog
+        && header.cluster == ClusterId::NONE
+    {
+        let message = Message::Found(Box::new(Founding::clone(catalog.founding())));
+        out.push(Action::Send { to: header.from, message, release: Release::Durable(Stripe::META) });
+    }
+}

@@ -1,0 +1,182 @@
+//! Everything that nodes say to each other.
+//!
+//! A `tag` ties a reply to its request. Tags are unique within one life of the node that asks, and frames name the lives at
+//! both ends, so a reply never meets the request of another life.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kv_core::key::RecordKey;
+use kv_core::time::Millis;
+
+use crate::catalog::{Founding, TableSchema};
+use crate::request::{ClusterError, Put, TableOptions, WriteError, Written};
+use crate::transport::Lane;
+
+/// One message.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Message {
+    /// "I am here, in this life." Sent to every peer at the start and from time to time.
+    Hello {
+        /// Tells apart two lives that claim one boot number.
+        nonce: u64,
+        /// How many tables the sender knows.
+        catalog_version: u32,
+    },
+    /// "I know you as the member you say you are."
+    HelloReply {
+        /// The nonce of the hello.
+        nonce: u64,
+        /// The nonce of the sender's own life.
+        own_nonce: u64,
+        /// How many tables the sender knows.
+        catalog_version: u32,
+    },
+    /// "You are not who you claim to be, or your storage is not what it was."
+    Unwelcome {
+        /// The nonce of the hello.
+        nonce: u64,
+        /// Why.
+        reason: Unwelcome,
+    },
+    /// The birth of the cluster, for a member that has not heard of it.
+    Found(Box<Founding>),
+    /// Tables that the receiver may lack: the ones after the first `after`.
+    CatalogPush {
+        /// How many tables come before the first one here.
+        after: u32,
+        /// The next ones, in order.
+        tables: Vec<Arc<TableSchema>>,
+    },
+    /// "I durably know this many tables."
+    CatalogHave {
+        /// How many.
+        version: u32,
+    },
+    /// Asks the schema home for a table.
+    CreateTable {
+        /// Ties the reply.
+        tag: u64,
+        /// Its name.
+        name: String,
+        /// Its options.
+        options: TableOptions,
+    },
+    /// What became of [`Message::CreateTable`].
+    TableCreated {
+        /// Ties the reply.
+        tag: u64,
+        /// How many tables the asker will know when it knows this one.
+        outcome: Result<u32, ClusterError>,
+    },
+    /// A write passed on to a replica of its key, which coordinates it.
+    Forward {
+        /// Ties the reply.
+        tag: u64,
+        /// Every tag of the sender below this one is settled: the receiver forgets them.
+        settled_below: u64,
+        /// How much time is left.
+        time_left: Millis,
+        /// The write.
+        put: Box<Put>,
+    },
+    /// What became of [`Message::Forward`].
+    Forwarded {
+        /// Ties the reply.
+        tag: u64,
+        /// The outcome.
+        outcome: Result<Written, WriteError>,
+    },
+    /// A change to a record, to be joined blindly.
+    Write {
+        /// Ties the reply.
+        tag: u64,
+        /// The epoch of the layout by which the receiver was chosen.
+        epoch: u64,
+        /// Whose record.
+        key: RecordKey,
+        /// The change.
+        record: Bytes,
+    },
+    /// "It is durable here", or why not.
+    WriteReply {
+        /// Ties the reply.
+        tag: u64,
+        /// Why not.
+        refused: Option<Refusal>,
+    },
+    /// Asks for a record.
+    Read {
+        /// Ties the reply.
+        tag: u64,
+        /// The epoch of the layout by which the receiver was chosen.
+        epoch: u64,
+        /// Whose record.
+        key: RecordKey,
+    },
+    /// The record, durable at the sender, or why not.
+    ReadReply {
+        /// Ties the reply.
+        tag: u64,
+        /// The record; `None` when the key was never written.
+        outcome: Result<Option<Bytes>, Refusal>,
+    },
+}
+
+/// Why a node is not accepted.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub enum Unwelcome {
+    /// The member of that name had another storage.
+    OtherIncarnation,
+    /// A later life of this storage was seen: the disk went back in time.
+    RolledBack,
+    /// No member of that name.
+    Stranger,
+}
+
+/// Why a replica did not do what it was asked.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub enum Refusal {
+    /// The asker's layout is of another epoch; this is the replica's.
+    Fenced {
+        /// The replica's epoch.
+        epoch: u64,
+    },
+    /// The table is not known here yet.
+    UnknownTable,
+    /// The key does not belong here.
+    NotReplica,
+    /// The node serves nobody at the moment.
+    NotServing,
+    /// The record cannot be read or is not of the table's rule.
+    Damaged,
+}
+
+impl Message {
+    /// Whether two nodes may say it before they have met in their present lives.
+    #[must_use]
+    pub const fn is_introduction(&self) -> bool {
+        matches!(self, Self::Hello { .. } | Self::HelloReply { .. } | Self::Unwelcome { .. } | Self::Found(_))
+    }
+
+    /// How urgent it is.
+    #[must_use]
+    pub const fn lane(&self) -> Lane {
+        match self {
+            Self::Hello { .. }
+            | Self::HelloReply { .. }
+            | Self::Unwelcome { .. }
+            | Self::Found(_)
+            | Self::CatalogPush { .. }
+            | Self::CatalogHave { .. }
+            | Self::CreateTable { .. }
+            | Self::TableCreated { .. } => Lane::Control,
+            Self::Forward { .. }
+            | Self::Forwarded { .. }
+            | Self::Write { .. }
+            | Self::WriteReply { .. }
+            | Self::Read { .. }
+            | Self::ReadReply { .. } => Lane::Request,
+        }
+    }
+}

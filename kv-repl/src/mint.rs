@@ -1,0 +1,182 @@
+//! How a replica gives a write its dot and its stamp.
+//!
+//! Only the replica that mints reads the record first; everybody else joins blindly. It runs in the queue of one worker,
+//! against a view that holds what the same turn has already decided, so two writes of one key never read the same state
+//! (rule P5).
+
+use bytes::Bytes;
+use kv_core::Expiry;
+use kv_core::hlc::{Hlc, Stamp};
+use kv_core::key::RecordKey;
+use kv_core::record::{Payload, Record, Rule, Version};
+use kv_core::store::{Batch, Space};
+use kv_core::time::{Millis, Now};
+use kv_core::version::{Actor, VersionVector};
+
+use crate::config::Settings;
+use crate::identity::Identity;
+use crate::machine::Environment;
+use crate::request::{Put, WriteError, Written};
+
+/// How far ahead of the stamps the durable mark is kept. A restart may begin this far ahead of the wall, so it is less
+/// than the bound on drift.
+pub(crate) const MARK_AHEAD: Millis = Millis(400);
+
+/// Where the mark is stored.
+pub(crate) const MARK_KEY: &[u8] = b"clock";
+
+/// Mints dots and stamps for one node.
+#[derive(Debug)]
+pub(crate) struct Minter {
+    clock: Hlc,
+    /// No stamp above it was ever minted, by this life or an earlier one: what is stored, or on its way there.
+    mark: Stamp,
+    /// The epoch that is stored, or on its way there.
+    saved_epoch: u32,
+    siblings_max: usize,
+    record_bytes_max: usize,
+}
+
+/// A write that has got its name.
+#[derive(Debug)]
+pub(crate) struct Minted {
+    /// The change to send to the other replicas, or the whole record when the write was there already.
+    pub(crate) change: Bytes,
+    /// The name, and the context for the writer's next write. How many replicas acknowledged is filled in later.
+    pub(crate) written: Written,
+    /// What the node must remember about itself before the change may leave it.
+    pub(crate) meta: Batch,
+    /// A new epoch, when the one before is in doubt.
+    pub(crate) epoch: Option<u32>,
+}
+
+impl Minter {
+    /// A minter that continues above the mark that an earlier life stored.
+    pub(crate) const fn new(settings: &Settings, mark: Stamp, me: &Identity) -> Self {
+        Self {
+            clock: Hlc::new(mark, settings.clock_drift_max),
+            mark,
+            saved_epoch: me.epoch,
+            siblings_max: settings.siblings_max,
+            record_bytes_max: settings.record_bytes_max,
+        }
+    }
+
+    /// What was on its way to the store did not arrive.
+    pub(crate) const fn store_failed(&mut self) {
+        self.mark = Stamp::ZERO;
+        self.saved_epoch = 0;
+    }
+
+    /// A stamp from elsewhere, which later stamps should top where the drift bound allows.
+    pub(crate) fn observe(&mut self, stamp: Stamp, now: Now) {
+        self.clock.observe(stamp, now.wall);
+    }
+
+    pub(crate) fn mint(&mut self, env: &Environment<'_>, rule: Rule, put: &Put) -> Result<Minted, WriteError> {
+        let (stored, stored_bytes) = read(env, rule, &put.key)?;
+        if let Some((dot, version)) = stored.versions().iter().find(|(_, v)| v.operation == Some(put.operation)) {
+            let (dot, birth) = (*dot, version.birth);
+            let written = written(&put.key, dot, birth, stored.context());
+            return Ok(Minted { change: stored.to_bytes(), written, meta: Batch::new(), epoch: None });
+        }
+        let seen = match (&put.context, &put.payload) {
+            (Some(context), _) => context.open(&put.key)?,
+            // Nothing can be read from a delete, so one that names nothing removes what its replica sees.
+            (None, Payload::Tombstone) => stored.context().clone(),
+            (None, Payload::Value(_)) if sabotaged!(CoverUnseen) => stored.context().clone(),
+            (None, Payload::Value(_)) => VersionVector::new(),
+        };
+        let expiry = match put.ttl {
+            Some(ttl) => Expiry::after(env.now.wall, ttl)?,
+            None => Expiry::NEVER,
+        };
+        let mut epoch = env.me.epoch;
+        if rule == Rule::Siblings && forgot(env.me.actor(), &seen, stored.context()) {
+            // A client remembers a dot of ours that our store does not: counters of this actor cannot be trusted.
+            epoch += 1;
+        }
+        let actor = Actor { epoch, ..env.me.actor() };
+        let mut clock = self.clock.clone();
+        let birth = clock.mint(env.now.wall, stored.birth_max().max(session(rule, &seen)))?;
+        let version = Version { birth, payload: put.payload.clone(), expiry, operation: Some(put.operation) };
+        let change = match rule {
+            Rule::Siblings => stored.sibling(actor, 0, &seen, version),
+            Rule::LastWriteWins => Record::last_write(actor, version),
+        };
+        self.check_siblings(&stored, &change)?;
+        let change_bytes = change.to_bytes();
+        // A join is never larger than its parts together.
+        if stored_bytes + change_bytes.len() > self.record_bytes_max {
+            let bytes = stored.join(&change).map_or(0, |joined| joined.to_bytes().len());
+            if bytes > self.record_bytes_max {
+                return Err(WriteError::RecordTooLarge { bytes, bytes_max: self.record_bytes_max });
+            }
+        }
+        self.clock = clock;
+        let (dot, _) = change.versions()[0];
+        let written = written(&put.key, dot, birth, change.context());
+        let meta = self.remember(env, epoch);
+        Ok(Minted { change: change_bytes, written, meta, epoch: (epoch != env.me.epoch).then_some(epoch) })
+    }
+
+    fn check_siblings(&self, stored: &Record, change: &Record) -> Result<(), WriteError> {
+        let held = stored.versions().len();
+        if held < self.siblings_max || sabotaged!(NoSiblingsLimit) {
+            return Ok(());
+        }
+        let after = stored.join(change).map_err(|mismatch| WriteError::Store(mismatch.to_string()))?;
+        if after.versions().len() > held {
+            return Err(WriteError::TooManySiblings { held, held_max: self.siblings_max });
+        }
+        Ok(())
+    }
+
+    fn remember(&mut self, env: &Environment<'_>, epoch: u32) -> Batch {
+        let mut meta = Batch::new();
+        if self.clock.last() > self.mark {
+            self.mark = Stamp::at(self.clock.last().wall().saturating_add(MARK_AHEAD));
+            meta.put(Space::META, MARK_KEY, &self.mark.0.to_le_bytes());
+        }
+        if self.saved_epoch != epoch {
+            self.saved_epoch = epoch;
+            Identity { epoch, ..*env.me }.save(false, &mut meta);
+        }
+        meta
+    }
+}
+
+/// The record at this replica and how many bytes it has.
+fn read(env: &Environment<'_>, rule: Rule, key: &RecordKey) -> Result<(Record, usize), WriteError> {
+    let mut found = None;
+    env.view
+        .get(Space::DATA, key.as_bytes(), &mut |bytes| found = Some((Record::decode_slice(bytes), bytes.len())))
+        .map_err(|error| WriteError::Store(error.to_string()))?;
+    match found {
+        None => Ok((Record::empty(rule), 0)),
+        Some((Ok(record), bytes)) if record.rule() == rule => Ok((record, bytes)),
+        Some((Ok(_), _)) => Err(WriteError::Store("the record is not of the table's rule".to_owned())),
+        Some((Err(error), _)) => Err(WriteError::Store(error.to_string())),
+    }
+}
+
+/// What the writer's context says its stamp must top: the dots of last-write-wins records count by stamp.
+fn session(rule: Rule, seen: &VersionVector) -> Stamp {
+    match rule {
+        Rule::Siblings => Stamp::ZERO,
+        Rule::LastWriteWins => seen.spans().iter().map(|span| Stamp(span.last)).max().unwrap_or(Stamp::ZERO),
+    }
+}
+
+/// Whether `seen` holds a dot of `actor` that `stored` has never heard of.
+fn forgot(actor: Actor, seen: &VersionVector, stored: &VersionVector) -> bool {
+    let mine = |vector: &VersionVector| -> Vec<_> {
+        vector.spans().iter().filter(|span| span.actor == actor).copied().collect()
+    };
+    let (seen, stored) = (mine(seen), mine(stored));
+    seen.iter().any(|span| !stored.iter().any(|held| held.first <= span.first && span.last <= held.last))
+}
+
+fn written(key: &RecordKey, dot: kv_core::version::Dot, birth: Stamp, seen: &VersionVector) -> Written {
+    Written { dot, birth, context: kv_core::context::CausalContext::seal(key, seen), acknowledged: 0 }
+}

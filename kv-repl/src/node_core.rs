@@ -1,0 +1,476 @@
+//! The node without its surroundings: routes events to machines and actions to where they belong.
+//!
+//! Feed it frames, requests and the time within a [`Turn`]; then carry out the turn; then ask when it wants to be called
+//! again. Machines never call each other: whatever one has to say to another goes through here.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use kv_core::codec::{DecodeError, Reader};
+use kv_core::hlc::Stamp;
+use kv_core::store::{Direction, KeyRange, Space, StoreError};
+use kv_core::time::{Millis, Now};
+use kv_core::{NodeId, View};
+use thiserror::Error;
+
+use crate::catalog::{Catalog, Founding, TableSchema};
+use crate::config::Settings;
+use crate::coordinator::forward::Forwards;
+use crate::coordinator::read::Reads;
+use crate::coordinator::write::Writes;
+use crate::identity::{ClusterId, Identity};
+use crate::machine::{Action, Environment, Event, Machine, Notice, Origin, Outcome, Request};
+use crate::membership::{FOUNDING_KEY, Membership};
+use crate::message::Message;
+use crate::mint::{MARK_KEY, Minter};
+use crate::peers::{DropReason, Peers};
+use crate::replica::Replica;
+use crate::request::{ClusterError, ReadError, WriteError};
+use crate::schema::{Schema, TABLE_KEY_PREFIX};
+use crate::status::{Dropped, PeerStatus, Standing, Status};
+use crate::transport::PeerInfo;
+use crate::turn::{Output, Turn};
+use crate::wire;
+
+/// All machines of a node, and what they share.
+pub(crate) struct NodeCore {
+    settings: Settings,
+    me: Identity,
+    standing: Standing,
+    catalog: Option<Catalog>,
+    peers: Peers,
+    peers_changed: bool,
+    dropped: Dropped,
+    membership: Membership,
+    schema: Schema,
+    writes: Writes,
+    reads: Reads,
+    forwards: Forwards,
+    replica: Replica,
+    /// Requests that came before the node could serve.
+    waiting: VecDeque<Waiting>,
+}
+
+struct Waiting {
+    origin: Origin,
+    deadline: Millis,
+    request: Request,
+}
+
+/// What the node stored about itself cannot be read.
+#[derive(Debug, Error)]
+pub enum RestoreError {
+    /// The bytes are damaged.
+    #[error("what the node stored about itself is damaged: {0}")]
+    Damaged(#[from] DecodeError),
+    /// The store could not be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+#[derive(Copy, Clone)]
+enum To {
+    Membership,
+    Schema,
+    Writes,
+    Reads,
+    Forwards,
+    Replica,
+}
+
+impl NodeCore {
+    /// The node as its earlier lives left it in `view`.
+    pub(crate) fn restore(
+        settings: Settings,
+        me: Identity,
+        seeds: &[PeerInfo],
+        view: &dyn View,
+    ) -> Result<Self, RestoreError> {
+        let mut mark = Stamp::ZERO;
+        let mut founding = None;
+        let mut tables = Vec::new();
+        let mut peers = Peers::default();
+        let mut damage: Result<(), DecodeError> = Ok(());
+        view.scan(Space::META, KeyRange::ALL, Direction::Forward, &mut |key, value| {
+            let mut reader = Reader::new(value);
+            let mut take = || -> Result<(), DecodeError> {
+                if key == MARK_KEY {
+                    mark = Stamp(reader.u64()?);
+                } else if key == FOUNDING_KEY {
+                    founding = Some(Founding::decode(&mut reader)?);
+                } else if key.starts_with(TABLE_KEY_PREFIX) {
+                    tables.push(TableSchema::decode(&mut reader)?);
+                } else {
+                    peers.restore(key, value)?;
+                }
+                Ok(())
+            };
+            damage = take();
+            if damage.is_err() { std::ops::ControlFlow::Break(()) } else { std::ops::ControlFlow::Continue(()) }
+        })?;
+        damage?;
+        let mut catalog = founding.map(Catalog::new);
+        if let Some(catalog) = &mut catalog {
+            peers.learn(&catalog.peers(), me.node);
+            for table in tables {
+                if table.id != catalog.next_id() {
+                    return Err(DecodeError { offset: 0, what: "table numbers with a gap" }.into());
+                }
+                catalog.add(table.into());
+            }
+        }
+        peers.learn(seeds, me.node);
+        let standing = match &catalog {
+            _ if me.quarantined => Standing::Quarantined,
+            None => Standing::Unfounded,
+            Some(_) => Standing::Confirming,
+        };
+        Ok(Self {
+            me,
+            standing,
+            catalog,
+            peers,
+            peers_changed: true,
+            dropped: Dropped::default(),
+            membership: Membership::new(&settings),
+            schema: Schema::new(&settings),
+            writes: Writes::new(&settings, Minter::new(&settings, mark, &me)),
+            reads: Reads::new(&settings),
+            forwards: Forwards::new(&settings),
+            replica: Replica,
+            waiting: VecDeque::new(),
+            settings,
+        })
+    }
+
+    /// Takes a frame that the transport says comes from `from`.
+    pub(crate) fn frame(&mut self, now: Now, turn: &mut Turn<'_>, from: NodeId, bytes: &Bytes) {
+        let frame = match wire::decode(bytes) {
+            Ok(frame) if frame.header.from == from => frame,
+            Ok(_) => return self.drop_message(DropReason::Impostor),
+            Err(_) => return self.drop_message(DropReason::Malformed),
+        };
+        self.dropped.unknown_kind += frame.unknown as u64;
+        for message in frame.messages {
+            if message.is_introduction() {
+                let introduction = || Event::Introduction { header: frame.header, message: message.clone() };
+                self.handle(To::Membership, now, turn, introduction());
+                // Who knows how many tables is part of a greeting.
+                if self.peers.admit(&self.me, self.cluster(), &frame.header).is_ok() {
+                    self.handle(To::Schema, now, turn, introduction());
+                }
+                continue;
+            }
+            match self.peers.admit(&self.me, self.cluster(), &frame.header) {
+                Ok(()) => self.message(now, turn, from, message),
+                Err(reason) => self.drop_message(reason),
+            }
+        }
+    }
+
+    /// Takes a message that this node sent to itself.
+    pub(crate) fn message(&mut self, now: Now, turn: &mut Turn<'_>, from: NodeId, message: Message) {
+        let to = match &message {
+            Message::Write { .. } | Message::Read { .. } => To::Replica,
+            Message::WriteReply { tag, .. } if Reads::owns(*tag) => To::Reads,
+            Message::WriteReply { .. } => To::Writes,
+            Message::ReadReply { .. } => To::Reads,
+            Message::Forward { .. } => return self.forwarded(now, turn, from, message),
+            Message::Forwarded { .. } => To::Forwards,
+            Message::CreateTable { .. }
+            | Message::TableCreated { .. }
+            | Message::CatalogPush { .. }
+            | Message::CatalogHave { .. } => To::Schema,
+            Message::Hello { .. } | Message::HelloReply { .. } | Message::Unwelcome { .. } | Message::Found(_) => {
+                return self.drop_message(DropReason::Premature);
+            }
+        };
+        self.handle(to, now, turn, Event::Message { from, message });
+    }
+
+    /// A write that a peer passed on.
+    fn forwarded(&mut self, now: Now, turn: &mut Turn<'_>, from: NodeId, message: Message) {
+        if self.standing != Standing::Serving {
+            return self.drop_message(DropReason::Premature);
+        }
+        let mut actions = Vec::new();
+        let environment = environment(&self.me, self.standing, self.catalog.as_ref(), &self.peers, now, turn);
+        let is_new = self.forwards.take(&environment, from, &message, &mut actions);
+        self.carry_out(now, turn, actions);
+        if let (true, Message::Forward { tag, time_left, put, .. }) = (is_new, message) {
+            let origin = Origin::Peer { node: from, tag };
+            let deadline = now.monotonic.saturating_add(time_left);
+            if self.holds(&put.key) {
+                let request = Request::Put(*put);
+                self.handle(To::Writes, now, turn, Event::Request { origin, deadline, request });
+            } else {
+                self.settle(turn, origin, Outcome::Put(Err(WriteError::UnknownTable)));
+            }
+        }
+    }
+
+    /// Takes a request of a client.
+    pub(crate) fn request(&mut self, now: Now, turn: &mut Turn<'_>, client: u64, deadline: Millis, request: Request) {
+        let origin = Origin::Client(client);
+        match (self.standing, &request) {
+            (_, Request::Bootstrap { .. }) => {
+                self.handle(To::Membership, now, turn, Event::Request { origin, deadline, request });
+            }
+            (Standing::Serving, _) if self.requests() >= self.settings.requests_max => {
+                self.settle(turn, origin, overloaded(&request));
+            }
+            (Standing::Serving, _) => self.serve(now, turn, Waiting { origin, deadline, request }),
+            (Standing::Unfounded | Standing::Confirming, _) if self.waiting.len() < self.settings.requests_max => {
+                self.waiting.push_back(Waiting { origin, deadline, request });
+            }
+            _ => self.settle(turn, origin, not_serving(&request, self.standing)),
+        }
+    }
+
+    fn serve(&mut self, now: Now, turn: &mut Turn<'_>, Waiting { origin, deadline, request }: Waiting) {
+        let to = match &request {
+            Request::Put(put) if self.holds(&put.key) => To::Writes,
+            Request::Put(_) => To::Forwards,
+            Request::Get(_) => To::Reads,
+            Request::CreateTable { .. } => To::Schema,
+            Request::Bootstrap { .. } => To::Membership,
+        };
+        self.handle(to, now, turn, Event::Request { origin, deadline, request });
+    }
+
+    /// Tells the machines the time.
+    pub(crate) fn deadline(&mut self, now: Now, turn: &mut Turn<'_>) {
+        for (to, at) in self.deadlines() {
+            if at.is_some_and(|at| at <= now.monotonic) {
+                self.handle(to, now, turn, Event::Deadline);
+            }
+        }
+        let waiting = std::mem::take(&mut self.waiting);
+        for request in waiting {
+            if self.standing == Standing::Serving {
+                self.serve(now, turn, request);
+            } else if request.deadline <= now.monotonic
+                || matches!(self.standing, Standing::Quarantined | Standing::Halted)
+            {
+                self.settle(turn, request.origin, not_serving(&request.request, self.standing));
+            } else {
+                self.waiting.push_back(request);
+            }
+        }
+    }
+
+    /// When [`NodeCore::deadline`] should be called next.
+    pub(crate) fn next_deadline(&self) -> Option<Millis> {
+        if self.standing == Standing::Serving && !self.waiting.is_empty() {
+            return Some(Millis::ZERO);
+        }
+        let machines = self.deadlines().into_iter().filter_map(|(_, at)| at);
+        machines.chain(self.waiting.iter().map(|waiting| waiting.deadline)).min()
+    }
+
+    fn deadlines(&self) -> [(To, Option<Millis>); 5] {
+        [
+            (To::Membership, self.membership.next_deadline()),
+            (To::Schema, self.schema.next_deadline()),
+            (To::Writes, self.writes.next_deadline()),
+            (To::Reads, self.reads.next_deadline()),
+            (To::Forwards, self.forwards.next_deadline()),
+        ]
+    }
+
+    fn handle(&mut self, to: To, now: Now, turn: &mut Turn<'_>, event: Event) {
+        let mut actions = Vec::new();
+        let environment = environment(&self.me, self.standing, self.catalog.as_ref(), &self.peers, now, turn);
+        let machine: &mut dyn Machine = match to {
+            To::Membership => &mut self.membership,
+            To::Schema => &mut self.schema,
+            To::Writes => &mut self.writes,
+            To::Reads => &mut self.reads,
+            To::Forwards => &mut self.forwards,
+            To::Replica => &mut self.replica,
+        };
+        machine.handle(&environment, event, &mut actions);
+        self.carry_out(now, turn, actions);
+    }
+
+    fn carry_out(&mut self, now: Now, turn: &mut Turn<'_>, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Store { stripe, batch } => turn.store(stripe, &batch),
+                Action::Send { to, message, release } => turn.outputs.push(Output::Send { to, message, release }),
+                Action::Reply { origin: Origin::Client(client), outcome, release } => {
+                    turn.outputs.push(Output::Reply { client, outcome, release });
+                }
+                Action::Reply { origin, outcome, .. } => self.settle(turn, origin, outcome),
+                Action::Notify(notice) => self.notice(now, notice),
+            }
+        }
+    }
+
+    /// Gives an outcome to whoever waits for it.
+    fn settle(&mut self, turn: &mut Turn<'_>, origin: Origin, outcome: Outcome) {
+        match (origin, outcome) {
+            (Origin::Client(client), outcome) => {
+                turn.outputs.push(Output::Reply { client, outcome, release: crate::machine::Release::Now });
+            }
+            (Origin::Peer { node, tag }, Outcome::Put(outcome)) => {
+                let mut actions = Vec::new();
+                self.forwards.settle(node, tag, outcome, &mut actions);
+                for action in actions {
+                    if let Action::Send { to, message, release } = action {
+                        turn.outputs.push(Output::Send { to, message, release });
+                    }
+                }
+            }
+            (Origin::Peer { .. }, _) => unreachable!("peers pass on nothing but writes through here"),
+        }
+    }
+
+    fn notice(&mut self, now: Now, notice: Notice) {
+        match notice {
+            Notice::Founded(founding) => {
+                let catalog = Catalog::new(*founding);
+                self.peers_changed |= self.peers.learn(&catalog.peers(), self.me.node);
+                self.catalog = Some(catalog);
+                self.standing = Standing::Confirming;
+            }
+            Notice::TableAdded(table) => {
+                self.catalog.as_mut().expect("tables are added to a cluster").add(table);
+            }
+            Notice::Peers(infos) => self.peers_changed |= self.peers.learn(&infos, self.me.node),
+            Notice::Dropped(reason) => self.drop_message(reason),
+            Notice::Met { peer, life } => self.peers.meet(peer, life),
+            Notice::Greeted(peer) => self.peers.greeted(peer),
+            Notice::Confirmed => self.standing = Standing::Serving,
+            Notice::Quarantined => {
+                self.me.quarantined = true;
+                self.standing = Standing::Quarantined;
+            }
+            Notice::ActorEpoch(epoch) => self.me.epoch = epoch,
+            Notice::Observed(stamp) => self.writes.minter().observe(stamp, now),
+        }
+    }
+
+    const fn drop_message(&mut self, reason: DropReason) {
+        let counter = match reason {
+            DropReason::Malformed => &mut self.dropped.malformed,
+            DropReason::Impostor => &mut self.dropped.impostor,
+            DropReason::OtherCluster => &mut self.dropped.other_cluster,
+            DropReason::Stranger => &mut self.dropped.stranger,
+            DropReason::OtherIncarnation => &mut self.dropped.other_incarnation,
+            DropReason::OtherBoot => &mut self.dropped.other_boot,
+            DropReason::Premature => &mut self.dropped.premature,
+            DropReason::Repeated => &mut self.dropped.repeated,
+        };
+        *counter += 1;
+    }
+
+    /// Whether this node is a replica of a key.
+    fn holds(&self, key: &kv_core::key::RecordKey) -> bool {
+        let table = self.catalog.as_ref().and_then(|catalog| catalog.table(key.table()));
+        table.is_some_and(|table| table.replicas_of(key.token()).contains(&self.me.node))
+    }
+
+    /// The cluster, or [`ClusterId::NONE`].
+    pub(crate) fn cluster(&self) -> ClusterId {
+        self.catalog.as_ref().map_or(ClusterId::NONE, |catalog| catalog.founding().cluster)
+    }
+
+    pub(crate) const fn me(&self) -> &Identity {
+        &self.me
+    }
+
+    pub(crate) const fn catalog(&self) -> Option<&Catalog> {
+        self.catalog.as_ref()
+    }
+
+    pub(crate) const fn standing(&self) -> Standing {
+        self.standing
+    }
+
+    pub(crate) const fn peers(&mut self) -> &mut Peers {
+        &mut self.peers
+    }
+
+    /// The peers, when they have changed since the last call.
+    pub(crate) fn take_changed_peers(&mut self) -> Option<Vec<PeerInfo>> {
+        std::mem::take(&mut self.peers_changed).then(|| self.peers.infos())
+    }
+
+    /// The header of frames to a peer.
+    pub(crate) fn header_to(&self, to: NodeId) -> wire::Header {
+        let life = self.peers.life(to);
+        wire::Header {
+            cluster: self.cluster(),
+            from: self.me.node,
+            from_incarnation: self.me.incarnation,
+            from_boot: self.me.boot,
+            to_incarnation: life.map_or(kv_core::version::Incarnation(0), |life| life.incarnation),
+            to_boot: life.map_or(crate::identity::Boot(0), |life| life.boot),
+        }
+    }
+
+    /// The store did not take what a turn decided. Dots of that turn may have been seen by others, or will be: their actor
+    /// is not used again.
+    pub(crate) const fn store_failed(&mut self) {
+        self.me.epoch += 1;
+        self.writes.minter().store_failed();
+    }
+
+    /// The store will never take anything again in this life.
+    pub(crate) const fn halt(&mut self) {
+        self.standing = Standing::Halted;
+    }
+
+    fn requests(&self) -> usize {
+        self.writes.len() + self.reads.len() + self.forwards.len() + self.waiting.len()
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        let peer = |node| PeerStatus {
+            node,
+            reachable: self.peers.is_reachable(node),
+            boot: self.peers.life(node).map_or(crate::identity::Boot(0), |life| life.boot),
+        };
+        Status {
+            node: self.me.node,
+            incarnation: self.me.incarnation,
+            boot: self.me.boot,
+            cluster: self.cluster(),
+            standing: self.standing,
+            peers: self.peers.nodes().map(peer).collect(),
+            tables: self.catalog.iter().flat_map(Catalog::tables).map(|table| table.name.clone()).collect(),
+            dropped: self.dropped,
+            requests: self.requests(),
+        }
+    }
+}
+
+fn environment<'a>(
+    me: &'a Identity,
+    standing: Standing,
+    catalog: Option<&'a Catalog>,
+    peers: &'a Peers,
+    now: Now,
+    turn: &'a Turn<'_>,
+) -> Environment<'a> {
+    Environment { now, view: turn, me, standing, catalog, peers }
+}
+
+fn not_serving(request: &Request, standing: Standing) -> Outcome {
+    match request {
+        Request::Put(_) => Outcome::Put(Err(WriteError::NotServing(standing))),
+        Request::Get(_) => Outcome::Get(Err(ReadError::NotServing(standing))),
+        Request::Bootstrap { .. } => Outcome::Bootstrap(Err(ClusterError::NotServing(standing))),
+        Request::CreateTable { .. } => Outcome::CreateTable(Err(ClusterError::NotServing(standing))),
+    }
+}
+
+fn overloaded(request: &Request) -> Outcome {
+    match request {
+        Request::Put(_) => Outcome::Put(Err(WriteError::Overloaded)),
+        Request::Get(_) => Outcome::Get(Err(ReadError::Overloaded)),
+        Request::Bootstrap { .. } => Outcome::Bootstrap(Err(ClusterError::Overloaded)),
+        Request::CreateTable { .. } => Outcome::CreateTable(Err(ClusterError::Overloaded)),
+    }
+}

@@ -1,0 +1,155 @@
+//! The other nodes: where they are, in which life they were met, and whether frames reach them.
+
+use std::collections::BTreeMap;
+
+use kv_core::NodeId;
+use kv_core::codec::{DecodeError, Reader, put_varint};
+use kv_core::store::{Batch, Space};
+use kv_core::version::Incarnation;
+
+use crate::identity::{Boot, ClusterId, Identity};
+use crate::transport::PeerInfo;
+use crate::wire::Header;
+
+/// One life of a peer.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub struct Life {
+    /// Its storage.
+    pub incarnation: Incarnation,
+    /// Which start.
+    pub boot: Boot,
+    /// Drawn at that start.
+    pub nonce: u64,
+}
+
+/// Why a message was not used.
+#[derive(Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Debug)]
+pub enum DropReason {
+    /// Not a frame.
+    Malformed,
+    /// The transport named another sender.
+    Impostor,
+    /// Of another cluster.
+    OtherCluster,
+    /// From no member.
+    Stranger,
+    /// From, or to, another storage.
+    OtherIncarnation,
+    /// From, or to, another life.
+    OtherBoot,
+    /// Something only members who have met may say.
+    Premature,
+    /// A forwarded write that was there before.
+    Repeated,
+}
+
+#[derive(Clone, Default, Debug)]
+struct Peer {
+    address: Option<String>,
+    life: Option<Life>,
+    /// It answered a hello of this node's present life.
+    greeted: bool,
+    /// The transport took the last frame.
+    taken: bool,
+}
+
+/// All peers a node knows of, by name.
+#[derive(Clone, Default, Debug)]
+pub struct Peers {
+    peers: BTreeMap<NodeId, Peer>,
+}
+
+const KEY_PREFIX: &[u8] = b"peer/";
+
+impl Peers {
+    /// Adds nodes, or moves them to other addresses. Returns whether anything changed.
+    pub(crate) fn learn(&mut self, infos: &[PeerInfo], me: NodeId) -> bool {
+        let mut changed = false;
+        for info in infos.iter().filter(|info| info.node != me) {
+            let peer = self.peers.entry(info.node).or_default();
+            if peer.address.as_ref() != Some(&info.address) {
+                peer.address = Some(info.address.clone());
+                changed = true;
+            }
+        }
+        changed
+    }
+
+    /// Takes back what an earlier life of this node stored about a peer.
+    pub(crate) fn restore(&mut self, key: &[u8], value: &[u8]) -> Result<bool, DecodeError> {
+        let Some(node) = key.strip_prefix(KEY_PREFIX) else { return Ok(false) };
+        let node = NodeId(Reader::new(node).u64()?);
+        let mut reader = Reader::new(value);
+        let life = Life { incarnation: Incarnation(reader.u64()?), boot: Boot(reader.varint()?), nonce: reader.u64()? };
+        reader.finish()?;
+        self.peers.entry(node).or_default().life = Some(life);
+        Ok(true)
+    }
+
+    /// Writes the life a peer was met in, to be remembered across this node's own lives.
+    pub(crate) fn save(peer: NodeId, life: Life, batch: &mut Batch) {
+        let mut value = Vec::with_capacity(26);
+        value.extend_from_slice(&life.incarnation.0.to_le_bytes());
+        put_varint(&mut value, life.boot.0);
+        value.extend_from_slice(&life.nonce.to_le_bytes());
+        batch.put(Space::META, &[KEY_PREFIX, &peer.0.to_le_bytes()].concat(), &value);
+    }
+
+    pub(crate) fn meet(&mut self, node: NodeId, life: Life) {
+        self.peers.entry(node).or_default().life = Some(life);
+    }
+
+    pub(crate) fn greeted(&mut self, node: NodeId) {
+        let peer = self.peers.entry(node).or_default();
+        peer.greeted = true;
+        peer.taken = true;
+    }
+
+    /// Notes whether the transport took a frame.
+    pub(crate) fn taken(&mut self, node: NodeId, taken: bool) {
+        if let Some(peer) = self.peers.get_mut(&node) {
+            peer.taken = taken;
+        }
+    }
+
+    /// The life a peer was last met in.
+    #[must_use]
+    pub fn life(&self, node: NodeId) -> Option<Life> {
+        self.peers.get(&node)?.life
+    }
+
+    /// Whether it makes sense to send to `node`: it answered this life of ours, and the transport took the last frame.
+    #[must_use]
+    pub fn is_reachable(&self, node: NodeId) -> bool {
+        self.peers.get(&node).is_some_and(|peer| peer.greeted && peer.taken)
+    }
+
+    /// Everybody.
+    pub fn nodes(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.peers.keys().copied()
+    }
+
+    /// Everybody whose address is known.
+    #[must_use]
+    pub fn infos(&self) -> Vec<PeerInfo> {
+        let known = |(node, peer): (&NodeId, &Peer)| Some(PeerInfo { node: *node, address: peer.address.clone()? });
+        self.peers.iter().filter_map(known).collect()
+    }
+
+    /// Whether a frame comes from a member in the life it was met in, and is meant for this life of this node.
+    pub(crate) fn admit(&self, me: &Identity, cluster: ClusterId, header: &Header) -> Result<(), DropReason> {
+        if !sabotaged!(IgnoreClusterId) && (cluster == ClusterId::NONE || header.cluster != cluster) {
+            return Err(DropReason::OtherCluster);
+        }
+        let life = self.life(header.from).ok_or(DropReason::Premature)?;
+        if !sabotaged!(IgnoreIncarnation)
+            && (life.incarnation != header.from_incarnation || header.to_incarnation != me.incarnation)
+        {
+            return Err(DropReason::OtherIncarnation);
+        }
+        if !sabotaged!(IgnoreBoot) && (life.boot != header.from_boot || header.to_boot != me.boot) {
+            return Err(DropReason::OtherBoot);
+        }
+        Ok(())
+    }
+}

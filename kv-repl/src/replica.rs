@@ -1,0 +1,89 @@
+//! Holds records for whoever coordinates: joins changes blindly, and reads.
+//!
+//! Both answers wait until what they speak of is durable here (rule P3): a change is acknowledged by the store's sync and
+//! by nothing else, and a read that saw a change which is not durable yet waits for it too.
+
+use bytes::Bytes;
+use kv_core::NodeId;
+use kv_core::key::RecordKey;
+use kv_core::record::Record;
+use kv_core::store::{Batch, Space};
+use kv_core::time::Millis;
+
+use crate::machine::{Action, Environment, Event, Machine, Notice, Release, Stripe};
+use crate::message::{Message, Refusal};
+use crate::status::Standing;
+
+/// The machine of a replica. It remembers nothing: all there is, is in the store.
+#[derive(Copy, Clone, Debug, Default)]
+pub(crate) struct Replica;
+
+impl Replica {
+    fn write(
+        env: &Environment<'_>,
+        epoch: u64,
+        key: &RecordKey,
+        record: &Bytes,
+        out: &mut Vec<Action>,
+    ) -> Result<(), Refusal> {
+        let rule = check(env, epoch, key)?;
+        let change = Record::decode(record).map_err(|_| Refusal::Damaged)?;
+        if change.rule() != rule {
+            return Err(Refusal::Damaged);
+        }
+        let mut batch = Batch::new();
+        batch.merge(Space::DATA, key.as_bytes(), record);
+        out.push(Action::Store { stripe: Stripe::of(key.token()), batch });
+        out.push(Action::Notify(Notice::Observed(change.birth_max())));
+        Ok(())
+    }
+
+    fn read(env: &Environment<'_>, epoch: u64, key: &RecordKey) -> Result<Option<Bytes>, Refusal> {
+        check(env, epoch, key)?;
+        let mut record = None;
+        env.view
+            .get(Space::DATA, key.as_bytes(), &mut |bytes| record = Some(Bytes::copy_from_slice(bytes)))
+            .map_err(|_| Refusal::Damaged)?;
+        Ok(record)
+    }
+}
+
+/// The conflict rule of the key's table, if this node holds the key, in the epoch that the asker believes in.
+fn check(env: &Environment<'_>, epoch: u64, key: &RecordKey) -> Result<kv_core::record::Rule, Refusal> {
+    let Some(catalog) = env.catalog.filter(|_| env.standing == Standing::Serving) else {
+        return Err(Refusal::NotServing);
+    };
+    if epoch != catalog.founding().epoch {
+        return Err(Refusal::Fenced { epoch: catalog.founding().epoch });
+    }
+    let table = catalog.table(key.table()).ok_or(Refusal::UnknownTable)?;
+    if !table.replicas_of(key.token()).contains(&env.me.node) {
+        return Err(Refusal::NotReplica);
+    }
+    Ok(table.options.rule)
+}
+
+impl Machine for Replica {
+    fn handle(&mut self, env: &Environment<'_>, event: Event, out: &mut Vec<Action>) {
+        let Event::Message { from, message } = event else { return };
+        match message {
+            Message::Write { tag, epoch, key, record } => {
+                let refused = Self::write(env, epoch, &key, &record, out).err();
+                reply(from, &key, Message::WriteReply { tag, refused }, out);
+            }
+            Message::Read { tag, epoch, key } => {
+                let outcome = Self::read(env, epoch, &key);
+                reply(from, &key, Message::ReadReply { tag, outcome }, out);
+            }
+            _ => {}
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Millis> {
+        None
+    }
+}
+
+fn reply(to: NodeId, key: &RecordKey, message: Message, out: &mut Vec<Action>) {
+    out.push(Action::Send { to, message, release: Release::Durable(Stripe::of(key.token())) });
+}

@@ -1,0 +1,323 @@
+//! What a client asks of a node, and what it gets: plain values, the same whether the client is in the process or the
+//! request was passed on by a peer.
+
+use bytes::Bytes;
+use kv_core::context::{CausalContext, InvalidContext};
+use kv_core::expiry::InvalidTtl;
+use kv_core::hlc::{ClockDrift, Stamp};
+use kv_core::key::{InvalidKey, RecordKey};
+use kv_core::record::{OperationId, Payload, Record, Rule};
+use kv_core::time::Millis;
+use kv_core::version::Dot;
+use thiserror::Error;
+
+use crate::quorum::Consistency;
+use crate::status::Standing;
+
+/// One write of one key.
+#[derive(Clone, Eq, PartialEq, Debug)]
+pub struct Put {
+    /// Which key.
+    pub key: RecordKey,
+    /// The new value, or a tombstone.
+    pub payload: Payload,
+    /// What the writer has seen.
+    pub context: Option<CausalContext>,
+    /// How long the value is visible.
+    pub ttl: Option<Millis>,
+    /// The name under which a retry is known.
+    pub operation: OperationId,
+    /// How many replicas must hold it durably before it is acknowledged.
+    pub consistency: Consistency,
+}
+
+/// One read of one key.
+#[derive(Clone, Eq, PartialEq, Debug)]
+pub struct Get {
+    /// Which key.
+    pub key: RecordKey,
+    /// How many replicas must agree, or be made to agree, before it is answered.
+    pub consistency: Consistency,
+}
+
+/// A write that as many replicas hold durably as were asked for.
+#[derive(Clone, Eq, PartialEq, Debug)]
+pub struct Written {
+    /// The name of the write.
+    pub dot: Dot,
+    /// When it was minted.
+    pub birth: Stamp,
+    /// What the write had seen, and itself: give it to the next write that means to replace this one.
+    pub context: CausalContext,
+    /// How many replicas had acknowledged when the answer was given.
+    pub acknowledged: usize,
+}
+
+/// What a read saw.
+#[derive(Clone, Eq, PartialEq, Debug)]
+pub struct Read {
+    record: Option<Record>,
+    context: CausalContext,
+    as_of: Millis,
+}
+
+impl Read {
+    pub(crate) fn new(key: &RecordKey, record: Option<Record>, as_of: Millis) -> Self {
+        let context = match &record {
+            Some(record) => CausalContext::seal(key, record.context()),
+            None => CausalContext::seal(key, &kv_core::VersionVector::new()),
+        };
+        Self { record, context, as_of }
+    }
+
+    /// The values, oldest first: none when the key is absent, deleted or expired; several when concurrent writes stand side
+    /// by side in a siblings table. Copies of one operation that a retry wrote twice count once (rule P10).
+    #[must_use]
+    pub fn values(&self) -> Vec<&Bytes> {
+        let Some(record) = &self.record else { return Vec::new() };
+        let mut live: Vec<_> = record.versions().iter().filter(|(_, v)| !v.expiry.is_past(self.as_of)).collect();
+        live.sort_by_key(|(dot, version)| (version.birth, *dot));
+        let mut seen = std::collections::BTreeSet::new();
+        live.into_iter()
+            .filter(|(_, version)| {
+                sabotaged!(CountRetriesTwice) || version.operation.is_none_or(|operation| seen.insert(operation))
+            })
+            .filter_map(|(_, version)| match &version.payload {
+                Payload::Value(value) => Some(value),
+                Payload::Tombstone => None,
+            })
+            .collect()
+    }
+
+    /// The newest of [`Read::values`]: all there is in a last-write-wins table, one of several siblings elsewhere.
+    #[must_use]
+    pub fn value(&self) -> Option<&Bytes> {
+        self.values().pop()
+    }
+
+    /// What this read saw: give it to the write that replaces these values.
+    #[must_use]
+    pub const fn context(&self) -> &CausalContext {
+        &self.context
+    }
+
+    /// The record as the replicas hold it, tombstones and expired versions included.
+    #[must_use]
+    pub const fn record(&self) -> Option<&Record> {
+        self.record.as_ref()
+    }
+}
+
+/// Why a write was not acknowledged. Only [`WriteError::Ambiguous`] and [`WriteError::Stopped`] leave open whether it
+/// happened; after every other one, nothing was written.
+#[derive(Clone, Eq, PartialEq, Debug, Error)]
+#[non_exhaustive]
+pub enum WriteError {
+    /// The key is over the limits.
+    #[error(transparent)]
+    InvalidKey(#[from] InvalidKey),
+    /// The value is over the limit.
+    #[error("a value of {bytes} bytes is over the limit of {bytes_max}")]
+    ValueTooLarge {
+        /// Its length.
+        bytes: usize,
+        /// The limit.
+        bytes_max: usize,
+    },
+    /// The record would outgrow what a frame can carry; read it and replace its siblings.
+    #[error("a record of {bytes} bytes is over the limit of {bytes_max}")]
+    RecordTooLarge {
+        /// Its length with this write.
+        bytes: usize,
+        /// The limit.
+        bytes_max: usize,
+    },
+    /// The context is not this key's, or was altered.
+    #[error(transparent)]
+    InvalidContext(#[from] InvalidContext),
+    /// The time to live cannot be meant.
+    #[error(transparent)]
+    InvalidTtl(#[from] InvalidTtl),
+    /// The record holds as many concurrent versions as it may. Read it, merge them, write with the context.
+    #[error(
+        "the record holds {held} concurrent versions of at most {held_max}; read, merge, and write with the context"
+    )]
+    TooManySiblings {
+        /// How many it holds.
+        held: usize,
+        /// The limit.
+        held_max: usize,
+    },
+    /// The table is not known.
+    #[error("unknown table")]
+    UnknownTable,
+    /// Too few replicas can be reached to try.
+    #[error("{reachable} replicas can be reached, {required} are required; nothing was written")]
+    Unavailable {
+        /// How many can be reached.
+        reachable: usize,
+        /// How many are needed.
+        required: usize,
+    },
+    /// The deadline passed before as many replicas had acknowledged as were asked for. The write may survive or not; retry
+    /// with the same operation id, or read.
+    #[error("{acknowledged} of {required} replicas acknowledged in time; the write may or may not survive")]
+    Ambiguous {
+        /// The name to retry with.
+        operation: OperationId,
+        /// How many replicas hold it durably for certain.
+        acknowledged: usize,
+        /// How many were asked for.
+        required: usize,
+    },
+    /// The deadline passed while the request was waiting to begin.
+    #[error("the deadline passed before the write began; nothing was written")]
+    DeadlinePassed,
+    /// This node's clock is too far behind the stamps it would have to top.
+    #[error(transparent)]
+    ClockDrift(#[from] ClockDrift),
+    /// The node serves no requests; its status says why.
+    #[error("the node does not serve: {0}")]
+    NotServing(Standing),
+    /// Too many requests are under way at this node.
+    #[error("the node has too many requests under way")]
+    Overloaded,
+    /// The record at this replica cannot be read.
+    #[error("the replica's store failed: {0}")]
+    Store(String),
+    /// The node stopped before it could answer; the write may or may not survive.
+    #[error("the node has stopped")]
+    Stopped,
+}
+
+/// Why a read was not answered. Nothing was changed, except that replicas may have been repaired.
+#[derive(Clone, Eq, PartialEq, Debug, Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The key is over the limits.
+    #[error(transparent)]
+    InvalidKey(#[from] InvalidKey),
+    /// The table is not known.
+    #[error("unknown table")]
+    UnknownTable,
+    /// Too few replicas can be reached to try.
+    #[error("{reachable} replicas can be reached, {required} are required")]
+    Unavailable {
+        /// How many can be reached.
+        reachable: usize,
+        /// How many are needed.
+        required: usize,
+    },
+    /// The deadline passed before as many replicas as were asked for had answered and agreed.
+    #[error("{answered} of {required} replicas answered in time")]
+    Timeout {
+        /// How many had answered.
+        answered: usize,
+        /// How many were asked for.
+        required: usize,
+    },
+    /// The node serves no requests; its status says why.
+    #[error("the node does not serve: {0}")]
+    NotServing(Standing),
+    /// Too many requests are under way at this node.
+    #[error("the node has too many requests under way")]
+    Overloaded,
+    /// What replicas hold cannot be joined.
+    #[error("the replicas' records cannot be joined: {0}")]
+    Corrupt(String),
+    /// The node stopped before it could answer.
+    #[error("the node has stopped")]
+    Stopped,
+}
+
+/// How a table is created.
+///
+/// The conflict rule and the number of replicas never change. There is no default rule: last-write-wins silently drops
+/// one of two concurrent writes, so it must be asked for by name.
+#[derive(Clone, Eq, PartialEq, Debug)]
+pub struct TableOptions {
+    pub(crate) rule: Rule,
+    pub(crate) replicas: usize,
+    pub(crate) ttl: Option<Millis>,
+    pub(crate) reads: Consistency,
+    pub(crate) writes: Consistency,
+}
+
+impl TableOptions {
+    /// Concurrent writes stand side by side until a writer that has seen them replaces them. Nothing is lost silently.
+    #[must_use]
+    pub const fn siblings() -> Self {
+        Self::of(Rule::Siblings)
+    }
+
+    /// Of concurrent writes the one with the later stamp stays, and the others are gone, acknowledged or not.
+    #[must_use]
+    pub const fn last_write_wins() -> Self {
+        Self::of(Rule::LastWriteWins)
+    }
+
+    const fn of(rule: Rule) -> Self {
+        Self { rule, replicas: 3, ttl: None, reads: Consistency::Quorum, writes: Consistency::Quorum }
+    }
+
+    /// How many nodes hold each key; three unless said otherwise.
+    #[must_use]
+    pub const fn replicas(mut self, replicas: usize) -> Self {
+        self.replicas = replicas;
+        self
+    }
+
+    /// How long a value lives when its put does not say.
+    #[must_use]
+    pub fn default_ttl(mut self, ttl: std::time::Duration) -> Self {
+        self.ttl = Some(ttl.into());
+        self
+    }
+
+    /// What reads and writes ask for when they do not say; a quorum each unless said otherwise.
+    #[must_use]
+    pub const fn default_consistency(mut self, reads: Consistency, writes: Consistency) -> Self {
+        self.reads = reads;
+        self.writes = writes;
+        self
+    }
+}
+
+/// Why an operation on the cluster itself failed.
+#[derive(Clone, Eq, PartialEq, Debug, Error)]
+#[non_exhaustive]
+pub enum ClusterError {
+    /// The node belongs to a cluster already.
+    #[error("the node belongs to a cluster already")]
+    AlreadyFounded,
+    /// A member belongs to another cluster, or is not the node it was.
+    #[error("{0} belongs to another cluster")]
+    MemberTaken(kv_core::NodeId),
+    /// The list of members cannot found a cluster.
+    #[error("these members cannot found a cluster: {0}")]
+    InvalidMembers(String),
+    /// The table cannot be laid out over the members.
+    #[error("the table cannot be laid out: {0}")]
+    InvalidTable(String),
+    /// There is a table of that name with other options.
+    #[error("there is a table of that name with other options")]
+    TableExists,
+    /// No table of that name.
+    #[error("unknown table")]
+    UnknownTable,
+    /// The deadline passed before every member had acknowledged. Running it again continues where it stopped.
+    #[error("not every member acknowledged in time; still missing: {missing:?}")]
+    Incomplete {
+        /// Who has not.
+        missing: Vec<kv_core::NodeId>,
+    },
+    /// The node serves no requests; its status says why.
+    #[error("the node does not serve: {0}")]
+    NotServing(Standing),
+    /// Too many requests are under way at this node.
+    #[error("the node has too many requests under way")]
+    Overloaded,
+    /// The node stopped before it could answer.
+    #[error("the node has stopped")]
+    Stopped,
+}

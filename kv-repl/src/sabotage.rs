@@ -1,0 +1,71 @@
+//! Switches that turn single rules off, to prove that the tests which guard a rule can fail.
+//!
+//! They exist only in tests and with the feature `sim`, and act on the thread that sets them: a simulated cluster is one
+//! thread.
+
+/// A rule that can be switched off.
+#[cfg(any(test, feature = "sim"))]
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub enum Sabotage {
+    /// Replies leave before what they saw is durable (rule P3, lesson 19).
+    ReplyBeforeDurable,
+    /// A restart after a crash goes on with the same actor (rule P5, lesson 03).
+    KeepActorAfterCrash,
+    /// A quorum read answers without repairing what disagreed (lesson 09).
+    AnswerBeforeRepair,
+    /// Frames of other clusters are taken (rule P2).
+    IgnoreClusterId,
+    /// A node is believed by its name alone (rule P1).
+    IgnoreIncarnation,
+    /// Frames of, or to, an earlier life of a node are taken (rule P1).
+    IgnoreBoot,
+    /// Acknowledgements are counted, not the replicas that gave them (rule P13).
+    CountAcksTwice,
+    /// Two copies of one operation count as two values (rule P10).
+    CountRetriesTwice,
+    /// A forwarded write that arrives twice is done twice (rule P10).
+    RepeatForwarded,
+    /// A write covers everything its replica holds, seen or not (rule P5, lesson 02).
+    CoverUnseen,
+    /// Two writes of one key in one turn read the same state (rule P5).
+    ReadBehindTheTurn,
+    /// Siblings multiply without a limit (lesson 02).
+    NoSiblingsLimit,
+    /// A node serves right after its start, before peers have confirmed it (rules P1 and P11).
+    ServeUnconfirmed,
+}
+
+#[cfg(any(test, feature = "sim"))]
+thread_local! {
+    static ACTIVE: std::cell::Cell<Option<Sabotage>> = const { std::cell::Cell::new(None) };
+}
+
+#[cfg(any(test, feature = "sim"))]
+impl Sabotage {
+    /// Runs `work` with the rule switched off on this thread.
+    pub fn during<T>(self, work: impl FnOnce() -> T) -> T {
+        struct Restore(Option<Sabotage>);
+        impl Drop for Restore {
+            fn drop(&mut self) {
+                ACTIVE.set(self.0);
+            }
+        }
+        let _restore = Restore(ACTIVE.replace(Some(self)));
+        work()
+    }
+
+    pub(crate) fn is_active(self) -> bool {
+        ACTIVE.get() == Some(self)
+    }
+}
+
+/// Whether the named rule is switched off: never, outside tests and simulations.
+macro_rules! sabotaged {
+    ($rule:ident) => {{
+        #[cfg(any(test, feature = "sim"))]
+        let off = $crate::sabotage::Sabotage::$rule.is_active();
+        #[cfg(not(any(test, feature = "sim")))]
+        let off = false;
+        off
+    }};
+}

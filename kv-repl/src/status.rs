@@ -1,0 +1,115 @@
+//! What a node says about itself.
+
+use std::fmt;
+
+use kv_core::NodeId;
+use kv_core::version::Incarnation;
+
+use crate::identity::{Boot, ClusterId};
+
+/// Whether a node serves, and if not, why.
+#[derive(Copy, Clone, Eq, PartialEq, Hash, Debug)]
+pub enum Standing {
+    /// It belongs to no cluster yet. `bootstrap` founds one; being listed in another node's does too.
+    Unfounded,
+    /// It has started and waits until a majority of the members has confirmed that it is who it was.
+    Confirming,
+    /// It serves.
+    Serving,
+    /// A member has shown that this storage is not what the cluster knows under this name. It serves nobody.
+    Quarantined,
+    /// Its store has failed. It serves nobody until it is started again.
+    Halted,
+}
+
+impl Standing {
+    pub(crate) const fn code(self) -> u8 {
+        match self {
+            Self::Unfounded => 1,
+            Self::Confirming => 2,
+            Self::Serving => 3,
+            Self::Quarantined => 4,
+            Self::Halted => 5,
+        }
+    }
+
+    pub(crate) const fn from_code(code: u8) -> Option<Self> {
+        Some(match code {
+            1 => Self::Unfounded,
+            2 => Self::Confirming,
+            3 => Self::Serving,
+            4 => Self::Quarantined,
+            5 => Self::Halted,
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unfounded => "it belongs to no cluster",
+            Self::Confirming => "members have yet to confirm it",
+            Self::Serving => "it serves",
+            Self::Quarantined => "its storage is not what the cluster knows",
+            Self::Halted => "its store has failed",
+        })
+    }
+}
+
+/// Frames and messages that were not used, by reason.
+#[derive(Copy, Clone, Eq, PartialEq, Default, Debug)]
+pub struct Dropped {
+    /// Not a frame, or its checksum is wrong.
+    pub malformed: u64,
+    /// The transport named another sender than the frame.
+    pub impostor: u64,
+    /// Of another cluster.
+    pub other_cluster: u64,
+    /// From a node that is no member.
+    pub stranger: u64,
+    /// From, or to, a storage that is not the member's.
+    pub other_incarnation: u64,
+    /// From, or to, an earlier life.
+    pub other_boot: u64,
+    /// A message that its sender may not send yet.
+    pub premature: u64,
+    /// A message of a kind that this version does not know.
+    pub unknown_kind: u64,
+    /// A forwarded write that was there before.
+    pub repeated: u64,
+}
+
+/// What a node knows of a peer.
+#[derive(Clone, Eq, PartialEq, Debug)]
+pub struct PeerStatus {
+    /// Who.
+    pub node: NodeId,
+    /// Whether the last frame to it was taken by the transport and it has been heard of in this life.
+    pub reachable: bool,
+    /// The highest boot it was met in.
+    pub boot: Boot,
+}
+
+/// A node at one moment.
+#[derive(Clone, Eq, PartialEq, Debug)]
+pub struct Status {
+    /// Who.
+    pub node: NodeId,
+    /// Its storage.
+    pub incarnation: Incarnation,
+    /// Its life.
+    pub boot: Boot,
+    /// Its cluster, or [`ClusterId::NONE`].
+    pub cluster: ClusterId,
+    /// Whether it serves.
+    pub standing: Standing,
+    /// The other members.
+    pub peers: Vec<PeerStatus>,
+    /// The tables it knows.
+    pub tables: Vec<String>,
+    /// What it did not use.
+    pub dropped: Dropped,
+    /// Requests under way that it coordinates.
+    pub requests: usize,
+}

@@ -1,0 +1,284 @@
+//! The bodies of messages. The table of kinds and fields in `docs/protocol.md` is checked against this file by a test.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kv_core::codec::{DecodeError, Reader, put_prefixed, put_varint};
+use kv_core::context::CausalContext;
+use kv_core::key::RecordKey;
+use kv_core::limits::{STORE_KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use kv_core::record::{OperationId, Payload};
+use kv_core::time::Millis;
+
+use super::outcome;
+use crate::catalog::{
+    Founding, TableSchema, decode_consistency, decode_options, encode_consistency, encode_options, text,
+};
+use crate::message::{Message, Refusal, Unwelcome};
+use crate::request::Put;
+
+const HELLO: u8 = 1;
+const HELLO_REPLY: u8 = 2;
+const UNWELCOME: u8 = 3;
+const FOUND: u8 = 4;
+const CATALOG_PUSH: u8 = 5;
+const CATALOG_HAVE: u8 = 6;
+const CREATE_TABLE: u8 = 7;
+const TABLE_CREATED: u8 = 8;
+const FORWARD: u8 = 9;
+const FORWARDED: u8 = 10;
+const WRITE: u8 = 11;
+const WRITE_REPLY: u8 = 12;
+const READ: u8 = 13;
+const READ_REPLY: u8 = 14;
+
+/// A causal context is bounded by what a record may hold; this is far above it.
+const CONTEXT_BYTES_MAX: usize = 1 << 20;
+
+/// Appends the body and returns the kind.
+pub(super) fn encode(message: &Message, out: &mut Vec<u8>) -> u8 {
+    match message {
+        Message::Hello { nonce, catalog_version } => {
+            out.extend_from_slice(&nonce.to_le_bytes());
+            put_varint(out, u64::from(*catalog_version));
+            HELLO
+        }
+        Message::HelloReply { nonce, own_nonce, catalog_version } => {
+            out.extend_from_slice(&nonce.to_le_bytes());
+            out.extend_from_slice(&own_nonce.to_le_bytes());
+            put_varint(out, u64::from(*catalog_version));
+            HELLO_REPLY
+        }
+        Message::Unwelcome { nonce, reason } => {
+            out.extend_from_slice(&nonce.to_le_bytes());
+            out.push(match reason {
+                Unwelcome::OtherIncarnation => 1,
+                Unwelcome::RolledBack => 2,
+                Unwelcome::Stranger => 3,
+            });
+            UNWELCOME
+        }
+        Message::Found(founding) => {
+            founding.encode(out);
+            FOUND
+        }
+        Message::CatalogPush { after, tables } => {
+            put_varint(out, u64::from(*after));
+            put_varint(out, tables.len() as u64);
+            for table in tables {
+                table.encode(out);
+            }
+            CATALOG_PUSH
+        }
+        Message::CatalogHave { version } => {
+            put_varint(out, u64::from(*version));
+            CATALOG_HAVE
+        }
+        Message::CreateTable { tag, name, options } => {
+            put_varint(out, *tag);
+            put_prefixed(out, name.as_bytes());
+            encode_options(options, out);
+            CREATE_TABLE
+        }
+        Message::TableCreated { tag, outcome } => {
+            put_varint(out, *tag);
+            outcome::encode_created(outcome, out);
+            TABLE_CREATED
+        }
+        Message::Forward { tag, settled_below, time_left, put } => {
+            put_varint(out, *tag);
+            put_varint(out, *settled_below);
+            put_varint(out, time_left.0);
+            encode_put(put, out);
+            FORWARD
+        }
+        Message::Forwarded { tag, outcome } => {
+            put_varint(out, *tag);
+            outcome::encode_written(outcome, out);
+            FORWARDED
+        }
+        Message::Write { tag, epoch, key, record } => {
+            put_varint(out, *tag);
+            put_varint(out, *epoch);
+            put_prefixed(out, key.as_bytes());
+            out.extend_from_slice(record);
+            WRITE
+        }
+        Message::WriteReply { tag, refused } => {
+            put_varint(out, *tag);
+            match refused {
+                None => out.push(0),
+                Some(refusal) => encode_refusal(*refusal, out),
+            }
+            WRITE_REPLY
+        }
+        Message::Read { tag, epoch, key } => {
+            put_varint(out, *tag);
+            put_varint(out, *epoch);
+            put_prefixed(out, key.as_bytes());
+            READ
+        }
+        Message::ReadReply { tag, outcome } => {
+            put_varint(out, *tag);
+            match outcome {
+                Ok(record) => {
+                    out.push(0);
+                    out.extend_from_slice(record.as_ref().map_or(&[], |record| &record[..]));
+                }
+                Err(refusal) => encode_refusal(*refusal, out),
+            }
+            READ_REPLY
+        }
+    }
+}
+
+/// Reads the body of a message, or returns `None` when the kind is not known.
+pub(super) fn decode(kind: u8, body: &Bytes) -> Result<Option<Message>, DecodeError> {
+    let mut reader = Reader::new(body);
+    let reader = &mut reader;
+    Ok(Some(match kind {
+        HELLO => Message::Hello { nonce: reader.u64()?, catalog_version: reader.varint32()? },
+        HELLO_REPLY => {
+            Message::HelloReply { nonce: reader.u64()?, own_nonce: reader.u64()?, catalog_version: reader.varint32()? }
+        }
+        UNWELCOME => Message::Unwelcome {
+            nonce: reader.u64()?,
+            reason: match reader.u8()? {
+                1 => Unwelcome::OtherIncarnation,
+                2 => Unwelcome::RolledBack,
+                3 => Unwelcome::Stranger,
+                _ => return Err(reader.error("unknown reason of an unwelcome")),
+            },
+        },
+        FOUND => Message::Found(Box::new(Founding::decode(reader)?)),
+        CATALOG_PUSH => {
+            let after = reader.varint32()?;
+            let count = reader.count(8)?;
+            let mut tables = Vec::with_capacity(count);
+            for _ in 0..count {
+                tables.push(Arc::new(TableSchema::decode(reader)?));
+            }
+            Message::CatalogPush { after, tables }
+        }
+        CATALOG_HAVE => Message::CatalogHave { version: reader.varint32()? },
+        CREATE_TABLE => {
+            Message::CreateTable { tag: reader.varint()?, name: text(reader)?, options: decode_options(reader)? }
+        }
+        TABLE_CREATED => Message::TableCreated { tag: reader.varint()?, outcome: outcome::decode_created(reader)? },
+        FORWARD => Message::Forward {
+            tag: reader.varint()?,
+            settled_below: reader.varint()?,
+            time_left: Millis(reader.varint()?),
+            put: Box::new(decode_put(body, reader)?),
+        },
+        FORWARDED => Message::Forwarded { tag: reader.varint()?, outcome: outcome::decode_written(body, reader)? },
+        WRITE => Message::Write {
+            tag: reader.varint()?,
+            epoch: reader.varint()?,
+            key: decode_key(body, reader)?,
+            record: rest(body, reader),
+        },
+        WRITE_REPLY => Message::WriteReply { tag: reader.varint()?, refused: decode_refusal(reader)? },
+        READ => Message::Read { tag: reader.varint()?, epoch: reader.varint()?, key: decode_key(body, reader)? },
+        READ_REPLY => Message::ReadReply {
+            tag: reader.varint()?,
+            outcome: match decode_refusal(reader)? {
+                Some(refusal) => Err(refusal),
+                // No record is empty, so no bytes stand for no record.
+                None => Ok(Some(rest(body, reader)).filter(|record| !record.is_empty())),
+            },
+        },
+        _ => return Ok(None),
+    }))
+}
+
+fn encode_refusal(refusal: Refusal, out: &mut Vec<u8>) {
+    match refusal {
+        Refusal::Fenced { epoch } => {
+            out.push(1);
+            put_varint(out, epoch);
+        }
+        Refusal::UnknownTable => out.push(2),
+        Refusal::NotReplica => out.push(3),
+        Refusal::NotServing => out.push(4),
+        Refusal::Damaged => out.push(5),
+    }
+}
+
+fn decode_refusal(reader: &mut Reader<'_>) -> Result<Option<Refusal>, DecodeError> {
+    Ok(Some(match reader.u8()? {
+        0 => return Ok(None),
+        1 => Refusal::Fenced { epoch: reader.varint()? },
+        2 => Refusal::UnknownTable,
+        3 => Refusal::NotReplica,
+        4 => Refusal::NotServing,
+        5 => Refusal::Damaged,
+        _ => return Err(reader.error("unknown refusal")),
+    }))
+}
+
+const HAS_VALUE: u8 = 1;
+const HAS_CONTEXT: u8 = 2;
+const HAS_TTL: u8 = 4;
+
+fn encode_put(put: &Put, out: &mut Vec<u8>) {
+    put_prefixed(out, put.key.as_bytes());
+    out.extend_from_slice(&put.operation.0.to_le_bytes());
+    out.push(encode_consistency(put.consistency));
+    let value = match &put.payload {
+        Payload::Value(value) => Some(value),
+        Payload::Tombstone => None,
+    };
+    out.push(
+        if value.is_some() { HAS_VALUE } else { 0 }
+            | if put.context.is_some() { HAS_CONTEXT } else { 0 }
+            | if put.ttl.is_some() { HAS_TTL } else { 0 },
+    );
+    if let Some(context) = &put.context {
+        put_prefixed(out, context.as_bytes());
+    }
+    if let Some(ttl) = put.ttl {
+        put_varint(out, ttl.0);
+    }
+    if let Some(value) = value {
+        put_prefixed(out, value);
+    }
+}
+
+fn decode_put(body: &Bytes, reader: &mut Reader<'_>) -> Result<Put, DecodeError> {
+    let key = decode_key(body, reader)?;
+    let operation = OperationId(u128::from_le_bytes(reader.array()?));
+    let consistency = decode_consistency(reader)?;
+    let flags = reader.u8()?;
+    if flags & !(HAS_VALUE | HAS_CONTEXT | HAS_TTL) != 0 {
+        return Err(reader.error("unknown flags of a put"));
+    }
+    let context = if flags & HAS_CONTEXT == 0 {
+        None
+    } else {
+        Some(CausalContext::from_bytes(prefixed(body, reader, CONTEXT_BYTES_MAX)?))
+    };
+    let ttl = if flags & HAS_TTL == 0 { None } else { Some(Millis(reader.varint()?)) };
+    let payload = if flags & HAS_VALUE == 0 {
+        Payload::Tombstone
+    } else {
+        Payload::Value(prefixed(body, reader, VALUE_BYTES_MAX)?)
+    };
+    Ok(Put { key, payload, context, ttl, operation, consistency })
+}
+
+fn decode_key(body: &Bytes, reader: &mut Reader<'_>) -> Result<RecordKey, DecodeError> {
+    RecordKey::from_bytes(prefixed(body, reader, STORE_KEY_BYTES_MAX)?)
+}
+
+/// A prefixed run of bytes as a slice of `body`, which `reader` reads.
+pub(super) fn prefixed(body: &Bytes, reader: &mut Reader<'_>, bytes_max: usize) -> Result<Bytes, DecodeError> {
+    let length = reader.prefixed(bytes_max)?.len();
+    Ok(body.slice(reader.offset() - length..reader.offset()))
+}
+
+fn rest(body: &Bytes, reader: &mut Reader<'_>) -> Bytes {
+    let start = reader.offset();
+    reader.rest();
+    body.slice(start..)
+}

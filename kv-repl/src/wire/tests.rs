@@ -1,0 +1,217 @@
+use std::sync::Arc;
+
+use kv_core::context::CausalContext;
+use kv_core::hlc::{ClockDrift, Stamp};
+use kv_core::key::{Key, RecordKey, TableId};
+use kv_core::record::{OperationId, Payload};
+use kv_core::time::Millis;
+use kv_core::version::{Actor, Dot, VersionVector};
+use proptest::prelude::*;
+
+use super::*;
+use crate::catalog::{Founding, FoundingMember, TableSchema};
+use crate::member::Member;
+use crate::message::{Refusal, Unwelcome};
+use crate::request::{ClusterError, Put, TableOptions, WriteError, Written};
+use crate::status::Standing;
+use crate::{Consistency, NodeId};
+
+fn header() -> Header {
+    Header {
+        cluster: ClusterId(0x0f),
+        from: NodeId(1),
+        from_incarnation: Incarnation(0x11),
+        from_boot: Boot(2),
+        to_incarnation: Incarnation(0x22),
+        to_boot: Boot(3),
+    }
+}
+
+fn key() -> RecordKey {
+    RecordKey::new(TableId(1), &Key::from(("user", "mail"))).unwrap()
+}
+
+fn founding() -> Founding {
+    let members = [1, 2, 3].map(|node| FoundingMember {
+        member: Member::new(NodeId(node), format!("127.0.0.1:{node}")).zone("a").weight(2),
+        incarnation: Incarnation(node * 7),
+    });
+    Founding { cluster: ClusterId(5), epoch: 1, partitions: 16, members: members.to_vec() }
+}
+
+/// One of each, with every optional part both there and not.
+fn messages() -> Vec<Message> {
+    let actor = Actor { node: NodeId(1), incarnation: Incarnation(9), epoch: 1 };
+    let dot = Dot { actor, counter: 4 };
+    let context = CausalContext::seal(&key(), &VersionVector::of(dot));
+    let put = Put {
+        key: key(),
+        payload: Payload::Value(Bytes::from_static(b"value")),
+        context: Some(context.clone()),
+        ttl: Some(Millis(1000)),
+        operation: OperationId(77),
+        consistency: Consistency::Quorum,
+    };
+    let bare =
+        Put { payload: Payload::Tombstone, context: None, ttl: None, consistency: Consistency::All, ..put.clone() };
+    let options = TableOptions::siblings().replicas(3);
+    let layout = Arc::new(founding().lay_out(3).unwrap());
+    let table = TableSchema { id: TableId(1), name: "carts".to_owned(), options: options.clone(), layout };
+    let forward = |put: Put| Message::Forward { tag: 8, settled_below: 7, time_left: Millis(50), put: Box::new(put) };
+    let written = Written { dot, birth: Stamp(1 << 20), context, acknowledged: 2 };
+    let failures = [
+        WriteError::RecordTooLarge { bytes: 10, bytes_max: 9 },
+        WriteError::TooManySiblings { held: 5, held_max: 5 },
+        WriteError::Unavailable { reachable: 1, required: 2 },
+        WriteError::Ambiguous { operation: OperationId(3), acknowledged: 1, required: 2 },
+        WriteError::ClockDrift(ClockDrift { ahead: Millis(900), drift_max: Millis(500) }),
+        WriteError::UnknownTable,
+        WriteError::DeadlinePassed,
+        WriteError::Overloaded,
+        WriteError::NotServing(Standing::Quarantined),
+        WriteError::Store("why".to_owned()),
+    ];
+    let creations = [
+        Ok(4),
+        Err(ClusterError::TableExists),
+        Err(ClusterError::InvalidTable("why".to_owned())),
+        Err(ClusterError::Incomplete { missing: vec![NodeId(2), NodeId(300)] }),
+        Err(ClusterError::NotServing(Standing::Confirming)),
+    ];
+    let refusals = [
+        Refusal::Fenced { epoch: 2 },
+        Refusal::UnknownTable,
+        Refusal::NotReplica,
+        Refusal::NotServing,
+        Refusal::Damaged,
+    ];
+    let mut all = vec![
+        Message::Hello { nonce: 1, catalog_version: 2 },
+        Message::HelloReply { nonce: 1, own_nonce: 3, catalog_version: 2 },
+        Message::Found(Box::new(founding())),
+        Message::CatalogPush { after: 0, tables: vec![Arc::new(table)] },
+        Message::CatalogHave { version: 1 },
+        Message::CreateTable { tag: 5, name: "carts".to_owned(), options },
+        Message::CreateTable {
+            tag: 5,
+            name: "x".to_owned(),
+            options: TableOptions::last_write_wins().default_ttl(std::time::Duration::from_secs(9)),
+        },
+        forward(put),
+        forward(bare),
+        Message::Forwarded { tag: 8, outcome: Ok(written) },
+        Message::Write { tag: 9, epoch: 1, key: key(), record: Bytes::from_static(b"record") },
+        Message::WriteReply { tag: 9, refused: None },
+        Message::Read { tag: 1 << 63, epoch: 1, key: key() },
+        Message::ReadReply { tag: 1 << 63, outcome: Ok(None) },
+        Message::ReadReply { tag: 1 << 63, outcome: Ok(Some(Bytes::from_static(b"record"))) },
+    ];
+    all.extend(
+        [Unwelcome::OtherIncarnation, Unwelcome::RolledBack, Unwelcome::Stranger]
+            .map(|reason| Message::Unwelcome { nonce: 6, reason }),
+    );
+    all.extend(failures.map(|error| Message::Forwarded { tag: 8, outcome: Err(error) }));
+    all.extend(creations.map(|outcome| Message::TableCreated { tag: 5, outcome }));
+    all.extend(refusals.map(|refusal| Message::WriteReply { tag: 9, refused: Some(refusal) }));
+    all.extend(refusals.map(|refusal| Message::ReadReply { tag: 9, outcome: Err(refusal) }));
+    all
+}
+
+fn frame(messages: &[Message]) -> Bytes {
+    let mut writer = FrameWriter::new(&header());
+    for message in messages {
+        assert!(writer.push(message, usize::MAX));
+    }
+    writer.finish()
+}
+
+#[test]
+fn every_message_comes_back() {
+    let sent = messages();
+    let received = decode(&frame(&sent)).unwrap();
+    assert_eq!(received.header, header());
+    assert_eq!(received.messages, sent);
+    assert_eq!(received.unknown, 0);
+}
+
+#[test]
+fn a_frame_that_is_cut_or_altered_anywhere_is_refused() {
+    let whole = frame(&messages());
+    for at in 0..whole.len() {
+        assert!(decode(&whole.slice(..at)).is_err(), "cut at {at}");
+        let mut altered = whole.to_vec();
+        altered[at] ^= 1;
+        assert!(decode(&altered.into()).is_err(), "altered at {at}");
+    }
+}
+
+#[test]
+fn unknown_kinds_are_skipped_and_counted() {
+    let mut bytes = frame(&[Message::CatalogHave { version: 1 }]).to_vec();
+    bytes.extend_from_slice(&[200, 3, 1, 2, 3]);
+    let checksum = crc32(&[&bytes[HEADER_AT..]]);
+    bytes[CHECKSUM_AT..HEADER_AT].copy_from_slice(&checksum.to_le_bytes());
+    let received = decode(&bytes.into()).unwrap();
+    assert_eq!(received.messages, [Message::CatalogHave { version: 1 }]);
+    assert_eq!(received.unknown, 1);
+}
+
+#[test]
+fn a_message_that_does_not_fit_leaves_the_frame_as_it_was() {
+    let mut writer = FrameWriter::new(&header());
+    assert!(writer.push(&Message::CatalogHave { version: 1 }, 200));
+    let large = Message::Write { tag: 1, epoch: 1, key: key(), record: vec![0; 300].into() };
+    assert!(!writer.push(&large, 200));
+    assert_eq!(decode(&writer.finish()).unwrap().messages, [Message::CatalogHave { version: 1 }]);
+}
+
+proptest! {
+    /// With the checksum made right again, the decoder itself must hold.
+    #[test]
+    fn altered_bodies_never_panic(seed in any::<prop::sample::Index>(), flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4)) {
+        let all = messages();
+        let mut bytes = frame(&all[seed.index(all.len())..]).to_vec();
+        for (at, value) in flips {
+            let at = HEADER_AT + at.index(bytes.len() - HEADER_AT);
+            bytes[at] = value;
+        }
+        let checksum = crc32(&[&bytes[HEADER_AT..]]);
+        bytes[CHECKSUM_AT..HEADER_AT].copy_from_slice(&checksum.to_le_bytes());
+        if let Ok(received) = decode(&bytes.into()) {
+            prop_assert_eq!(decode(&frame(&received.messages)).unwrap().messages, received.messages);
+        }
+    }
+}
+
+#[test]
+fn the_examples_in_the_documentation_are_true() {
+    let document = include_str!("../../../docs/protocol.md");
+    let examples: Vec<(String, Vec<u8>)> = document
+        .lines()
+        .filter_map(|line| line.strip_prefix("message "))
+        .map(|line| {
+            let (name, hex) = line.split_once(':').expect("a name and its bytes");
+            let bytes = hex.split_whitespace().map(|byte| u8::from_str_radix(byte, 16).expect("bytes in hex"));
+            (name.trim().to_owned(), bytes.collect())
+        })
+        .collect();
+    let expected = [
+        ("hello", Message::Hello { nonce: 1, catalog_version: 2 }),
+        ("write", Message::Write { tag: 9, epoch: 1, key: key(), record: Bytes::from_static(b"record") }),
+        ("write-reply", Message::WriteReply { tag: 9, refused: None }),
+        ("read", Message::Read { tag: 10, epoch: 1, key: key() }),
+        ("read-reply", Message::ReadReply { tag: 10, outcome: Ok(Some(Bytes::from_static(b"record"))) }),
+    ];
+    assert_eq!(examples.len(), expected.len());
+    for ((name, bytes), (expected_name, message)) in examples.iter().zip(expected) {
+        assert_eq!(name, expected_name);
+        let hex: Vec<String> = frame(std::slice::from_ref(&message)).iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(
+            &decode(&bytes.clone().into())
+                .unwrap_or_else(|error| panic!("{name}: {error}; it is {}", hex.join(" ")))
+                .messages,
+            &[message]
+        );
+        assert_eq!(&frame(&decode(&bytes.clone().into()).unwrap().messages), &bytes[..]);
+    }
+}

@@ -1,0 +1,316 @@
+//! The loop of a node, without a thread: one turn at a time.
+//!
+//! 1. Release what has become durable since the last turn.
+//! 2. Let the machines decide on everything that has arrived.
+//! 3. Commit all they store as one atomic batch, and ask for its sync.
+//! 4. Let out what may leave; hold back the rest until the store's last write to its keys is durable. What the node says
+//!    to itself goes back to 2.
+//! 5. Give the transport one frame per peer and lane.
+//!
+//! So group commit, the order of writes, and "no answer outruns durability" (rule P3) come from the same few lines, and
+//! the turn goes on while the disk syncs.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kv_core::store::{Batch, CommitError, Sequence, StoreError};
+use kv_core::time::{Millis, Now};
+use kv_core::version::Incarnation;
+use kv_core::{NodeId, Store};
+use thiserror::Error;
+
+use crate::config::Settings;
+use crate::identity::{Identity, IdentityError};
+use crate::machine::{Outcome, Release, Request, Stripe};
+use crate::message::Message;
+use crate::node_core::{NodeCore, RestoreError};
+use crate::status::Standing;
+use crate::transport::{Lane, PeerInfo};
+use crate::turn::{Output, Turn};
+use crate::wire::{FrameWriter, OVERHEAD_BYTES_MAX};
+
+/// What came in since the last turn.
+#[derive(Debug)]
+pub(crate) enum Input {
+    Frame { from: NodeId, frame: Bytes },
+    Request { client: u64, deadline: Millis, request: Request },
+}
+
+/// Where a turn's results go.
+pub(crate) trait Outside {
+    /// Takes a frame, or says that it cannot.
+    fn send(&mut self, to: NodeId, lane: Lane, frame: Bytes) -> bool;
+    /// The largest frame for `to`.
+    fn frame_bytes_max(&self, to: NodeId) -> usize;
+    /// Answers a client.
+    fn reply(&mut self, client: u64, outcome: Outcome);
+    /// These are the peers from now on.
+    fn peers_changed(&mut self, peers: &[PeerInfo]);
+}
+
+/// Why a node cannot start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// See [`IdentityError`].
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// See [`RestoreError`].
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
+    /// The store did not take the new life's identity.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    /// A setting cannot work.
+    #[error(transparent)]
+    Config(#[from] crate::config::InvalidConfig),
+    /// The host's randomness failed.
+    #[error("no randomness: {0}")]
+    Randomness(String),
+    /// A thread could not be started.
+    #[error("a thread could not be started: {0}")]
+    Thread(std::io::Error),
+    /// No store or no transport was given.
+    #[error("a node needs a {0}")]
+    Missing(&'static str),
+}
+
+/// Who a node is when it starts.
+#[derive(Clone, Debug)]
+pub(crate) struct Birth {
+    pub(crate) node: NodeId,
+    /// For the storage, should it be new.
+    pub(crate) incarnation: Incarnation,
+    pub(crate) nonce: u64,
+    pub(crate) seeds: Vec<PeerInfo>,
+}
+
+/// A node's machines and its store.
+pub(crate) struct Worker {
+    core: NodeCore,
+    store: Arc<dyn Store>,
+    /// The last commit that wrote to each stripe.
+    last_write: Vec<Sequence>,
+    /// The last commit.
+    committed: Sequence,
+    durable: Sequence,
+    /// What leaves when the store is durable up to the number.
+    held: BTreeMap<Sequence, Vec<Output>>,
+    /// Messages too large for any frame.
+    oversized: u64,
+}
+
+impl Worker {
+    /// Begins a life.
+    pub(crate) fn start(settings: Settings, birth: &Birth, store: Arc<dyn Store>) -> Result<Self, StartError> {
+        let mut batch = Batch::new();
+        let me = Identity::begin(birth.node, birth.incarnation, birth.nonce, &*store, &mut batch)?;
+        let me = if sabotaged!(KeepActorAfterCrash) { Identity { epoch: 1, ..me } } else { me };
+        let core = NodeCore::restore(settings, me, &birth.seeds, &*store)?;
+        let committed = store.commit(&batch)?;
+        store.request_sync(committed);
+        let mut last_write = vec![Sequence::default(); Stripe::COUNT];
+        // Nothing an earlier life wrote is known to be durable before this is: replies wait for it.
+        last_write.fill(committed);
+        Ok(Self {
+            core,
+            store,
+            last_write,
+            committed,
+            durable: Sequence::default(),
+            held: BTreeMap::new(),
+            oversized: 0,
+        })
+    }
+
+    /// One turn.
+    pub(crate) fn turn(&mut self, now: Now, inputs: impl Iterator<Item = Input>, outside: &mut dyn Outside) {
+        let mut outbox = Outbox::default();
+        let mut to_self = VecDeque::new();
+        self.release(&mut to_self, &mut outbox, outside);
+        let mut inputs = Some(inputs);
+        loop {
+            let store = Arc::clone(&self.store);
+            let mut turn = Turn::new(&*store);
+            for message in to_self.drain(..) {
+                self.core.message(now, &mut turn, self.core.me().node, message);
+            }
+            for input in inputs.take().into_iter().flatten() {
+                match input {
+                    Input::Frame { from, frame } => self.core.frame(now, &mut turn, from, &frame),
+                    Input::Request { client, deadline, request } => {
+                        self.core.request(now, &mut turn, client, deadline, request);
+                    }
+                }
+            }
+            if self.core.next_deadline().is_some_and(|at| at <= now.monotonic) {
+                self.core.deadline(now, &mut turn);
+            }
+            let (batch, touched, outputs) = turn.finish();
+            if self.commit(&batch, &touched) {
+                for output in outputs {
+                    self.let_out(output, &mut to_self, &mut outbox, outside);
+                }
+            }
+            // A store that syncs at once may have done so within the commit.
+            self.release(&mut to_self, &mut outbox, outside);
+            if to_self.is_empty() {
+                break;
+            }
+        }
+        if let Some(peers) = self.core.take_changed_peers() {
+            outside.peers_changed(&peers);
+        }
+        self.flush(outbox, outside);
+    }
+
+    /// Commits a turn's writes. When that fails, nothing the turn decided may be seen.
+    fn commit(&mut self, batch: &Batch, touched: &[Stripe]) -> bool {
+        if batch.is_empty() {
+            return true;
+        }
+        if self.core.standing() == Standing::Halted {
+            return false;
+        }
+        match self.store.commit(batch) {
+            Ok(sequence) => {
+                self.committed = sequence;
+                for stripe in touched {
+                    self.last_write[usize::from(stripe.0)] = sequence;
+                }
+                self.store.request_sync(sequence);
+                true
+            }
+            Err(CommitError::Poisoned(_) | CommitError::Store(StoreError::Poisoned(_))) => {
+                self.halt();
+                false
+            }
+            // What the node knows about itself was changed in memory already; without the store it cannot go on.
+            Err(_) if touched.contains(&Stripe::META) => {
+                self.halt();
+                false
+            }
+            Err(_) => {
+                self.core.store_failed();
+                false
+            }
+        }
+    }
+
+    fn halt(&mut self) {
+        self.core.halt();
+        self.held.clear();
+    }
+
+    /// Lets out what has become durable.
+    fn release(&mut self, to_self: &mut VecDeque<Message>, outbox: &mut Outbox, outside: &mut dyn Outside) {
+        match self.store.durable_sequence() {
+            Ok(durable) => {
+                assert!(durable >= self.durable, "what is durable stays durable");
+                self.durable = durable;
+            }
+            Err(_) => return self.halt(),
+        }
+        while let Some(entry) = self.held.first_entry().filter(|entry| *entry.key() <= self.durable) {
+            for output in entry.remove() {
+                self.emit(output, to_self, outbox, outside);
+            }
+        }
+    }
+
+    fn let_out(
+        &mut self,
+        output: Output,
+        to_self: &mut VecDeque<Message>,
+        outbox: &mut Outbox,
+        outside: &mut dyn Outside,
+    ) {
+        let needs = match output.release() {
+            Release::Now => Sequence::default(),
+            Release::Durable(_) if sabotaged!(ReplyBeforeDurable) => Sequence::default(),
+            Release::Durable(stripe) => self.last_write[usize::from(stripe.0)],
+        };
+        if needs <= self.durable {
+            self.emit(output, to_self, outbox, outside);
+        } else {
+            self.held.entry(needs).or_default().push(output);
+        }
+    }
+
+    fn emit(
+        &mut self,
+        output: Output,
+        to_self: &mut VecDeque<Message>,
+        outbox: &mut Outbox,
+        outside: &mut dyn Outside,
+    ) {
+        match output {
+            Output::Send { to, message, .. } if to == self.core.me().node => to_self.push_back(message),
+            Output::Send { to, message, .. } => outbox.add(to, message),
+            Output::Reply { client, outcome, .. } => outside.reply(client, outcome),
+        }
+    }
+
+    fn flush(&mut self, outbox: Outbox, outside: &mut dyn Outside) {
+        for ((to, lane), messages) in outbox.messages {
+            let bytes_max = outside.frame_bytes_max(to);
+            let header = self.core.header_to(to);
+            let mut taken = true;
+            let mut frame = FrameWriter::new(&header);
+            for message in messages {
+                if frame.push(&message, bytes_max) {
+                    continue;
+                }
+                let full = std::mem::replace(&mut frame, FrameWriter::new(&header));
+                if !full.is_empty() {
+                    taken &= outside.send(to, lane, full.finish());
+                }
+                if !frame.push(&message, bytes_max) {
+                    self.oversized += 1;
+                }
+            }
+            if !frame.is_empty() {
+                taken &= outside.send(to, lane, frame.finish());
+            }
+            self.core.peers().taken(to, taken);
+        }
+    }
+
+    /// When the next turn is due even if nothing arrives.
+    pub(crate) fn next_deadline(&self) -> Option<Millis> {
+        self.core.next_deadline()
+    }
+
+    /// The machines.
+    pub(crate) const fn core(&self) -> &NodeCore {
+        &self.core
+    }
+
+    /// Whether everything that was committed is durable.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.committed <= self.durable
+    }
+
+    /// Notes that this life forgets nothing, as its last write; durable once [`Worker::is_settled`].
+    pub(crate) fn finish(&mut self) -> Result<(), CommitError> {
+        let mut batch = Batch::new();
+        self.core.me().save(true, &mut batch);
+        self.committed = self.store.commit(&batch)?;
+        self.store.request_sync(self.committed);
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct Outbox {
+    messages: BTreeMap<(NodeId, Lane), Vec<Message>>,
+}
+
+impl Outbox {
+    fn add(&mut self, to: NodeId, message: Message) {
+        self.messages.entry((to, message.lane())).or_default().push(message);
+    }
+}
+
+// A frame must be able to carry one record of the largest size with its key.
+const _: () = assert!(OVERHEAD_BYTES_MAX < 128);

@@ -1,0 +1,184 @@
+//! A cluster in one process, over the in-memory transport and the in-memory store.
+
+use std::future::IntoFuture;
+use std::time::Duration;
+
+use kv_core::MemStore;
+use kv_core::record::RecordJoin;
+use kv_core::store::{Space, SpaceOptions};
+use kv_repl::request::{ClusterError, ReadError, WriteError};
+use kv_repl::status::Standing;
+use kv_repl::transport::MemoryNetwork;
+use kv_repl::{Consistency, Member, Node, NodeId, TableOptions};
+
+fn store() -> MemStore {
+    let join = SpaceOptions { merge: Some(std::sync::Arc::new(RecordJoin)) };
+    MemStore::new([(Space::META, SpaceOptions::default()), (Space::DATA, join)])
+}
+
+fn start(network: &MemoryNetwork, node: u64) -> Node {
+    Node::builder(NodeId(node)).store(store()).transport(network.transport(NodeId(node))).start().unwrap()
+}
+
+fn cluster(network: &MemoryNetwork, size: u64) -> Vec<Node> {
+    let nodes: Vec<Node> = (1..=size).map(|node| start(network, node)).collect();
+    let members: Vec<Member> = (1..=size).map(|node| Member::new(NodeId(node), "memory")).collect();
+    nodes[0].bootstrap(&members).unwrap();
+    nodes
+}
+
+#[test]
+fn values_written_at_one_node_are_read_at_every_other() {
+    let network = MemoryNetwork::new();
+    let nodes = cluster(&network, 5);
+    let carts = nodes[0].create_table("carts", TableOptions::siblings().replicas(3)).unwrap();
+    for key in 0..100 {
+        let written = carts.put(format!("key {key}"), format!("value {key}")).wait().unwrap();
+        assert!(written.acknowledged >= 2);
+    }
+    for node in &nodes {
+        let carts = node.table("carts").unwrap();
+        for key in 0..100 {
+            let read = carts.get(format!("key {key}")).wait().unwrap();
+            assert_eq!(read.values(), [format!("value {key}").as_bytes()]);
+        }
+        assert!(carts.get("absent").wait().unwrap().values().is_empty());
+    }
+}
+
+#[test]
+fn concurrent_writes_stand_side_by_side_until_one_has_seen_both() {
+    let network = MemoryNetwork::new();
+    let nodes = cluster(&network, 3);
+    let carts = nodes[0].create_table("carts", TableOptions::siblings().replicas(3)).unwrap();
+    let there = nodes[1].table("carts").unwrap();
+    carts.put("cart", "milk").wait().unwrap();
+    there.put("cart", "bread").wait().unwrap();
+    let read = carts.get("cart").wait().unwrap();
+    assert_eq!(read.values(), ["milk", "bread"]);
+    let both = carts.put("cart", "milk, bread").context(read.context()).wait().unwrap();
+    assert_eq!(there.get("cart").wait().unwrap().values(), ["milk, bread"]);
+    there.delete("cart").context(&both.context).wait().unwrap();
+    let gone = carts.get("cart").wait().unwrap();
+    assert!(gone.values().is_empty());
+    assert!(gone.record().is_some(), "a tombstone stays until nobody can bring the value back");
+    carts.put("cart", "eggs").wait().unwrap();
+    assert_eq!(carts.get("cart").wait().unwrap().values(), ["eggs"]);
+}
+
+#[test]
+fn the_last_write_stands_alone_in_a_table_that_asks_for_it() {
+    let network = MemoryNetwork::new();
+    let nodes = cluster(&network, 3);
+    let table = nodes[0].create_table("sessions", TableOptions::last_write_wins().replicas(3)).unwrap();
+    for value in ["one", "two", "three"] {
+        table.put("key", value).wait().unwrap();
+    }
+    let elsewhere = nodes[2].table("sessions").unwrap();
+    assert_eq!(elsewhere.get("key").wait().unwrap().values(), ["three"]);
+    elsewhere.delete("key").wait().unwrap();
+    assert!(table.get("key").wait().unwrap().values().is_empty());
+}
+
+#[test]
+fn a_value_with_a_time_to_live_is_hidden_afterwards() {
+    let network = MemoryNetwork::new();
+    let nodes = cluster(&network, 1);
+    let table = nodes[0].create_table("t", TableOptions::siblings().replicas(1)).unwrap();
+    table.put("key", "soon gone").ttl(Duration::from_millis(150)).wait().unwrap();
+    assert_eq!(table.get("key").wait().unwrap().values(), ["soon gone"]);
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(table.get("key").wait().unwrap().values().is_empty());
+    assert!(matches!(table.put("key", "v").ttl(Duration::ZERO).wait(), Err(WriteError::InvalidTtl(_))));
+}
+
+#[test]
+fn one_of_three_may_stop_and_two_may_not() {
+    let network = MemoryNetwork::new();
+    let mut nodes = cluster(&network, 3);
+    let table = nodes[0].create_table("t", TableOptions::siblings().replicas(3)).unwrap();
+    nodes.pop().unwrap().kill();
+    for key in 0..20 {
+        table.put(format!("{key}"), "v").wait().unwrap();
+        assert_eq!(table.get(format!("{key}")).wait().unwrap().values(), ["v"]);
+    }
+    let all = table.put("x", "v").consistency(Consistency::All).deadline(Duration::from_millis(300)).wait();
+    assert!(matches!(all, Err(WriteError::Unavailable { reachable: 2, required: 3 })), "{all:?}");
+    nodes.pop().unwrap().kill();
+    let write = table.put("y", "v").deadline(Duration::from_millis(300)).wait();
+    assert!(
+        matches!(
+            write,
+            Err(WriteError::Ambiguous { acknowledged: 1, required: 2, .. } | WriteError::Unavailable { .. })
+        ),
+        "{write:?}"
+    );
+    let read = table.get("y").deadline(Duration::from_millis(300)).wait();
+    assert!(
+        matches!(read, Err(ReadError::Timeout { .. } | ReadError::Unavailable { reachable: 1, required: 2 })),
+        "{read:?}"
+    );
+    assert!(table.get("0").consistency(Consistency::One).wait().is_ok());
+}
+
+#[test]
+fn each_mistake_has_its_own_error() {
+    let network = MemoryNetwork::new();
+    let nodes = cluster(&network, 3);
+    let table = nodes[0].create_table("t", TableOptions::siblings().replicas(3)).unwrap();
+    assert_eq!(nodes[1].table("nobody").err(), Some(ClusterError::UnknownTable));
+    let other = TableOptions::last_write_wins().replicas(3);
+    assert_eq!(nodes[1].create_table("t", other).err(), Some(ClusterError::TableExists));
+    assert!(
+        nodes[1].create_table("t", TableOptions::siblings().replicas(3)).is_ok(),
+        "the same again is the same table"
+    );
+    let too_many = nodes[2].create_table("u", TableOptions::siblings().replicas(4)).err();
+    assert!(matches!(too_many, Some(ClusterError::InvalidTable(_))));
+    assert!(matches!(table.put("", "v").wait(), Err(WriteError::InvalidKey(_))));
+    assert!(matches!(table.put("k", vec![0; 9 << 20]).wait(), Err(WriteError::ValueTooLarge { .. })));
+    let written = table.put("k", "v").wait().unwrap();
+    assert!(matches!(table.put("j", "v").context(&written.context).wait(), Err(WriteError::InvalidContext(_))));
+    let members = [Member::new(NodeId(1), "memory"), Member::new(NodeId(2), "memory")];
+    assert_eq!(nodes[0].bootstrap(&members), Err(ClusterError::AlreadyFounded));
+    let lonely = start(&network, 9);
+    let members = [Member::new(NodeId(9), "memory"), Member::new(NodeId(2), "memory")];
+    assert_eq!(lonely.bootstrap(&members), Err(ClusterError::MemberTaken(NodeId(2))));
+    assert_eq!(lonely.status().unwrap().standing, Standing::Unfounded);
+}
+
+#[test]
+fn requests_are_futures_too() {
+    let network = MemoryNetwork::new();
+    let nodes = cluster(&network, 3);
+    let table = nodes[0].create_table("t", TableOptions::siblings().replicas(3)).unwrap();
+    let work = async {
+        table.put("key", "value").await.unwrap();
+        table.get("key").await.unwrap().value().cloned()
+    };
+    assert_eq!(block_on(work).as_deref(), Some(&b"value"[..]));
+    // Many at once from one thread: start them all, then wait.
+    let started: Vec<_> = (0..50).map(|key| table.put(format!("{key}"), "v").into_future()).collect();
+    for write in started {
+        write.wait().unwrap();
+    }
+}
+
+/// An executor of one future, for a thread that has nothing else to do.
+fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(std::thread::Thread);
+    impl std::task::Wake for Unpark {
+        fn wake(self: std::sync::Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = std::sync::Arc::new(Unpark(std::thread::current())).into();
+    let mut context = std::task::Context::from_waker(&waker);
+    let mut future = std::pin::pin!(future);
+    loop {
+        match future.as_mut().poll(&mut context) {
+            std::task::Poll::Ready(output) => return output,
+            std::task::Poll::Pending => std::thread::park(),
+        }
+    }
+}
