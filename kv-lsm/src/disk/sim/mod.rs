@@ -17,6 +17,7 @@ mod fault;
 mod file;
 mod inode;
 mod names;
+mod outcome;
 mod pages;
 mod random;
 mod state;

@@ -1,12 +1,12 @@
 //! Everything that a simulated disk is, behind one lock, and the gate that every call passes.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::fault::{CallKind, Effect, Faults};
 use super::inode::Inode;
-use super::names::{InodeId, NAMES_GROUP, Names};
+use super::names::{InodeId, Names};
 use super::pages::{PAGE_BYTES, Pages};
 use super::random::Random;
 use super::survival::{Lottery, Survival};
@@ -14,8 +14,8 @@ use super::survival::{Lottery, Survival};
 #[derive(Clone)]
 pub(super) struct State {
     pub(super) names: Names,
-    inodes: BTreeMap<InodeId, Inode>,
-    inodes_made: u64,
+    pub(super) inodes: BTreeMap<InodeId, Inode>,
+    pub(super) inodes_made: u64,
     /// The order of all unsynced changes, over files and names.
     stamps_given: u64,
     pub(super) faults: Faults,
@@ -25,7 +25,7 @@ pub(super) struct State {
     /// The call during which the power was cut.
     pub(super) cut_at: Option<(CallKind, PathBuf)>,
     pub(super) capacity_bytes: Option<u64>,
-    random: Random,
+    pub(super) random: Random,
 }
 
 /// What the gate decided for a call.
@@ -329,74 +329,5 @@ impl State {
             state.inode_mut(inode).allocate(length, stamp);
         })?;
         Ok(())
-    }
-
-    /// The unsynced changes in the order in which they happened: stamp, file or names, units.
-    fn pending(&self) -> Vec<(u64, u64, u64)> {
-        let names = self.names.pending().map(|stamp| (stamp, NAMES_GROUP, 1));
-        let files = self.inodes.iter().flat_map(|(&id, inode)| inode.pending().map(move |(at, units)| (at, id, units)));
-        let mut pending: Vec<_> = names.chain(files).collect();
-        // Stable: what one call did keeps its order.
-        pending.sort_by_key(|&(stamp, ..)| stamp);
-        pending
-    }
-
-    pub(super) fn unsynced_units(&self) -> u64 {
-        self.pending().iter().map(|&(_, _, units)| units).sum()
-    }
-
-    pub(super) fn unsynced_bytes(&self) -> u64 {
-        self.inodes.values().map(Inode::pending_bytes).sum()
-    }
-
-    /// The disk that is found when the power comes back.
-    pub(super) fn after_power_cut(&self, survival: Survival) -> Self {
-        let mut lottery = Lottery::new(survival);
-        let mut drawn: BTreeMap<u64, VecDeque<bool>> = BTreeMap::new();
-        for (_, group, units) in self.pending() {
-            let queue = drawn.entry(group).or_default();
-            queue.extend((0..units).map(|_| lottery.draw(group)));
-        }
-        let mut survives = |group| drawn.get_mut(&group).and_then(VecDeque::pop_front).expect("drawn for every unit");
-        let names = self.names.after_power_cut(|| survives(NAMES_GROUP));
-        let mut inodes: BTreeMap<InodeId, Inode> = BTreeMap::new();
-        for (_, &id) in names.live().files() {
-            inodes.entry(id).or_insert_with(|| self.inode(id).after_power_cut(|| survives(id))).links += 1;
-        }
-        Self {
-            names,
-            inodes,
-            inodes_made: self.inodes_made,
-            capacity_bytes: self.capacity_bytes,
-            random: self.random.clone(),
-            ..Self::new(0)
-        }
-    }
-
-    /// The disk as another process in the same boot finds it.
-    pub(super) fn after_process_death(&self) -> Self {
-        let mut state = Self { faults: Faults::default(), locked: BTreeSet::new(), cut_at: None, ..self.clone() };
-        for inode in state.inodes.values_mut() {
-            inode.handles = 0;
-        }
-        state.calls = 0;
-        state
-    }
-
-    /// A hash of what is durable: every name with its content.
-    pub(super) fn durable_hash(&self) -> u64 {
-        let tree = self.names.durable();
-        let mut hash = 0;
-        let mut mix = |bytes: &[u8]| hash = kv_core::hash::seeded(bytes, hash);
-        for directory in tree.directories() {
-            mix(directory.as_os_str().as_encoded_bytes());
-        }
-        for (path, &inode) in tree.files() {
-            mix(path.as_os_str().as_encoded_bytes());
-            let content = self.inode(inode).durable();
-            mix(&content.length().to_le_bytes());
-            content.for_each(&mut mix);
-        }
-        hash
     }
 }
