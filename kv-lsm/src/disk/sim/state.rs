@@ -17,7 +17,7 @@ pub(super) struct State {
     pub(super) inodes: BTreeMap<InodeId, Inode>,
     pub(super) inodes_made: u64,
     /// The order of all unsynced changes, over files and names.
-    stamps_given: u64,
+    pub(super) stamps_given: u64,
     pub(super) faults: Faults,
     pub(super) locked: BTreeSet<PathBuf>,
     /// Mutating calls so far.
