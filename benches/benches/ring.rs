@@ -1,0 +1,106 @@
+//! What it costs to route a key, and to build, extend, encode and decode a layout; the classical strategies beside them.
+//!
+//! `cargo bench --bench ring`, or with `-- --quick` for a first impression.
+
+use std::hint::black_box;
+
+use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
+use kv_ring::{
+    HashRing, Layout, LayoutBuilder, NodeId, Rendezvous, Token, Weight, Zone,
+    classic::{Jump, Strategy},
+    jump_hash, token_of,
+};
+
+/// Cluster sizes, with the partitions that give every node a hundred slots or so.
+const CLUSTERS: [(u64, u32); 4] = [(5, 1024), (100, 4096), (300, 16_384), (1000, 16_384)];
+
+fn members(nodes: u64) -> LayoutBuilder {
+    (1..=nodes).fold(Layout::builder(3), |builder, node| {
+        builder.node(NodeId(node), Weight(1 << (node % 3)), Zone::new(["a", "b", "c"][(node / 3 % 3) as usize]))
+    })
+}
+
+/// Short keys, enough of them that neither branches nor tables are learned by heart.
+fn keys() -> Vec<String> {
+    (0..4096).map(|number| format!("user:{number:08}")).collect()
+}
+
+fn weighted(nodes: u64) -> Vec<(NodeId, Weight)> {
+    (1..=nodes).map(|node| (NodeId(node), Weight(1 << (node % 3)))).collect()
+}
+
+fn route(criterion: &mut Criterion) {
+    let keys = keys();
+    let mut group = criterion.benchmark_group("route");
+    for (nodes, partitions) in CLUSTERS {
+        let layout = members(nodes).partitions(partitions).build().expect("a layout");
+        let mut at = 0;
+        group.bench_function(BenchmarkId::new("token_of + replicas_of", nodes), |bencher| {
+            bencher.iter(|| {
+                at = (at + 1) % keys.len();
+                let token = layout.token_of(black_box(keys[at].as_bytes()));
+                layout.replicas_of(token)[0]
+            });
+        });
+    }
+    let tokens: Vec<Token> = keys.iter().map(|key| token_of(key.as_bytes())).collect();
+    for (nodes, _) in CLUSTERS {
+        let strategies: [(&str, Box<dyn Strategy>); 3] = [
+            ("ring, 128 places per weight", Box::new(HashRing::new(weighted(nodes), 128))),
+            ("rendezvous", Box::new(Rendezvous::new(weighted(nodes)))),
+            ("jump", Box::new(Jump::new((1..=nodes).map(NodeId)))),
+        ];
+        for (name, strategy) in strategies {
+            let mut at = 0;
+            let mut list = Vec::new();
+            group.bench_function(BenchmarkId::new(format!("{name}, 3 nodes"), nodes), |bencher| {
+                bencher.iter(|| {
+                    at = (at + 1) % tokens.len();
+                    strategy.preference_list(black_box(tokens[at]), 3, &mut list);
+                    list[0]
+                });
+            });
+        }
+        let buckets = u32::try_from(nodes).expect("a small cluster");
+        group.bench_function(BenchmarkId::new("jump_hash", nodes), |bencher| {
+            let mut at = 0;
+            bencher.iter(|| {
+                at = (at + 1) % tokens.len();
+                jump_hash(black_box(tokens[at].0), buckets)
+            });
+        });
+    }
+    group.finish();
+}
+
+fn build(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("layout");
+    group.sample_size(10);
+    for (nodes, partitions) in CLUSTERS {
+        let name = format!("{nodes} nodes, {partitions} partitions");
+        group.bench_function(BenchmarkId::new("build", &name), |bencher| {
+            bencher.iter_batched(
+                || members(nodes).partitions(partitions),
+                |builder| builder.build().expect("a layout"),
+                BatchSize::SmallInput,
+            );
+        });
+        let layout = members(nodes).partitions(partitions).build().expect("a layout");
+        group.bench_function(BenchmarkId::new("add a node", &name), |bencher| {
+            bencher.iter_batched(
+                || members(nodes + 1).after(&layout),
+                |builder| builder.build().expect("a layout"),
+                BatchSize::SmallInput,
+            );
+        });
+        group.bench_function(BenchmarkId::new("encode", &name), |bencher| bencher.iter(|| layout.encode()));
+        let bytes = layout.encode();
+        group.bench_function(BenchmarkId::new("decode", &name), |bencher| {
+            bencher.iter(|| Layout::decode(black_box(&bytes)).expect("a layout"));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, route, build);
+criterion_main!(benches);
