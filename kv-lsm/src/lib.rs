@@ -1,3 +1,100 @@
 //! An embedded, ordered key-value engine: a log-structured merge-tree.
+//!
+//! A [`Database`] holds [`Keyspace`]s, ordered maps of bytes. Writes, alone or in a [`Batch`] across keyspaces, are atomic and
+//! go to one write-ahead log; reads see a [`Snapshot`], their own or a kept one. Everything that touches stable storage goes
+//! through the [`disk`] traits, so the same engine runs on a real disk, in memory, and on a simulated disk.
+//!
+//! ```
+//! use kv_lsm::{Batch, Database, KeyspaceOptions};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let directory = tempfile::tempdir()?;
+//! let db = Database::open(directory.path())?;
+//! let users = db.keyspace("users", KeyspaceOptions::default())?;
+//! let by_mail = db.keyspace("users by mail", KeyspaceOptions::default())?;
+//!
+//! // Both or neither, and durable on return.
+//! let mut batch = Batch::new();
+//! batch.put(&users, "7", "ada");
+//! batch.put(&by_mail, "ada@example.org", "7");
+//! db.write(batch)?;
+//!
+//! let before = db.snapshot();
+//! users.put("8", "grace")?;
+//! users.delete("7")?;
+//!
+//! assert_eq!(users.get("8")?.as_deref(), Some(&b"grace"[..]));
+//! assert_eq!(before.get(&users, "7")?.as_deref(), Some(&b"ada"[..]));
+//!
+//! let mut names = Vec::new();
+//! for entry in users.range("0".."9") {
+//!     let (_, name) = entry?;
+//!     names.push(String::from_utf8(name.to_vec())?);
+//! }
+//! assert_eq!(names, ["grace"]);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What survives
+//!
+//! With [`Durability::Sync`], the default, a write that returned survives a power cut; writers that wait at the same time share
+//! one sync. With [`Durability::Buffered`] it survives the death of the process, and a power cut once [`Database::sync`]
+//! returned. After a crash the database holds a prefix of all batches, in the order they were committed, whole batches only,
+//! with everything that was acknowledged as durable.
+//!
+//! # Background work
+//!
+//! Three threads sync on request, flush and compact. With [`Background::Manual`] nothing happens unless [`Database::step`] is
+//! called, which makes every run reproducible.
+#![forbid(unsafe_code)]
 
+mod background;
+mod batch;
+mod builder;
+mod cache;
+mod commit;
+mod compaction;
+mod cursor;
+mod database;
 pub mod disk;
+mod engine;
+mod error;
+mod files;
+mod flush;
+mod handle;
+mod health;
+mod internal_key;
+mod iter;
+mod keyspace;
+pub mod limits;
+mod manifest;
+mod memtable;
+mod merge_iter;
+mod metrics;
+mod options;
+mod range_delete;
+mod read;
+mod recover;
+mod scan;
+mod slice;
+mod snapshot;
+mod snapshots;
+mod store;
+mod sync;
+mod table;
+mod version;
+mod visible;
+mod wal;
+
+pub use batch::Batch;
+pub use builder::{Builder, IntoDisk};
+pub use database::Database;
+pub use error::Error;
+pub use iter::Iter;
+pub use keyspace::Keyspace;
+pub use metrics::{KeyspaceMetrics, LevelMetrics, Metrics};
+pub use options::{Background, Compression, Durability, KeyspaceOptions, WriteOptions};
+pub use slice::Slice;
+pub use snapshot::Snapshot;
+pub use store::LsmStore;

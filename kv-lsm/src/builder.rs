@@ -1,0 +1,177 @@
+//! How a database is opened.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use kv_core::store::MergeOperator;
+use kv_core::time::Millis;
+
+use crate::database::Database;
+use crate::disk::{Disk, OsDisk};
+use crate::engine::Engine;
+use crate::error::Error;
+use crate::handle::Handle;
+use crate::options::{Background, Compression, Config, Durability};
+use crate::recover::recover;
+
+/// Settings of a database that is about to be opened. Every one has a default; none is stored, except where it says so.
+pub struct Builder {
+    path: PathBuf,
+    disk: Arc<dyn Disk>,
+    config: Config,
+}
+
+impl Builder {
+    pub(crate) fn new(path: PathBuf) -> Self {
+        let clock = || Millis::from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
+        let config = Config {
+            durability: Durability::default(),
+            background: Background::default(),
+            compression: Compression::default(),
+            cache_bytes: 64 << 20,
+            memtable_bytes: 64 << 20,
+            sealed_max: 2,
+            log_segment_bytes: 64 << 20,
+            block_bytes: 16 << 10,
+            table_bytes: 64 << 20,
+            level0_tables: 4,
+            level1_bytes: 256 << 20,
+            manifest_bytes: 4 << 20,
+            clock: Arc::new(clock),
+        };
+        Self { path, disk: Arc::new(OsDisk::new()), config }
+    }
+
+    /// When a write is acknowledged, unless it says otherwise itself. Default: [`Durability::Sync`].
+    #[must_use]
+    pub const fn durability(mut self, durability: Durability) -> Self {
+        self.config.durability = durability;
+        self
+    }
+
+    /// Who does the background work. Default: [`Background::Threads`].
+    #[must_use]
+    pub const fn background(mut self, background: Background) -> Self {
+        self.config.background = background;
+        self
+    }
+
+    /// How tables are compressed from now on. Default: [`Compression::Lz4`].
+    #[must_use]
+    pub const fn compression(mut self, compression: Compression) -> Self {
+        self.config.compression = compression;
+        self
+    }
+
+    /// Memory for decoded blocks of tables. Default: 64 MiB. Take what the machine can spare.
+    #[must_use]
+    pub const fn cache_bytes(mut self, bytes: u64) -> Self {
+        self.config.cache_bytes = bytes;
+        self
+    }
+
+    /// Size at which a memtable is sealed and flushed; up to three exist at a time. Default: 64 MiB. Larger ones mean less
+    /// writing in all, more memory, and a longer recovery.
+    #[must_use]
+    pub const fn memtable_bytes(mut self, bytes: u64) -> Self {
+        self.config.memtable_bytes = bytes;
+        self
+    }
+
+    /// Size at which the log begins a new segment. Default: 64 MiB. A memtable that is sealed begins one as well.
+    #[must_use]
+    pub const fn log_segment_bytes(mut self, bytes: u64) -> Self {
+        self.config.log_segment_bytes = bytes;
+        self
+    }
+
+    /// About how large a block of a table is before compression: 256 bytes to 1 MiB. Default: 16 KiB. Smaller ones read less
+    /// for one key and need more memory for the index.
+    #[must_use]
+    pub const fn block_bytes(mut self, bytes: usize) -> Self {
+        self.config.block_bytes = bytes;
+        self
+    }
+
+    /// Size at which a compaction begins another table. Default: 64 MiB.
+    #[must_use]
+    pub const fn table_bytes(mut self, bytes: u64) -> Self {
+        self.config.table_bytes = bytes;
+        self
+    }
+
+    /// Flushed tables of a keyspace that start a compaction. Default: 4. Writers are slowed from three times as many on,
+    /// and wait at nine times as many.
+    #[must_use]
+    pub const fn level0_tables(mut self, tables: usize) -> Self {
+        self.config.level0_tables = tables;
+        self
+    }
+
+    /// How much the first level below the flushed tables may hold. Default: 256 MiB, four memtables.
+    #[must_use]
+    pub const fn level1_bytes(mut self, bytes: u64) -> Self {
+        self.config.level1_bytes = bytes;
+        self
+    }
+
+    /// Size from which the manifest is written anew. Default: 4 MiB.
+    #[must_use]
+    pub const fn manifest_bytes(mut self, bytes: u64) -> Self {
+        self.config.manifest_bytes = bytes;
+        self
+    }
+
+    /// Where the files lie. Default: the disk of the operating system.
+    #[must_use]
+    pub fn disk(mut self, disk: impl IntoDisk) -> Self {
+        self.disk = disk.into_disk();
+        self
+    }
+
+    /// Wall time, which merge operators are given. Default: the system's clock.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Fn() -> Millis + Send + Sync>) -> Self {
+        self.config.clock = clock;
+        self
+    }
+
+    /// Opens the database, and creates it when there is none.
+    ///
+    /// On return everything recovered is durable. The database stays open, and locked, until the last of its handles
+    /// (keyspaces, snapshots and iterators among them) is dropped.
+    ///
+    /// # Errors
+    /// [`Error::Locked`], [`Error::Corrupt`], [`Error::Unsupported`], [`Error::InvalidOptions`], and the disk's. Nothing that
+    /// was there before is changed then.
+    pub fn open(self) -> Result<Database, Error> {
+        self.open_with(&BTreeMap::new())
+    }
+
+    /// Opens with the merge operators of keyspaces that recovery may already fold.
+    pub(crate) fn open_with(self, operators: &BTreeMap<u32, Arc<dyn MergeOperator>>) -> Result<Database, Error> {
+        self.config.validate()?;
+        let parts = recover(&self.disk, &self.path, self.config, operators)?;
+        Ok(Database::new(Handle::new(Engine::new(parts))?))
+    }
+}
+
+/// What [`Builder::disk`] takes: a disk, or a shared one.
+pub trait IntoDisk {
+    /// As a shared disk.
+    fn into_disk(self) -> Arc<dyn Disk>;
+}
+
+impl<D: Disk> IntoDisk for D {
+    fn into_disk(self) -> Arc<dyn Disk> {
+        Arc::new(self)
+    }
+}
+
+impl IntoDisk for Arc<dyn Disk> {
+    fn into_disk(self) -> Arc<dyn Disk> {
+        self
+    }
+}

@@ -1,0 +1,175 @@
+//! The one ordered way in.
+//!
+//! 1. Check the batch and make room, outside all locks.
+//! 2. Under the log's lock: give out sequence numbers, append the record with one write to the disk, apply the batch to the
+//!    active memtable, publish its last number. No reader takes this lock.
+//! 3. Outside the lock: wait for a sync, when the write is to be durable. Writers that wait together share one.
+
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
+
+use kv_core::store::{Batch, Operation};
+
+use crate::background;
+use crate::engine::{Engine, lock};
+use crate::error::Error;
+use crate::flush;
+use crate::internal_key::SEQUENCE_MAX;
+use crate::limits::{BATCH_BYTES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::options::{Background, Durability};
+use crate::wal::writer::AppendError;
+
+/// Writers are slowed once a keyspace has this many times the level-0 tables that start a compaction …
+const SLOW_FACTOR: usize = 3;
+/// … and wait at this many times.
+const STOP_FACTOR: usize = 9;
+/// The longest delay per written byte, just below the point of waiting.
+const DELAY_NS_PER_BYTE: u64 = 200;
+/// Delays are owed until they are long enough to be slept precisely.
+const DELAY_MIN_NS: u64 = 300_000;
+const DELAY_MAX_NS: u64 = 20_000_000;
+
+/// Commits a batch. Returns the number of its last operation.
+///
+/// # Errors
+/// See [`Error`]. After [`Error::Ambiguous`] the batch is visible and may survive; after all others nothing was changed.
+pub(crate) fn commit(engine: &Engine, batch: &Batch, durability: Durability) -> Result<u64, Error> {
+    check(engine, batch)?;
+    if batch.is_empty() {
+        return Ok(engine.snapshots.visible());
+    }
+    make_room(engine, batch.as_bytes().len() as u64)?;
+    let last = append(engine, batch)?;
+    if durability == Durability::Sync {
+        background::sync_through(engine, last).map_err(|error| match error {
+            Error::Poisoned { reason } => Error::Ambiguous { reason },
+            other => other,
+        })?;
+    }
+    Ok(last)
+}
+
+fn append(engine: &Engine, batch: &Batch) -> Result<u64, Error> {
+    let mut log = lock(&engine.log);
+    engine.health.check()?;
+    if engine.version().active.bytes() >= engine.config.memtable_bytes {
+        flush::seal(engine, &mut log)?;
+    }
+    if log.writer.is_full(engine.config.log_segment_bytes) {
+        flush::rotate(engine, &mut log)?;
+    }
+    let first = log.next_sequence;
+    assert!(first + (batch.len() as u64) < SEQUENCE_MAX, "sequence numbers last for centuries");
+    match log.writer.append(engine.syncer.synced_position(), first, batch.as_bytes()) {
+        Ok(()) => {}
+        Err(AppendError::RolledBack(error)) => return Err(error),
+        Err(AppendError::Broken(error)) => {
+            drop(log);
+            engine.poison(&error);
+            return Err(Error::Ambiguous { reason: error.to_string() });
+        }
+    }
+    let last = engine.version().active.apply(batch, first);
+    assert_eq!(last + 1, first + batch.len() as u64, "each operation has a number");
+    log.next_sequence = last + 1;
+    engine.snapshots.publish(last);
+    engine.syncer.appended(log.writer.position(), last);
+    drop(log);
+    engine.counters.batches.fetch_add(1, Ordering::Relaxed);
+    engine.counters.batch_bytes.fetch_add(batch.as_bytes().len() as u64, Ordering::Relaxed);
+    Ok(last)
+}
+
+fn check(engine: &Engine, batch: &Batch) -> Result<(), Error> {
+    within("batch", batch.as_bytes().len(), BATCH_BYTES_MAX)?;
+    let keyspaces = engine.keyspaces.load();
+    // Most batches stay in one keyspace for a while.
+    let mut known: Option<(u32, bool)> = None;
+    for operation in batch {
+        let keyspace = operation.space().0;
+        let has_operator = match known {
+            Some((last, has_operator)) if last == keyspace => has_operator,
+            _ => {
+                let state = keyspaces.get(&keyspace).ok_or(Error::UnknownKeyspace { keyspace })?;
+                known.insert((keyspace, state.operator.is_some())).1
+            }
+        };
+        match operation {
+            Operation::Put { key, value, .. } => {
+                within("key", key.len(), KEY_BYTES_MAX)?;
+                within("value", value.len(), VALUE_BYTES_MAX)?;
+            }
+            Operation::Merge { key, operand, .. } => {
+                within("key", key.len(), KEY_BYTES_MAX)?;
+                within("operand", operand.len(), VALUE_BYTES_MAX)?;
+                if !has_operator {
+                    return Err(Error::NoMergeOperator { keyspace });
+                }
+            }
+            Operation::Delete { key, .. } => within("key", key.len(), KEY_BYTES_MAX)?,
+            Operation::DeleteRange { start, end, .. } => {
+                within("key", start.len(), KEY_BYTES_MAX)?;
+                within("key", end.len(), KEY_BYTES_MAX)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn within(what: &'static str, bytes: usize, bytes_max: usize) -> Result<(), Error> {
+    if bytes > bytes_max { Err(Error::TooLarge { what, bytes, bytes_max }) } else { Ok(()) }
+}
+
+/// Backpressure. It grows with the debt: nothing at first, then a delay per byte, and only at the very end a wait.
+fn make_room(engine: &Engine, batch_bytes: u64) -> Result<(), Error> {
+    let mut stalled = false;
+    while is_full(engine) {
+        engine.health.check()?;
+        if !stalled {
+            engine.counters.stalls.fetch_add(1, Ordering::Relaxed);
+            stalled = true;
+        }
+        match engine.config.background {
+            // Rule E16: nobody else would.
+            Background::Manual => {
+                if !background::step(engine)? {
+                    break;
+                }
+            }
+            Background::Threads => {
+                let seen = engine.work_done.generation();
+                if let Some(error) = lock(&engine.flush_failure).take() {
+                    engine.work_wanted.raise();
+                    return Err(error);
+                }
+                if is_full(engine) {
+                    engine.work_done.wait(seen, Duration::from_millis(100));
+                }
+            }
+        }
+    }
+    if engine.config.background == Background::Threads {
+        delay(engine, batch_bytes);
+    }
+    Ok(())
+}
+
+fn is_full(engine: &Engine) -> bool {
+    let version = engine.version();
+    let memory =
+        version.active.bytes() >= engine.config.memtable_bytes && version.sealed.len() >= engine.config.sealed_max;
+    memory || engine.level0_tables.load(Ordering::Relaxed) >= engine.config.level0_tables * STOP_FACTOR
+}
+
+fn delay(engine: &Engine, batch_bytes: u64) {
+    let tables = engine.level0_tables.load(Ordering::Relaxed) as u64;
+    let slow = (engine.config.level0_tables * SLOW_FACTOR) as u64;
+    let stop = (engine.config.level0_tables * STOP_FACTOR) as u64;
+    let Some(over) = tables.checked_sub(slow) else { return };
+    let delay = batch_bytes * DELAY_NS_PER_BYTE * over / (stop - slow) * over / (stop - slow);
+    if engine.delay_owed.fetch_add(delay, Ordering::Relaxed) + delay >= DELAY_MIN_NS {
+        let owed = engine.delay_owed.swap(0, Ordering::Relaxed);
+        thread::sleep(Duration::from_nanos(owed.min(DELAY_MAX_NS)));
+    }
+}

@@ -1,0 +1,158 @@
+//! Carrying out a choice.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::fold::FoldRules;
+use super::pick::{Choice, PickSettings, pick, pick_range};
+use super::rewrite::{Older, Rewrite};
+use crate::cursor::Cursor;
+use crate::engine::{Engine, discard_tables, lock};
+use crate::error::Error;
+use crate::manifest::catalog::LEVELS;
+use crate::manifest::edit::{Edit, Item};
+use crate::merge_iter::{LevelCursor, MergeCursor};
+use crate::range_delete::{RangeDelete, RangeDeletes};
+use crate::table::cursor::TableCursor;
+use crate::table::meta::{TableMeta, Upper};
+use crate::table::reader::Table;
+use crate::table::writer::TableWriter;
+
+/// Does the most pressing compaction of all keyspaces. Returns whether there was one.
+///
+/// # Errors
+/// See [`Error`]; then the tables are as before.
+pub(crate) fn compact_once(engine: &Engine) -> Result<bool, Error> {
+    let _turn = lock(&engine.compaction_turn);
+    engine.health.check()?;
+    let choice = {
+        let version = engine.version();
+        let picked =
+            version.trees.iter().filter_map(|(&keyspace, tree)| Some((keyspace, pick(tree, settings(engine))?)));
+        picked.max_by(|a, b| a.1.0.total_cmp(&b.1.0)).map(|(keyspace, (_, choice))| (keyspace, choice))
+    };
+    match choice {
+        Some((keyspace, choice)) => execute(engine, keyspace, &choice).map(|()| true),
+        None => Ok(false),
+    }
+}
+
+/// Merges everything that speaks of keys in a range down to the deepest level, and that level once.
+///
+/// # Errors
+/// As [`compact_once`].
+pub(crate) fn compact_range(engine: &Engine, keyspace: u32, lower: &[u8], upper: Option<&Upper>) -> Result<(), Error> {
+    let _turn = lock(&engine.compaction_turn);
+    for level in 0..LEVELS {
+        engine.health.check()?;
+        let choice = {
+            let version = engine.version();
+            version.trees.get(&keyspace).and_then(|tree| pick_range(tree, level, lower, upper, settings(engine)))
+        };
+        if let Some(choice) = choice {
+            execute(engine, keyspace, &choice)?;
+        }
+    }
+    Ok(())
+}
+
+const fn settings(engine: &Engine) -> PickSettings {
+    PickSettings { level0_tables: engine.config.level0_tables, level1_bytes: engine.config.level1_bytes }
+}
+
+fn execute(engine: &Engine, keyspace: u32, choice: &Choice) -> Result<(), Error> {
+    let added = if choice.is_move() {
+        engine.counters.moved_tables.fetch_add(1, Ordering::Relaxed);
+        vec![choice.inputs[0].meta().clone()]
+    } else {
+        match rewrite(engine, keyspace, choice)? {
+            Some(tables) => tables,
+            None => return Ok(()),
+        }
+    };
+    let numbers: Vec<u64> = added.iter().map(|table| table.number).collect();
+    let removed = |level: usize, tables: &[Arc<Table>]| -> Vec<Item> {
+        tables.iter().map(|table| Item::Removed { keyspace, level, number: table.meta().number }).collect()
+    };
+    let mut items = removed(choice.level, &choice.inputs);
+    items.extend(removed(choice.output_level, &choice.overlaps));
+    items.extend(added.into_iter().map(|table| Item::Added { keyspace, level: choice.output_level, table }));
+    let result = engine.install(Edit(items), |_| {});
+    match result {
+        Ok(()) if choice.is_move() => {}
+        Ok(()) => {
+            // Rule E5: the edit that no longer names them is durable.
+            choice.inputs.iter().chain(&choice.overlaps).for_each(|table| table.retire());
+        }
+        // Whether the edit is durable is unknown, so nothing that it may name goes.
+        Err(Error::Poisoned { .. }) => {}
+        Err(_) if choice.is_move() => {}
+        Err(_) => discard_tables(engine.disk.as_ref(), &engine.directory, numbers),
+    }
+    result
+}
+
+fn rewrite(engine: &Engine, keyspace: u32, choice: &Choice) -> Result<Option<Vec<TableMeta>>, Error> {
+    let rules = FoldRules {
+        boundaries: engine.snapshots.boundaries(),
+        operator: engine.operator_of(keyspace),
+        as_of: (engine.config.clock)(),
+    };
+    // Only compactions move tables below level 0, and this is the only one.
+    let older = match engine.version().trees.get(&keyspace) {
+        Some(tree) => Older { loose: Vec::new(), levels: tree.levels[choice.output_level + 1..].to_vec() },
+        None => Older::default(),
+    };
+    let mut cursors: Vec<Box<dyn Cursor>> = Vec::new();
+    if choice.level == 0 {
+        for table in &choice.inputs {
+            cursors.push(Box::new(TableCursor::new(Arc::clone(table), false)));
+        }
+    } else {
+        cursors.push(Box::new(LevelCursor::new(choice.inputs.clone(), false)));
+    }
+    if !choice.overlaps.is_empty() {
+        cursors.push(Box::new(LevelCursor::new(choice.overlaps.clone(), false)));
+    }
+    let mut deletes: Vec<RangeDelete> = Vec::new();
+    let mut read_bytes = 0;
+    for table in choice.inputs.iter().chain(&choice.overlaps) {
+        read_bytes += table.meta().bytes;
+        if let Some(ranges) = table.range_deletes()? {
+            deletes.extend(ranges.deletes());
+        }
+    }
+    let mut numbers = Vec::new();
+    let settings = engine.table_settings(keyspace, choice.output_level);
+    let mut create = || {
+        let number = engine.new_file_number();
+        numbers.push(number);
+        TableWriter::create(engine.disk.as_ref(), &engine.directory, number, settings)
+    };
+    let job = Rewrite {
+        rules,
+        range_deletes: RangeDeletes::new(deletes),
+        older,
+        table_bytes: engine.config.table_bytes,
+        create: &mut create,
+        cancelled: &|| engine.closing.load(Ordering::Relaxed) || engine.health.is_poisoned(),
+    };
+    let written = job.run(&mut MergeCursor::new(cursors));
+    let synced = written.and_then(|tables| {
+        // A directory whose sync failed may never hold the names that it should: nothing may build on it.
+        let sync = engine.disk.sync_dir(&engine.directory);
+        sync.map_err(|error| engine.poison(&Error::io("sync", &engine.directory, error)))?;
+        Ok(tables)
+    });
+    match &synced {
+        Ok(Some(tables)) => {
+            let written: u64 = tables.iter().map(|table| table.bytes).sum();
+            engine.counters.compactions.fetch_add(1, Ordering::Relaxed);
+            engine.counters.compaction_read_bytes.fetch_add(read_bytes, Ordering::Relaxed);
+            engine.counters.compaction_written_bytes.fetch_add(written, Ordering::Relaxed);
+        }
+        Err(Error::Poisoned { .. }) => {}
+        Ok(None) | Err(_) => discard_tables(engine.disk.as_ref(), &engine.directory, numbers),
+    }
+    synced
+}

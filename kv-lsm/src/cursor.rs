@@ -1,0 +1,31 @@
+//! A place in something sorted.
+
+use crate::error::Error;
+use crate::internal_key::Trailer;
+
+/// Walks the versions of one keyspace in one source, in the order of [`internal_key::compare`](crate::internal_key::compare).
+///
+/// After a forward seek only `next` may be called, after a backward seek only `previous`: each use of the engine goes one
+/// way, and a merge of cursors that never turn is a heap.
+pub(crate) trait Cursor: Send {
+    /// The version it stands on, or `None` at the end. After an error: `None`.
+    fn entry(&self) -> Option<Entry<'_>>;
+
+    /// To the first version at or behind this place.
+    fn seek(&mut self, key: &[u8], trailer: Trailer) -> Result<(), Error>;
+
+    /// To the last version before this place, or to the last of all.
+    fn seek_before(&mut self, place: Option<(&[u8], Trailer)>) -> Result<(), Error>;
+
+    fn next(&mut self) -> Result<(), Error>;
+
+    fn previous(&mut self) -> Result<(), Error>;
+}
+
+/// One version of a key.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Entry<'a> {
+    pub(crate) key: &'a [u8],
+    pub(crate) trailer: Trailer,
+    pub(crate) value: &'a [u8],
+}

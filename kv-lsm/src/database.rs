@@ -1,0 +1,214 @@
+//! The public handle of a database.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use kv_core::store::Space;
+
+use crate::background;
+use crate::batch::Batch;
+use crate::builder::Builder;
+use crate::commit::commit;
+use crate::engine::{Engine, KeyspaceState, lock};
+use crate::error::Error;
+use crate::flush;
+use crate::handle::Handle;
+use crate::keyspace::Keyspace;
+use crate::limits::NAME_BYTES_MAX;
+use crate::manifest::edit::{Edit, Item, KeyspaceRecord};
+use crate::metrics::Metrics;
+use crate::options::{KeyspaceOptions, WriteOptions};
+use crate::snapshot::Snapshot;
+
+/// An open database. A clone is another handle of the same.
+#[derive(Clone)]
+pub struct Database {
+    handle: Arc<Handle>,
+}
+
+impl Database {
+    pub(crate) const fn new(handle: Arc<Handle>) -> Self {
+        Self { handle }
+    }
+
+    pub(crate) const fn handle(&self) -> &Arc<Handle> {
+        &self.handle
+    }
+
+    /// Opens the database in a directory with default settings, and creates it when there is none.
+    ///
+    /// # Errors
+    /// As [`Builder::open`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
+        Self::builder(path).open()
+    }
+
+    /// Settings for opening the database in a directory.
+    #[must_use]
+    pub fn builder(path: impl AsRef<Path>) -> Builder {
+        Builder::new(path.as_ref().to_path_buf())
+    }
+
+    /// Opens a keyspace, and creates it, durably, when there is none of this name. Its number is never used again.
+    ///
+    /// # Errors
+    /// [`Error::OptionsMismatch`] when it was created otherwise, [`Error::TooLarge`] for the name, and the disk's.
+    pub fn keyspace(&self, name: &str, options: KeyspaceOptions) -> Result<Keyspace, Error> {
+        open_keyspace(&self.handle, name, None, options)
+    }
+
+    /// Names of all keyspaces, in the order of their numbers.
+    #[must_use]
+    pub fn keyspaces(&self) -> Vec<String> {
+        self.handle.keyspaces.load().values().map(|state| state.name.to_string()).collect()
+    }
+
+    /// Applies a batch with the durability the database was opened with. On return it is visible as a whole.
+    ///
+    /// # Errors
+    /// See [`Error`]. After [`Error::Ambiguous`] the batch is visible and may survive. After every other nothing is visible
+    /// and nothing survives, with one exception: what a failed write left on the disk can come back after a power cut that
+    /// nothing later was synced before.
+    pub fn write(&self, batch: Batch) -> Result<(), Error> {
+        self.write_with(batch, WriteOptions::default())
+    }
+
+    /// Applies a batch.
+    ///
+    /// # Errors
+    /// As [`Database::write`].
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a batch is spent by writing it, and later versions keep its bytes"
+    )]
+    pub fn write_with(&self, batch: Batch, options: WriteOptions) -> Result<(), Error> {
+        let batch = batch.for_database(self.handle.token)?;
+        let durability = options.durability.unwrap_or(self.handle.config.durability);
+        commit(&self.handle, batch, durability).map(|_| ())
+    }
+
+    /// The state at this moment, of all keyspaces, unchanged by later writes. It keeps what it sees from being compacted
+    /// away, so do not keep it for ever.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::new(Arc::clone(&self.handle))
+    }
+
+    /// Makes everything written before the call durable.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`].
+    pub fn sync(&self) -> Result<(), Error> {
+        background::sync_through(&self.handle, self.handle.snapshots.visible())
+    }
+
+    /// Writes all memtables to tables, durably, in the calling thread.
+    ///
+    /// # Errors
+    /// See [`Error`]; what was not flushed stays in memory and in the log.
+    pub fn flush(&self) -> Result<(), Error> {
+        let through = {
+            let mut log = lock(&self.handle.log);
+            self.handle.health.check()?;
+            flush::seal(&self.handle, &mut log)?;
+            log.next_sequence - 1
+        };
+        while self.handle.version().sealed.last().is_some_and(|oldest| oldest.last_sequence() <= through) {
+            flush::flush_oldest(&self.handle)?;
+        }
+        self.handle.work_wanted.raise();
+        Ok(())
+    }
+
+    /// Does one piece of background work (a sync that was asked for, a flush, a compaction, the removal of files that are
+    /// not needed), and returns whether there was any. For [`Background::Manual`](crate::Background::Manual); harmless
+    /// otherwise.
+    ///
+    /// # Errors
+    /// See [`Error`]; unless the database is poisoned, the same work is tried again by a later step.
+    pub fn step(&self) -> Result<bool, Error> {
+        background::step(&self.handle)
+    }
+
+    /// Every operation up to this number is durable. Never goes back.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`]: nothing more becomes durable until the database is opened again.
+    pub fn durable_sequence(&self) -> Result<u64, Error> {
+        self.handle.health.check()?;
+        Ok(self.handle.syncer.durable_sequence())
+    }
+
+    /// Counters and sizes at this moment.
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        Metrics::of(&self.handle)
+    }
+}
+
+impl std::fmt::Debug for Database {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Database").field("directory", &self.handle.directory).finish_non_exhaustive()
+    }
+}
+
+/// Opens a keyspace by name; `id` is its number when the host chose it, else the next free one is taken.
+pub(crate) fn open_keyspace(
+    handle: &Arc<Handle>,
+    name: &str,
+    id: Option<u32>,
+    options: KeyspaceOptions,
+) -> Result<Keyspace, Error> {
+    if name.len() > NAME_BYTES_MAX {
+        return Err(Error::TooLarge { what: "name", bytes: name.len(), bytes_max: NAME_BYTES_MAX });
+    }
+    let merge = options.merge.is_some();
+    loop {
+        let catalog = handle.catalog();
+        let by_id = id.and_then(|id| catalog.keyspaces.get(&id));
+        let existing = by_id.or_else(|| catalog.keyspaces.values().find(|record| record.name == name));
+        if let Some(record) = existing {
+            let fits = record.name == name && record.merge == merge && id.is_none_or(|id| id == record.id);
+            if !fits {
+                return Err(Error::OptionsMismatch {
+                    name: name.to_owned(),
+                    created: describe(&record.name, record.id, record.merge),
+                    wanted: describe(name, id.unwrap_or(record.id), merge),
+                });
+            }
+            remember(handle, record.id, name, options);
+            return Ok(Keyspace::new(Arc::clone(handle), record.id, name.into()));
+        }
+        // Unknown to the rest of the engine until the edit is durable. Two callers may get here at once with one name: the
+        // manifest is asked again under its lock.
+        create(handle, name, id, merge)?;
+    }
+}
+
+fn create(engine: &Engine, name: &str, id: Option<u32>, merge: bool) -> Result<(), Error> {
+    let _turn = lock(&engine.keyspace_turn);
+    let catalog = engine.catalog();
+    if catalog.keyspaces.values().any(|record| record.name == name || Some(record.id) == id) {
+        return Ok(());
+    }
+    let id = id.unwrap_or(catalog.next_keyspace);
+    let record = KeyspaceRecord { id, name: name.to_owned(), merge };
+    let next = catalog.next_keyspace.max(id.max(Space::RESERVED - 1) + 1);
+    engine.install(Edit(vec![Item::Keyspace(record), Item::Next { file: 0, keyspace: next }]), |_| {})
+}
+
+fn remember(engine: &Engine, id: u32, name: &str, options: KeyspaceOptions) {
+    engine.keyspaces.rcu(|keyspaces| {
+        let mut keyspaces = (**keyspaces).clone();
+        let state = keyspaces.entry(id).or_insert_with(|| KeyspaceState { name: name.into(), operator: None });
+        if state.operator.is_none() {
+            state.operator.clone_from(&options.merge);
+        }
+        keyspaces
+    });
+}
+
+fn describe(name: &str, id: u32, merge: bool) -> String {
+    let operator = if merge { "with" } else { "without" };
+    format!("as {name:?}, number {id}, {operator} a merge operator")
+}

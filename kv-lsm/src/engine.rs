@@ -1,0 +1,313 @@
+//! What the parts of an open database share.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwap;
+use kv_core::store::MergeOperator;
+
+use crate::disk::{Disk, LockGuard};
+use crate::error::Error;
+use crate::health::Health;
+use crate::manifest::catalog::{Catalog, LEVELS};
+use crate::manifest::edit::{Edit, Item};
+use crate::manifest::log::{EditError, Manifest};
+use crate::options::Config;
+use crate::snapshots::Snapshots;
+use crate::sync::Syncer;
+use crate::table::reader::TableEnvironment;
+use crate::table::writer::TableSettings;
+use crate::version::Version;
+use crate::visible::ReadRules;
+use crate::wal::writer::LogWriter;
+
+/// A keyspace, as commits and reads need it.
+#[derive(Clone)]
+pub(crate) struct KeyspaceState {
+    pub(crate) name: Arc<str>,
+    pub(crate) operator: Option<Arc<dyn MergeOperator>>,
+}
+
+/// The keyspaces by number.
+pub(crate) type Keyspaces = BTreeMap<u32, KeyspaceState>;
+
+/// Held by the one who writes.
+pub(crate) struct LogState {
+    pub(crate) writer: LogWriter,
+    pub(crate) next_sequence: u64,
+    /// Segments that exist, ascending.
+    pub(crate) segments: Vec<u64>,
+}
+
+/// Counters, for [`Metrics`](crate::Metrics).
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub(crate) batches: AtomicU64,
+    pub(crate) batch_bytes: AtomicU64,
+    pub(crate) flushes: AtomicU64,
+    pub(crate) flush_bytes: AtomicU64,
+    pub(crate) compactions: AtomicU64,
+    pub(crate) compaction_read_bytes: AtomicU64,
+    pub(crate) compaction_written_bytes: AtomicU64,
+    pub(crate) moved_tables: AtomicU64,
+    pub(crate) stalls: AtomicU64,
+}
+
+/// Wakes whoever waits for background work to be asked for, or to be done.
+#[derive(Default)]
+pub(crate) struct Signal {
+    generation: Mutex<u64>,
+    changed: Condvar,
+}
+
+impl Signal {
+    pub(crate) fn generation(&self) -> u64 {
+        *self.lock()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, u64> {
+        self.generation.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn raise(&self) {
+        *self.lock() += 1;
+        self.changed.notify_all();
+    }
+
+    /// Waits until the signal is raised after `seen` was read, or for so long.
+    pub(crate) fn wait(&self, seen: u64, at_most: std::time::Duration) {
+        let guard = self.lock();
+        if *guard == seen {
+            drop(self.changed.wait_timeout_while(guard, at_most, |now| *now == seen));
+        }
+    }
+}
+
+pub(crate) struct Engine {
+    /// Tells the databases of a process apart, so that a batch is not written to the wrong one.
+    pub(crate) token: u64,
+    pub(crate) config: Config,
+    pub(crate) directory: PathBuf,
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) environment: TableEnvironment,
+    pub(crate) database: u64,
+    pub(crate) health: Arc<Health>,
+    pub(crate) snapshots: Snapshots,
+    pub(crate) syncer: Syncer,
+    pub(crate) keyspaces: ArcSwap<Keyspaces>,
+    version: ArcSwap<Version>,
+    /// Taken to replace `version`; no input or output happens under it.
+    version_turn: Mutex<()>,
+    pub(crate) log: Mutex<LogState>,
+    pub(crate) manifest: Mutex<Manifest>,
+    pub(crate) keyspace_turn: Mutex<()>,
+    pub(crate) flush_turn: Mutex<()>,
+    pub(crate) compaction_turn: Mutex<()>,
+    next_file: AtomicU64,
+    /// Most tables that any keyspace has on level 0.
+    pub(crate) level0_tables: AtomicUsize,
+    pub(crate) counters: Counters,
+    /// Why the last flush failed, until one succeeds: who waits for it is told.
+    pub(crate) flush_failure: Mutex<Option<Error>>,
+    pub(crate) closing: AtomicBool,
+    /// Raised when a sync was asked for.
+    pub(crate) sync_wanted: Signal,
+    /// Raised when there may be something to flush or compact.
+    pub(crate) work_wanted: Signal,
+    /// Raised when a flush or compaction has ended.
+    pub(crate) work_done: Signal,
+    /// Nanoseconds that writers owe to the background, see the commit.
+    pub(crate) delay_owed: AtomicU64,
+    _lock: Box<dyn LockGuard>,
+}
+
+/// What recovery found and made.
+pub(crate) struct Parts {
+    pub(crate) config: Config,
+    pub(crate) directory: PathBuf,
+    pub(crate) environment: TableEnvironment,
+    pub(crate) database: u64,
+    pub(crate) manifest: Manifest,
+    pub(crate) keyspaces: Keyspaces,
+    pub(crate) log: LogWriter,
+    pub(crate) last_sequence: u64,
+    pub(crate) next_file: u64,
+    pub(crate) version: Version,
+    pub(crate) lock: Box<dyn LockGuard>,
+}
+
+impl Engine {
+    pub(crate) fn new(parts: Parts) -> Self {
+        static TOKENS: AtomicU64 = AtomicU64::new(1);
+        let Parts { config, directory, environment, database, manifest, keyspaces, log, last_sequence, .. } = parts;
+        let health = Arc::new(Health::new());
+        let disk = Arc::clone(&environment.disk);
+        let syncer = Syncer::new(
+            Arc::clone(&disk),
+            directory.clone(),
+            Arc::clone(&health),
+            log.number(),
+            Arc::clone(log.file()),
+            log.position(),
+            last_sequence,
+        );
+        let segments = vec![log.number()];
+        let engine = Self {
+            token: TOKENS.fetch_add(1, Ordering::Relaxed),
+            config,
+            directory,
+            disk,
+            environment,
+            database,
+            health,
+            snapshots: Snapshots::new(last_sequence),
+            syncer,
+            keyspaces: ArcSwap::from_pointee(keyspaces),
+            version: ArcSwap::from_pointee(parts.version),
+            version_turn: Mutex::new(()),
+            log: Mutex::new(LogState { writer: log, next_sequence: last_sequence + 1, segments }),
+            manifest: Mutex::new(manifest),
+            keyspace_turn: Mutex::new(()),
+            flush_turn: Mutex::new(()),
+            compaction_turn: Mutex::new(()),
+            next_file: AtomicU64::new(parts.next_file),
+            level0_tables: AtomicUsize::new(0),
+            counters: Counters::default(),
+            flush_failure: Mutex::new(None),
+            closing: AtomicBool::new(false),
+            sync_wanted: Signal::default(),
+            work_wanted: Signal::default(),
+            work_done: Signal::default(),
+            delay_owed: AtomicU64::new(0),
+            _lock: parts.lock,
+        };
+        engine.count_level0(&engine.version.load());
+        engine
+    }
+
+    /// A number that no file had before.
+    pub(crate) fn new_file_number(&self) -> u64 {
+        self.next_file.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(crate) fn version(&self) -> arc_swap::Guard<Arc<Version>> {
+        self.version.load()
+    }
+
+    /// Replaces the version by what `change` makes of it.
+    pub(crate) fn change_version(&self, change: impl FnOnce(&Version) -> Version) {
+        let _turn = lock(&self.version_turn);
+        let next = change(&self.version.load());
+        self.count_level0(&next);
+        self.version.store(Arc::new(next));
+    }
+
+    fn count_level0(&self, version: &Version) {
+        let most = version.trees.values().map(|tree| tree.levels[0].len()).max().unwrap_or(0);
+        self.level0_tables.store(most, Ordering::Relaxed);
+    }
+
+    /// Makes an edit durable, then visible. `change` does what else the new version needs, such as letting go of the
+    /// memtable that was flushed.
+    ///
+    /// # Errors
+    /// After [`Error::Poisoned`] it is unknown whether the edit is durable. After any other error it is not.
+    pub(crate) fn install(&self, mut edit: Edit, change: impl FnOnce(&mut Version)) -> Result<(), Error> {
+        let mut manifest = lock(&self.manifest);
+        self.health.check()?;
+        let next_keyspace = manifest.catalog().next_keyspace;
+        edit.0.push(Item::Next { file: self.next_file.load(Ordering::Relaxed), keyspace: next_keyspace });
+        manifest.append(&edit).map_err(|error| self.edit_failed(error))?;
+        let changed = |keyspace: u32| {
+            edit.0.iter().any(|item| match item {
+                Item::Added { keyspace: other, .. } | Item::Removed { keyspace: other, .. } => *other == keyspace,
+                Item::Keyspace(record) => record.id == keyspace,
+                Item::Log { .. } | Item::Next { .. } => false,
+            })
+        };
+        self.change_version(|version| {
+            let trees = version.trees_of(manifest.catalog(), changed, &self.directory, &self.environment);
+            let mut next = Version { trees, ..version.clone() };
+            change(&mut next);
+            next
+        });
+        // The edit is durable; a manifest that cannot be rolled now is rolled after a later edit.
+        match manifest.roll(self.config.manifest_bytes, || self.new_file_number()) {
+            Err(EditError::Unknown(error)) => Err(self.edit_failed(EditError::Unknown(error))),
+            Ok(()) | Err(EditError::RolledBack(_)) => Ok(()),
+        }
+    }
+
+    fn edit_failed(&self, error: EditError) -> Error {
+        match error {
+            EditError::RolledBack(error) => error,
+            EditError::Unknown(error) => self.poison(&error),
+        }
+    }
+
+    /// Ends all writing, and returns what to tell the caller.
+    pub(crate) fn poison(&self, error: &Error) -> Error {
+        self.health.poison(self.syncer.durable_sequence(), error);
+        self.syncer.call_wake();
+        self.work_done.raise();
+        Error::Poisoned { reason: self.health.reason().expect("just poisoned").to_owned() }
+    }
+
+    /// Rules for reads of a keyspace that see everything up to `sequence`.
+    pub(crate) fn read_rules(&self, keyspace: u32, sequence: u64) -> Result<ReadRules, Error> {
+        let keyspaces = self.keyspaces.load();
+        let state = keyspaces.get(&keyspace).ok_or(Error::UnknownKeyspace { keyspace })?;
+        Ok(ReadRules {
+            keyspace,
+            sequence,
+            operator: state.operator.clone(),
+            clock: Arc::clone(&self.config.clock),
+            health: Arc::clone(&self.health),
+        })
+    }
+
+    pub(crate) fn operator_of(&self, keyspace: u32) -> Option<Arc<dyn MergeOperator>> {
+        self.keyspaces.load().get(&keyspace)?.operator.clone()
+    }
+
+    pub(crate) fn table_settings(&self, keyspace: u32, level: usize) -> TableSettings {
+        table_settings(&self.config, self.database, keyspace, level)
+    }
+
+    /// Removes files that nothing refers to any more. Nothing happens after poison. Returns whether there were any.
+    pub(crate) fn purge(&self) -> bool {
+        if self.health.is_poisoned() {
+            return false;
+        }
+        let paths = std::mem::take(&mut *lock(&self.environment.graveyard));
+        for path in &paths {
+            // A file that stays is removed by the next recovery: the manifest does not name it.
+            let _ = self.disk.remove(path);
+        }
+        !paths.is_empty()
+    }
+
+    pub(crate) fn catalog(&self) -> Catalog {
+        lock(&self.manifest).catalog().clone()
+    }
+}
+
+pub(crate) fn table_settings(config: &Config, database: u64, keyspace: u32, level: usize) -> TableSettings {
+    const _: () = assert!(LEVELS > 2);
+    let lz4 = config.compression == crate::options::Compression::Lz4 && level >= 2;
+    TableSettings { keyspace, block_bytes: config.block_bytes, lz4, database }
+}
+
+/// A lock whose holder panicked is taken all the same: what it guards is kept whole by assertions, not by luck.
+pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Removes the files of tables that will not be named, as far as that works.
+pub(crate) fn discard_tables(disk: &dyn Disk, directory: &Path, numbers: impl IntoIterator<Item = u64>) {
+    for number in numbers {
+        let _ = disk.remove(&crate::files::table(directory, number));
+    }
+}

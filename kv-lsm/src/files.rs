@@ -1,0 +1,76 @@
+//! Names of the files of a database.
+
+use std::path::{Path, PathBuf};
+
+/// The lock file.
+pub(crate) const LOCK: &str = "LOCK";
+/// Where recovery keeps what it had to discard.
+pub(crate) const QUARANTINE: &str = "quarantine";
+
+const LOG: &str = ".log";
+const TABLE: &str = ".table";
+const MANIFEST: &str = "MANIFEST-";
+const UNFINISHED: &str = ".new";
+
+/// What a name in the directory of a database stands for.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(crate) enum FileKind {
+    Log(u64),
+    Table(u64),
+    Manifest(u64),
+    /// A manifest that was never finished.
+    UnfinishedManifest(u64),
+    /// Not a file of the engine's: never touched.
+    Foreign,
+}
+
+impl FileKind {
+    pub(crate) fn of(name: &str) -> Self {
+        let number = |digits: &str| digits.parse::<u64>().ok().filter(|_| digits.len() >= 6);
+        let known = if let Some(rest) = name.strip_prefix(MANIFEST) {
+            match rest.strip_suffix(UNFINISHED) {
+                Some(digits) => number(digits).map(Self::UnfinishedManifest),
+                None => number(rest).map(Self::Manifest),
+            }
+        } else if let Some(digits) = name.strip_suffix(LOG) {
+            number(digits).map(Self::Log)
+        } else {
+            name.strip_suffix(TABLE).and_then(number).map(Self::Table)
+        };
+        known.unwrap_or(Self::Foreign)
+    }
+}
+
+pub(crate) fn log(directory: &Path, number: u64) -> PathBuf {
+    directory.join(format!("{number:06}{LOG}"))
+}
+
+pub(crate) fn table(directory: &Path, number: u64) -> PathBuf {
+    directory.join(format!("{number:06}{TABLE}"))
+}
+
+pub(crate) fn manifest(directory: &Path, number: u64) -> PathBuf {
+    directory.join(format!("{MANIFEST}{number:06}"))
+}
+
+pub(crate) fn unfinished_manifest(directory: &Path, number: u64) -> PathBuf {
+    directory.join(format!("{MANIFEST}{number:06}{UNFINISHED}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_says_what_it_stands_for() {
+        let name = |path: PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
+        let directory = Path::new("d");
+        assert_eq!(FileKind::of(&name(log(directory, 7))), FileKind::Log(7));
+        assert_eq!(FileKind::of(&name(table(directory, 12_345_678))), FileKind::Table(12_345_678));
+        assert_eq!(FileKind::of(&name(manifest(directory, 3))), FileKind::Manifest(3));
+        assert_eq!(FileKind::of(&name(unfinished_manifest(directory, 3))), FileKind::UnfinishedManifest(3));
+        for foreign in ["LOCK", "notes.txt", "7.log", "000007.log.bak", "MANIFEST-", "quarantine", "x.table"] {
+            assert_eq!(FileKind::of(foreign), FileKind::Foreign, "{foreign}");
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! From memtable to table.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::compaction::fold::FoldRules;
+use crate::compaction::rewrite::{Older, Rewrite};
+use crate::engine::{Engine, LogState, discard_tables, lock};
+use crate::error::Error;
+use crate::files;
+use crate::manifest::edit::{Edit, Item};
+use crate::memtable::{Memtable, MemtableCursor};
+use crate::range_delete::RangeDeletes;
+use crate::table::meta::TableMeta;
+use crate::table::writer::TableWriter;
+use crate::version::Version;
+
+/// Ends the log's segment and begins another. The caller holds the log.
+///
+/// # Errors
+/// The disk's; then the segment goes on.
+pub(crate) fn rotate(engine: &Engine, log: &mut LogState) -> Result<(), Error> {
+    let number = engine.new_file_number();
+    log.writer.rotate(number, engine.syncer.synced_position())?;
+    log.segments.push(number);
+    engine.syncer.rotated(number, Arc::clone(log.writer.file()), log.writer.position());
+    Ok(())
+}
+
+/// Seals the active memtable, unless it is empty, and begins another, together with a segment of the log. The caller holds
+/// the log, so that every writer of the memtable has published (rule E9).
+///
+/// # Errors
+/// The disk's; then the memtable goes on.
+pub(crate) fn seal(engine: &Engine, log: &mut LogState) -> Result<(), Error> {
+    if engine.version().active.is_empty() {
+        return Ok(());
+    }
+    rotate(engine, log)?;
+    let fresh = Arc::new(Memtable::new(log.writer.number(), log.writer.start()));
+    engine.change_version(|version| {
+        let mut next = version.clone();
+        let sealed = std::mem::replace(&mut next.active, fresh);
+        next.sealed.insert(0, sealed);
+        next
+    });
+    engine.work_wanted.raise();
+    Ok(())
+}
+
+/// Flushes the oldest sealed memtable. Returns whether there was one.
+///
+/// # Errors
+/// See [`Error`]; then the memtable is still there, and the flush can be tried again.
+pub(crate) fn flush_oldest(engine: &Engine) -> Result<bool, Error> {
+    let _turn = lock(&engine.flush_turn);
+    engine.health.check()?;
+    let version = Arc::clone(&engine.version());
+    let Some(memtable) = version.sealed.last() else { return Ok(false) };
+    // Rule E3: no table holds what a power cut could take from the log.
+    engine.syncer.sync_through(memtable.last_sequence())?;
+    let mut numbers = Vec::new();
+    let result =
+        write_tables(engine, &version, memtable, &mut numbers).and_then(|items| install(engine, &version, items));
+    match &result {
+        Ok(()) => {}
+        Err(Error::Poisoned { .. }) => return result.map(|()| true),
+        Err(_) => {
+            discard_tables(engine.disk.as_ref(), &engine.directory, numbers);
+            return result.map(|()| true);
+        }
+    }
+    engine.counters.flushes.fetch_add(1, Ordering::Relaxed);
+    engine.purge();
+    Ok(true)
+}
+
+fn write_tables(
+    engine: &Engine,
+    version: &Version,
+    memtable: &Arc<Memtable>,
+    numbers: &mut Vec<u64>,
+) -> Result<Vec<Item>, Error> {
+    let boundaries = engine.snapshots.boundaries();
+    let mut items = Vec::new();
+    for keyspace in memtable.spaces() {
+        let older = match version.trees.get(&keyspace) {
+            Some(tree) => Older { loose: tree.levels[0].clone(), levels: tree.levels[1..].to_vec() },
+            None => Older::default(),
+        };
+        let rules = FoldRules {
+            boundaries: boundaries.clone(),
+            operator: engine.operator_of(keyspace),
+            as_of: (engine.config.clock)(),
+        };
+        let settings = engine.table_settings(keyspace, 0);
+        let mut create = || {
+            let number = engine.new_file_number();
+            numbers.push(number);
+            TableWriter::create(engine.disk.as_ref(), &engine.directory, number, settings)
+        };
+        for table in write_keyspace(memtable, keyspace, rules, older, &mut create)? {
+            engine.counters.flush_bytes.fetch_add(table.bytes, Ordering::Relaxed);
+            items.push(Item::Added { keyspace, level: 0, table });
+        }
+    }
+    // The names of the tables, and that of the segment where the log now begins.
+    let sync = engine.disk.sync_dir(&engine.directory);
+    sync.map_err(|error| engine.poison(&Error::io("sync", &engine.directory, error)))?;
+    Ok(items)
+}
+
+/// Writes what a memtable holds of one keyspace, at most one table.
+///
+/// # Errors
+/// The disk's.
+pub(crate) fn write_keyspace(
+    memtable: &Arc<Memtable>,
+    keyspace: u32,
+    rules: FoldRules,
+    older: Older,
+    create: &mut dyn FnMut() -> Result<TableWriter, Error>,
+) -> Result<Vec<TableMeta>, Error> {
+    let ranges = memtable.range_deletes(keyspace).map(|ranges| ranges.deletes().collect()).unwrap_or_default();
+    let job = Rewrite {
+        rules,
+        range_deletes: RangeDeletes::new(ranges),
+        older,
+        table_bytes: u64::MAX,
+        create,
+        cancelled: &|| false,
+    };
+    let tables = job.run(&mut MemtableCursor::new(Arc::clone(memtable), keyspace))?;
+    Ok(tables.expect("a flush is not cancelled"))
+}
+
+fn install(engine: &Engine, version: &Version, mut items: Vec<Item>) -> Result<(), Error> {
+    let sealed = version.sealed.last().expect("the caller found one");
+    let next = version.sealed.iter().rev().nth(1).unwrap_or(&version.active);
+    items.push(Item::Log {
+        segment: next.log_segment(),
+        position: next.log_position(),
+        sequence: sealed.last_sequence(),
+    });
+    engine.install(Edit(items), |version| {
+        let flushed = version.sealed.pop();
+        assert!(flushed.is_some_and(|flushed| Arc::ptr_eq(&flushed, sealed)), "memtables are flushed oldest first");
+    })?;
+    remove_log(engine, next.log_segment());
+    Ok(())
+}
+
+/// Rule E5: called only once the edit that says where the log now begins is durable.
+fn remove_log(engine: &Engine, first_needed: u64) {
+    let unneeded: Vec<u64> = {
+        let mut log = lock(&engine.log);
+        let count = log.segments.partition_point(|&number| number < first_needed);
+        log.segments.drain(..count).collect()
+    };
+    for number in unneeded {
+        // A segment that stays is removed by the next recovery.
+        let _ = engine.disk.remove(&files::log(&engine.directory, number));
+    }
+}

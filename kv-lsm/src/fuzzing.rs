@@ -1,0 +1,156 @@
+//! What fuzzers call: any bytes go in, and a broken rule panics.
+//!
+//! Each function reads its bytes as one kind of the formats on disk. The rule is the same for all: bytes that were not
+//! written by the engine give an error or a value, never a panic, and a value reads the same when it is written again.
+//! Where a checksum guards a format, the bytes are tried twice: as they are, and with their checksums made right, because
+//! no fuzzer guesses a checksum.
+
+use std::path::Path;
+
+use kv_core::checksum::crc32;
+use kv_core::hash::seeded;
+use kv_core::store::{Batch, Operation};
+
+use crate::disk::{Disk, MemDisk, OpenMode};
+use crate::internal_key::Trailer;
+use crate::manifest::catalog::Catalog;
+use crate::manifest::edit::Edit;
+use crate::table::block::Block;
+use crate::table::filter::{LINE_BYTES, hash, may_contain};
+use crate::table::format::{FOOTER_BYTES, Footer, load_block, store_block};
+use crate::wal::format::{CHUNK_HEADER_BYTES, Chunk, ChunkKind, HEADER_BYTES, SegmentEnd, SegmentHeader, next_chunk};
+use crate::wal::reader::{LogStart, replay};
+use crate::{files, wal};
+
+/// A batch of writes, as in a record of the log.
+pub fn batch(bytes: &[u8]) {
+    let Ok(batch) = Batch::from_bytes(bytes.to_vec()) else { return };
+    let mut again = Batch::new();
+    for operation in &batch {
+        match operation {
+            Operation::Put { space, key, value } => again.put(space, key, value),
+            Operation::Merge { space, key, operand } => again.merge(space, key, operand),
+            Operation::Delete { space, key } => again.delete(space, key),
+            Operation::DeleteRange { space, start, end } => again.delete_range(space, start, end),
+        }
+    }
+    assert_eq!(again.as_bytes(), bytes, "one batch, one encoding");
+}
+
+/// A segment of the log, behind its header.
+pub fn log_segment(bytes: &[u8]) {
+    for chunks in [bytes.to_vec(), mended_chunks(bytes)] {
+        let disk = MemDisk::new();
+        let directory = Path::new("/");
+        let mut segment = Vec::new();
+        SegmentHeader { number: 1, start: 0, previous: SegmentEnd::default(), synced: 0 }.encode(&mut segment);
+        segment.extend_from_slice(&chunks);
+        let file = disk.open(&files::log(directory, 1), OpenMode::CreateNew).expect("the disk is empty");
+        file.write_at(&segment, 0).expect("there is room");
+        let begin = LogStart { segment: 1, position: 0, sequence: 1 };
+        let mut next = 1;
+        let replayed = replay(&disk, directory, &[1], begin, &mut |first, batch| {
+            assert_eq!(first, next, "records follow one another");
+            next += batch.len() as u64;
+            Ok(())
+        });
+        if let Ok(replayed) = replayed {
+            assert_eq!(replayed.last_sequence, next - 1, "every operation was handed out");
+        }
+    }
+}
+
+/// Makes the checksums right of the chunks that the bytes claim to be, from the first on.
+fn mended_chunks(bytes: &[u8]) -> Vec<u8> {
+    let mut segment = vec![0; HEADER_BYTES];
+    segment.extend_from_slice(bytes);
+    let mut at = next_chunk(HEADER_BYTES);
+    while let Some(header) = segment.get(at..at + CHUNK_HEADER_BYTES) {
+        let length = usize::from(u16::from_le_bytes([header[12], header[13]]));
+        let Some(covered) = segment.get(at + 4..at + CHUNK_HEADER_BYTES + length) else { break };
+        let crc = crc32(&[&1_u64.to_le_bytes(), &(at as u64).to_le_bytes(), covered]);
+        segment[at..at + 4].copy_from_slice(&crc.to_le_bytes());
+        at = next_chunk(at + CHUNK_HEADER_BYTES + length);
+    }
+    if let Ok(chunk) = Chunk::read(&segment, 1, HEADER_BYTES) {
+        let header =
+            wal::format::chunk_header(1, HEADER_BYTES as u64, chunk.synced, chunk.kind, chunk.payload);
+        assert_eq!(header, segment[HEADER_BYTES..HEADER_BYTES + CHUNK_HEADER_BYTES], "one chunk, one encoding");
+        assert!(chunk.kind != ChunkKind::Marker || chunk.bytes() >= CHUNK_HEADER_BYTES);
+    }
+    segment.split_off(HEADER_BYTES)
+}
+
+/// An edit of the manifest.
+pub fn manifest(bytes: &[u8]) {
+    let Ok(edit) = Edit::decode(bytes) else { return };
+    assert_eq!(edit.encode(), bytes, "one edit, one encoding");
+    let mut catalog = Catalog::default();
+    if catalog.apply(&edit).is_ok() {
+        let mut again = Catalog::default();
+        assert_eq!(again.apply(&catalog.as_edit()), Ok(()), "a manifest can be written anew");
+        assert_eq!(again, catalog, "a manifest that is written anew says the same");
+    }
+}
+
+/// A block of a table, as it lies in the file and decoded.
+pub fn data_block(bytes: &[u8]) {
+    drop(load_block(bytes.to_vec(), 1, 0));
+    for lz4 in [false, true] {
+        let mut stored = Vec::new();
+        store_block(&mut stored, bytes, lz4, 1, 0);
+        assert_eq!(load_block(stored, 1, 0).as_deref(), Ok(bytes), "a stored block comes back");
+    }
+    let Ok(block) = Block::new(bytes.to_vec()) else { return };
+    assert_eq!(block.bytes(), bytes.len());
+    let mut key = Vec::new();
+    for index in 0..block.count() {
+        let entry = block.entry(index);
+        key.clear();
+        key.extend_from_slice(block.common_prefix());
+        key.extend_from_slice(entry.key);
+        assert!(block.lower_bound(&key, entry.trailer) <= block.count());
+    }
+    assert!(block.lower_bound(b"", Trailer::at(1)) <= block.count());
+}
+
+/// The index of a table: a block whose values are places in the file.
+pub fn index_block(bytes: &[u8]) {
+    // The compression of a block: its length may be claimed, never believed.
+    for kind in [0, 1, 2] {
+        let mut stored = bytes.to_vec();
+        stored.push(kind);
+        stored.extend_from_slice(bytes.first_chunk::<4>().unwrap_or(&[0xff; 4]));
+        let checksum = seeded(&stored, 1);
+        stored.extend_from_slice(&checksum.to_le_bytes());
+        if let Ok(decoded) = load_block(stored, 1, 0) {
+            assert!(decoded.len() <= bytes.len().saturating_mul(256), "more than LZ4 can make of it");
+        }
+    }
+    data_block(bytes);
+}
+
+/// The filter of a table: the first byte is the key that is asked for, whole lines follow.
+pub fn filter(bytes: &[u8]) {
+    let Some((key, lines)) = bytes.split_first() else { return };
+    let lines = &lines[..lines.len() / LINE_BYTES * LINE_BYTES];
+    let answer = may_contain(lines, hash(&[*key]));
+    assert!(!answer || lines.iter().any(|&byte| byte != 0), "an empty filter holds nothing");
+    assert_eq!(answer, may_contain(lines, hash(&[*key])), "the same question, the same answer");
+}
+
+/// The footer of a table.
+pub fn footer(bytes: &[u8]) {
+    let mut mended = bytes.to_vec();
+    if let Some((covered, checksum)) = mended.get_mut(..FOOTER_BYTES - 8).map(|head| head.split_at_mut(FOOTER_BYTES - 16)) {
+        let identity = covered[64..].first_chunk().expect("the identity follows four handles");
+        checksum.copy_from_slice(&seeded(covered, u64::from_le_bytes(*identity)).to_le_bytes());
+    }
+    for bytes in [bytes, &mended] {
+        if let Ok(footer) = Footer::decode(bytes) {
+            let mut again = Vec::new();
+            footer.encode(&mut again);
+            assert_eq!(again, bytes[..FOOTER_BYTES], "one footer, one encoding");
+        }
+    }
+}

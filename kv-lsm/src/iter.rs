@@ -1,0 +1,106 @@
+//! The public iterator.
+
+use std::sync::Arc;
+
+use crate::error::Error;
+use crate::handle::Handle;
+use crate::scan::{Bounds, Scan};
+use crate::slice::Slice;
+use crate::version::Version;
+
+/// Yields keys and values of a range in order, from both ends. Owns the state it reads. After an error it yields nothing more,
+/// from either end.
+pub struct Iter {
+    source: Source,
+    bounds: Bounds,
+    front: Option<Scan>,
+    back: Option<Scan>,
+    /// The keys that were yielded last from each end: between them lies what is left.
+    front_key: Option<Slice>,
+    back_key: Option<Slice>,
+    over: bool,
+}
+
+struct Source {
+    handle: Arc<Handle>,
+    version: Arc<Version>,
+    keyspace: u32,
+    sequence: u64,
+}
+
+impl Source {
+    fn scan(&self, bounds: &Bounds, reverse: bool) -> Result<Scan, Error> {
+        let rules = self.handle.read_rules(self.keyspace, self.sequence)?;
+        Scan::new(&self.version, rules, bounds.clone(), reverse)
+    }
+}
+
+impl Iter {
+    pub(crate) fn new(handle: Arc<Handle>, keyspace: u32, sequence: Option<u64>, bounds: Bounds) -> Self {
+        // Rule E9: the version is pinned before the visible number is read.
+        let version = Arc::clone(&handle.version());
+        let sequence = sequence.unwrap_or_else(|| handle.snapshots.visible());
+        let over = is_empty(&bounds);
+        let source = Source { handle, version, keyspace, sequence };
+        Self { source, bounds, front: None, back: None, front_key: None, back_key: None, over }
+    }
+
+    fn step(&mut self, reverse: bool) -> Result<Option<(Slice, Slice)>, Error> {
+        let scan = if reverse { &mut self.back } else { &mut self.front };
+        let scan = match scan {
+            Some(scan) => scan,
+            None => scan.insert(self.source.scan(&self.bounds, reverse)?),
+        };
+        if !scan.advance()? {
+            return Ok(None);
+        }
+        let met = if reverse {
+            self.front_key.as_ref().is_some_and(|front| scan.key() <= &**front)
+        } else {
+            self.back_key.as_ref().is_some_and(|back| scan.key() >= &**back)
+        };
+        if met {
+            return Ok(None);
+        }
+        let key = Slice::copy_of(scan.key());
+        *(if reverse { &mut self.back_key } else { &mut self.front_key }) = Some(key.clone());
+        Ok(Some((key, Slice::copy_of(scan.value()))))
+    }
+
+    fn yield_one(&mut self, reverse: bool) -> Option<Result<(Slice, Slice), Error>> {
+        if self.over {
+            return None;
+        }
+        let item = self.step(reverse).transpose();
+        self.over = !matches!(item, Some(Ok(_)));
+        item
+    }
+}
+
+impl Iterator for Iter {
+    type Item = Result<(Slice, Slice), Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.yield_one(false)
+    }
+}
+
+impl DoubleEndedIterator for Iter {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.yield_one(true)
+    }
+}
+
+impl std::iter::FusedIterator for Iter {}
+
+impl std::fmt::Debug for Iter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Iter").field("bounds", &self.bounds).finish_non_exhaustive()
+    }
+}
+
+fn is_empty(bounds: &Bounds) -> bool {
+    let start = bounds.0.as_ref().map(Vec::as_slice);
+    let end = bounds.1.as_ref().map(Vec::as_slice);
+    kv_core::store::KeyRange { start, end }.is_empty()
+}

@@ -1,0 +1,194 @@
+//! The public handle of a keyspace.
+
+use std::ops::{Bound, Range, RangeBounds};
+use std::sync::Arc;
+
+use kv_core::store::{self, Space, prefix_end};
+
+use crate::commit::commit;
+use crate::compaction::run;
+use crate::engine::lock;
+use crate::error::Error;
+use crate::flush;
+use crate::handle::Handle;
+use crate::iter::Iter;
+use crate::read;
+use crate::slice::Slice;
+use crate::table::meta::Upper;
+
+/// An ordered map inside a database. A clone is another handle of the same; threads may share one.
+#[derive(Clone)]
+pub struct Keyspace {
+    handle: Arc<Handle>,
+    id: u32,
+    name: Arc<str>,
+}
+
+impl Keyspace {
+    pub(crate) const fn new(handle: Arc<Handle>, id: u32, name: Arc<str>) -> Self {
+        Self { handle, id, name }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) const fn id(&self) -> u32 {
+        self.id
+    }
+
+    pub(crate) fn token(&self) -> u64 {
+        self.handle.token
+    }
+
+    fn write(&self, fill: impl FnOnce(&mut store::Batch, Space)) -> Result<(), Error> {
+        let mut batch = store::Batch::new();
+        fill(&mut batch, Space(self.id));
+        commit(&self.handle, &batch, self.handle.config.durability).map(|_| ())
+    }
+
+    /// Replaces whatever is under `key`, with the durability the database was opened with.
+    ///
+    /// # Errors
+    /// As [`Database::write`](crate::Database::write).
+    pub fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<(), Error> {
+        self.write(|batch, space| batch.put(space, key.as_ref(), value.as_ref()))
+    }
+
+    /// Adds an operand for the merge operator.
+    ///
+    /// # Errors
+    /// As [`Database::write`](crate::Database::write).
+    pub fn merge(&self, key: impl AsRef<[u8]>, operand: impl AsRef<[u8]>) -> Result<(), Error> {
+        self.write(|batch, space| batch.merge(space, key.as_ref(), operand.as_ref()))
+    }
+
+    /// Removes `key`.
+    ///
+    /// # Errors
+    /// As [`Database::write`](crate::Database::write).
+    pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<(), Error> {
+        self.write(|batch, space| batch.delete(space, key.as_ref()))
+    }
+
+    /// Removes every key from the start of `range` up to, but not including, its end, at the cost of one write. An empty
+    /// range changes nothing.
+    ///
+    /// # Errors
+    /// As [`Database::write`](crate::Database::write).
+    pub fn delete_range<K: AsRef<[u8]>>(&self, range: Range<K>) -> Result<(), Error> {
+        self.write(|batch, space| batch.delete_range(space, range.start.as_ref(), range.end.as_ref()))
+    }
+
+    /// The value under `key`, merge operands folded.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Slice>, Error> {
+        let mut value = None;
+        self.get_with(key.as_ref(), None, &mut |bytes| value = Some(Slice::copy_of(bytes)))?;
+        Ok(value)
+    }
+
+    /// Whether there is a value under `key`.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool, Error> {
+        self.get_with(key.as_ref(), None, &mut |_| {})
+    }
+
+    /// The values under several keys, in their order, all of one moment.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn multi_get<K: AsRef<[u8]>>(&self, keys: impl IntoIterator<Item = K>) -> Result<Vec<Option<Slice>>, Error> {
+        // Rule E9: the version is pinned before the visible number is read.
+        let version = self.handle.version();
+        let rules = self.handle.read_rules(self.id, self.handle.snapshots.visible())?;
+        let one = |key: K| {
+            let mut value = None;
+            read::get(&version, &rules, key.as_ref(), &mut |bytes| value = Some(Slice::copy_of(bytes)))?;
+            Ok(value)
+        };
+        keys.into_iter().map(one).collect()
+    }
+
+    /// Calls `found` with the value under `key` as a read at `sequence`, or at this moment, sees it.
+    pub(crate) fn get_with(
+        &self,
+        key: &[u8],
+        sequence: Option<u64>,
+        found: &mut dyn FnMut(&[u8]),
+    ) -> Result<bool, Error> {
+        let version = self.handle.version();
+        let sequence = sequence.unwrap_or_else(|| self.handle.snapshots.visible());
+        let rules = self.handle.read_rules(self.id, sequence)?;
+        read::get(&version, &rules, key, found)
+    }
+
+    /// The entries whose keys lie in `range`, as they are now: later writes do not change what the iterator yields.
+    #[must_use]
+    pub fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Iter {
+        self.range_at(None, owned(&range))
+    }
+
+    /// All entries, as they are now.
+    #[must_use]
+    pub fn iter(&self) -> Iter {
+        self.range_at(None, (Bound::Unbounded, Bound::Unbounded))
+    }
+
+    /// The entries whose keys begin with `prefix`, as they are now.
+    #[must_use]
+    pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> Iter {
+        self.range_at(None, prefix_bounds(prefix.as_ref()))
+    }
+
+    pub(crate) fn range_at(&self, sequence: Option<u64>, bounds: (Bound<Vec<u8>>, Bound<Vec<u8>>)) -> Iter {
+        Iter::new(Arc::clone(&self.handle), self.id, sequence, bounds)
+    }
+
+    /// Flushes, then merges everything that speaks of keys in `range` down to the deepest level, in the calling thread. Frees
+    /// the space of what was deleted or overwritten and that no snapshot sees.
+    ///
+    /// # Errors
+    /// See [`Error`]; the contents are as before.
+    pub fn compact_range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<(), Error> {
+        {
+            let mut log = lock(&self.handle.log);
+            self.handle.health.check()?;
+            flush::seal(&self.handle, &mut log)?;
+        }
+        while flush::flush_oldest(&self.handle)? {}
+        let lower = match range.start_bound() {
+            Bound::Included(key) | Bound::Excluded(key) => key.as_ref(),
+            Bound::Unbounded => &[],
+        };
+        let upper = match range.end_bound() {
+            Bound::Included(key) => Some(Upper { key: key.as_ref().into(), inclusive: true }),
+            Bound::Excluded(key) => Some(Upper { key: key.as_ref().into(), inclusive: false }),
+            Bound::Unbounded => None,
+        };
+        run::compact_range(&self.handle, self.id, lower, upper.as_ref())?;
+        self.handle.purge();
+        Ok(())
+    }
+}
+
+pub(crate) fn owned<K: AsRef<[u8]>>(range: &impl RangeBounds<K>) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
+    let own = |bound: Bound<&K>| bound.map(|key| key.as_ref().to_vec());
+    (own(range.start_bound()), own(range.end_bound()))
+}
+
+pub(crate) fn prefix_bounds(prefix: &[u8]) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
+    (Bound::Included(prefix.to_vec()), prefix_end(prefix).map_or(Bound::Unbounded, Bound::Excluded))
+}
+
+impl std::fmt::Debug for Keyspace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Keyspace").field("name", &self.name).field("id", &self.id).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,216 @@
+//! One atomic change of what the manifest describes.
+//!
+//! ```text
+//! edit     := item*
+//! item     := tag:u8  body:prefixed
+//! keyspace := id:u32  flags:u8  name:prefixed                                      tag 1, flags bit 0: has a merge operator
+//! added    := keyspace:u32 level:u8 number:u64 identity:u64 bytes:u64 entries:u64 range_deletes:u64
+//!             sequence_min:u64 sequence_max:u64 lower:prefixed upper_inclusive:u8 upper:prefixed       tag 2
+//! removed  := keyspace:u32  level:u8  number:u64                                   tag 3
+//! log      := first_segment:u64  position:u64  sequence:u64                        tag 4: sequence is that of the last
+//!                                                                                  operation whose table is named
+//! next     := file:u64  keyspace:u32                                               tag 5: numbers never given out
+//! ```
+
+use std::sync::Arc;
+
+use kv_core::codec::{DecodeError, Reader, put_prefixed};
+
+use crate::limits::{KEY_BYTES_MAX, NAME_BYTES_MAX};
+use crate::table::meta::{TableMeta, Upper};
+
+const KEYSPACE: u8 = 1;
+const ADDED: u8 = 2;
+const REMOVED: u8 = 3;
+const LOG: u8 = 4;
+const NEXT: u8 = 5;
+
+/// A keyspace as it was created.
+#[derive(Clone, Eq, PartialEq, Debug)]
+pub(crate) struct KeyspaceRecord {
+    pub(crate) id: u32,
+    pub(crate) name: String,
+    pub(crate) merge: bool,
+}
+
+/// One part of an edit.
+#[derive(Clone, Eq, PartialEq, Debug)]
+pub(crate) enum Item {
+    Keyspace(KeyspaceRecord),
+    Added { keyspace: u32, level: usize, table: TableMeta },
+    Removed { keyspace: u32, level: usize, number: u64 },
+    Log { segment: u64, position: u64, sequence: u64 },
+    Next { file: u64, keyspace: u32 },
+}
+
+/// Items that take effect together.
+#[derive(Clone, Default, Eq, PartialEq, Debug)]
+pub(crate) struct Edit(pub(crate) Vec<Item>);
+
+impl Edit {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut body = Vec::new();
+        for item in &self.0 {
+            body.clear();
+            out.push(item.encode(&mut body));
+            put_prefixed(&mut out, &body);
+        }
+        out
+    }
+
+    /// # Errors
+    /// When the bytes are not whole items to the last byte.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        let mut items = Vec::new();
+        while reader.remaining() > 0 {
+            let tag = reader.u8()?;
+            let mut body = Reader::new(reader.prefixed(usize::MAX)?);
+            items.push(Item::decode(tag, &mut body)?);
+            body.finish()?;
+        }
+        Ok(Self(items))
+    }
+}
+
+fn level_byte(level: usize) -> u8 {
+    u8::try_from(level).expect("there are few levels")
+}
+
+impl Item {
+    fn encode(&self, out: &mut Vec<u8>) -> u8 {
+        match self {
+            Self::Keyspace(record) => {
+                out.extend_from_slice(&record.id.to_le_bytes());
+                out.push(u8::from(record.merge));
+                put_prefixed(out, record.name.as_bytes());
+                KEYSPACE
+            }
+            Self::Added { keyspace, level, table } => {
+                out.extend_from_slice(&keyspace.to_le_bytes());
+                out.push(level_byte(*level));
+                for number in [
+                    table.number,
+                    table.identity,
+                    table.bytes,
+                    table.entries,
+                    table.range_deletes,
+                    table.sequence_min,
+                    table.sequence_max,
+                ] {
+                    out.extend_from_slice(&number.to_le_bytes());
+                }
+                put_prefixed(out, &table.lower);
+                out.push(u8::from(table.upper.inclusive));
+                put_prefixed(out, &table.upper.key);
+                ADDED
+            }
+            Self::Removed { keyspace, level, number } => {
+                out.extend_from_slice(&keyspace.to_le_bytes());
+                out.push(level_byte(*level));
+                out.extend_from_slice(&number.to_le_bytes());
+                REMOVED
+            }
+            Self::Log { segment, position, sequence } => {
+                for number in [segment, position, sequence] {
+                    out.extend_from_slice(&number.to_le_bytes());
+                }
+                LOG
+            }
+            Self::Next { file, keyspace } => {
+                out.extend_from_slice(&file.to_le_bytes());
+                out.extend_from_slice(&keyspace.to_le_bytes());
+                NEXT
+            }
+        }
+    }
+
+    fn decode(tag: u8, body: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        match tag {
+            KEYSPACE => {
+                let id = body.u32()?;
+                let merge = read_flag(body)?;
+                let name = std::str::from_utf8(body.prefixed(NAME_BYTES_MAX)?);
+                let name = name.map_err(|_| body.error("a name in UTF-8"))?.to_owned();
+                Ok(Self::Keyspace(KeyspaceRecord { id, name, merge }))
+            }
+            ADDED => {
+                let (keyspace, level) = (body.u32()?, usize::from(body.u8()?));
+                let table = TableMeta {
+                    number: body.u64()?,
+                    identity: body.u64()?,
+                    bytes: body.u64()?,
+                    entries: body.u64()?,
+                    range_deletes: body.u64()?,
+                    sequence_min: body.u64()?,
+                    sequence_max: body.u64()?,
+                    lower: Arc::from(body.prefixed(KEY_BYTES_MAX)?),
+                    upper: {
+                        let inclusive = read_flag(body)?;
+                        Upper { key: Arc::from(body.prefixed(KEY_BYTES_MAX)?), inclusive }
+                    },
+                };
+                Ok(Self::Added { keyspace, level, table })
+            }
+            REMOVED => Ok(Self::Removed { keyspace: body.u32()?, level: usize::from(body.u8()?), number: body.u64()? }),
+            LOG => Ok(Self::Log { segment: body.u64()?, position: body.u64()?, sequence: body.u64()? }),
+            NEXT => Ok(Self::Next { file: body.u64()?, keyspace: body.u32()? }),
+            _ => Err(body.error("a known item of an edit")),
+        }
+    }
+}
+
+fn read_flag(body: &mut Reader<'_>) -> Result<bool, DecodeError> {
+    match body.u8()? {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(body.error("a known flag")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn sample() -> Edit {
+        let table = TableMeta {
+            number: 9,
+            identity: 77,
+            bytes: 4096,
+            entries: 12,
+            range_deletes: 1,
+            sequence_min: 3,
+            sequence_max: 40,
+            lower: Arc::from(&b"a"[..]),
+            upper: Upper { key: Arc::from(&b"zz"[..]), inclusive: false },
+        };
+        Edit(vec![
+            Item::Keyspace(KeyspaceRecord { id: 256, name: "users".to_owned(), merge: true }),
+            Item::Added { keyspace: 256, level: 6, table },
+            Item::Removed { keyspace: 256, level: 0, number: 4 },
+            Item::Log { segment: 8, position: 123, sequence: 40 },
+            Item::Next { file: 10, keyspace: 257 },
+        ])
+    }
+
+    #[test]
+    fn an_edit_comes_back() {
+        assert_eq!(Edit::decode(&sample().encode()), Ok(sample()));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_an_edit_or_an_error(at: prop::sample::Index, byte: u8, noise: Vec<u8>) {
+            let mut bytes = sample().encode();
+            let index = at.index(bytes.len());
+            bytes[index] = byte;
+            for bytes in [bytes, noise] {
+                if let Ok(edit) = Edit::decode(&bytes) {
+                    prop_assert_eq!(edit.encode(), bytes, "one edit, one encoding");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! Many cursors as one, and the tables of a level as one.
+
+use std::sync::Arc;
+
+use crate::cursor::{Cursor, Entry};
+use crate::error::Error;
+use crate::internal_key::{Trailer, compare};
+use crate::table::cursor::TableCursor;
+use crate::table::reader::Table;
+
+/// Merges cursors whose versions are all different. A binary heap of the cursors that stand on something.
+pub(crate) struct MergeCursor {
+    cursors: Vec<Box<dyn Cursor>>,
+    /// Indices of `cursors`; the first stands on the next version.
+    heap: Vec<usize>,
+    backward: bool,
+}
+
+impl MergeCursor {
+    pub(crate) const fn new(cursors: Vec<Box<dyn Cursor>>) -> Self {
+        Self { cursors, heap: Vec::new(), backward: false }
+    }
+
+    fn precedes(&self, a: usize, b: usize) -> bool {
+        let place = |index: usize| {
+            let entry = self.cursors[index].entry().expect("cursors in the heap stand on something");
+            (entry.key, entry.trailer)
+        };
+        let order = compare(place(a), place(b));
+        if self.backward { order.is_gt() } else { order.is_lt() }
+    }
+
+    fn sift_down(&mut self, mut at: usize) {
+        loop {
+            let (left, right) = (2 * at + 1, 2 * at + 2);
+            let mut first = at;
+            for child in [left, right] {
+                if child < self.heap.len() && self.precedes(self.heap[child], self.heap[first]) {
+                    first = child;
+                }
+            }
+            if first == at {
+                return;
+            }
+            self.heap.swap(at, first);
+            at = first;
+        }
+    }
+
+    fn build(&mut self, backward: bool) {
+        self.backward = backward;
+        self.heap = (0..self.cursors.len()).filter(|&index| self.cursors[index].entry().is_some()).collect();
+        for at in (0..self.heap.len() / 2).rev() {
+            self.sift_down(at);
+        }
+    }
+
+    fn advance(&mut self, step: fn(&mut dyn Cursor) -> Result<(), Error>) -> Result<(), Error> {
+        let Some(&first) = self.heap.first() else { return Ok(()) };
+        if let Err(error) = step(self.cursors[first].as_mut()) {
+            self.heap.clear();
+            return Err(error);
+        }
+        if self.cursors[first].entry().is_none() {
+            self.heap.swap_remove(0);
+        }
+        self.sift_down(0);
+        Ok(())
+    }
+}
+
+impl Cursor for MergeCursor {
+    fn entry(&self) -> Option<Entry<'_>> {
+        self.cursors[*self.heap.first()?].entry()
+    }
+
+    fn seek(&mut self, key: &[u8], trailer: Trailer) -> Result<(), Error> {
+        self.heap.clear();
+        for cursor in &mut self.cursors {
+            cursor.seek(key, trailer)?;
+        }
+        self.build(false);
+        Ok(())
+    }
+
+    fn seek_before(&mut self, place: Option<(&[u8], Trailer)>) -> Result<(), Error> {
+        self.heap.clear();
+        for cursor in &mut self.cursors {
+            cursor.seek_before(place)?;
+        }
+        self.build(true);
+        Ok(())
+    }
+
+    fn next(&mut self) -> Result<(), Error> {
+        self.advance(|cursor| cursor.next())
+    }
+
+    fn previous(&mut self) -> Result<(), Error> {
+        self.advance(|cursor| cursor.previous())
+    }
+}
+
+/// The tables of a level that do not overlap, one behind the other. A table is touched when the cursor reaches it.
+pub(crate) struct LevelCursor {
+    tables: Vec<Arc<Table>>,
+    keep: bool,
+    present: Option<(usize, TableCursor)>,
+}
+
+impl LevelCursor {
+    /// `keep` as for [`TableCursor`].
+    pub(crate) const fn new(tables: Vec<Arc<Table>>, keep: bool) -> Self {
+        Self { tables, keep, present: None }
+    }
+
+    fn enter(&mut self, index: usize) -> &mut TableCursor {
+        let cursor = TableCursor::new(Arc::clone(&self.tables[index]), self.keep);
+        &mut self.present.insert((index, cursor)).1
+    }
+
+    /// From a table that is used up to the first later one that has a version.
+    fn skip_forward(&mut self) -> Result<(), Error> {
+        while let Some((index, cursor)) = &self.present
+            && cursor.entry().is_none()
+        {
+            let index = index + 1;
+            if index == self.tables.len() {
+                self.present = None;
+                return Ok(());
+            }
+            self.enter(index).seek(&[], Trailer::NEWEST)?;
+        }
+        Ok(())
+    }
+
+    fn skip_backward(&mut self) -> Result<(), Error> {
+        while let Some((index, cursor)) = &self.present
+            && cursor.entry().is_none()
+        {
+            let Some(index) = index.checked_sub(1) else {
+                self.present = None;
+                return Ok(());
+            };
+            self.enter(index).seek_before(None)?;
+        }
+        Ok(())
+    }
+
+    /// After an error the cursor stands on nothing.
+    fn settle(&mut self, result: Result<(), Error>) -> Result<(), Error> {
+        if result.is_err() {
+            self.present = None;
+        }
+        result
+    }
+}
+
+impl Cursor for LevelCursor {
+    fn entry(&self) -> Option<Entry<'_>> {
+        self.present.as_ref()?.1.entry()
+    }
+
+    fn seek(&mut self, key: &[u8], trailer: Trailer) -> Result<(), Error> {
+        let index = self.tables.partition_point(|table| table.meta().upper.is_before(key));
+        if index == self.tables.len() {
+            self.present = None;
+            return Ok(());
+        }
+        let result = self.enter(index).seek(key, trailer).and_then(|()| self.skip_forward());
+        self.settle(result)
+    }
+
+    fn seek_before(&mut self, place: Option<(&[u8], Trailer)>) -> Result<(), Error> {
+        let behind = match place {
+            Some((key, _)) => self.tables.partition_point(|table| *table.meta().lower <= *key),
+            None => self.tables.len(),
+        };
+        let Some(index) = behind.checked_sub(1) else {
+            self.present = None;
+            return Ok(());
+        };
+        let result = self.enter(index).seek_before(place).and_then(|()| self.skip_backward());
+        self.settle(result)
+    }
+
+    fn next(&mut self) -> Result<(), Error> {
+        let Some((_, cursor)) = &mut self.present else { return Ok(()) };
+        let result = cursor.next().and_then(|()| self.skip_forward());
+        self.settle(result)
+    }
+
+    fn previous(&mut self) -> Result<(), Error> {
+        let Some((_, cursor)) = &mut self.present else { return Ok(()) };
+        let result = cursor.previous().and_then(|()| self.skip_backward());
+        self.settle(result)
+    }
+}

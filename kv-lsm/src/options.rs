@@ -1,0 +1,125 @@
+//! Settings: plain data, checked once when the database is opened.
+
+use std::fmt;
+use std::sync::Arc;
+
+use kv_core::store::MergeOperator;
+use kv_core::time::Millis;
+
+use crate::error::Error;
+
+/// When a write is acknowledged.
+#[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]
+pub enum Durability {
+    /// After a sync: it survives a power cut. Writers that wait at the same time share one sync.
+    #[default]
+    Sync,
+    /// After its bytes were handed to the disk: it survives the death of the process, not a power cut. A later sync of the
+    /// database makes it durable.
+    Buffered,
+}
+
+/// Who does flushes, compactions and the syncs that were asked for without waiting.
+#[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]
+pub enum Background {
+    /// Three threads of the database: one syncs, one flushes, one compacts.
+    #[default]
+    Threads,
+    /// Nobody but the caller, through [`Database::step`](crate::Database::step), so that a simulation is reproducible. A
+    /// write that finds no room does steps itself.
+    Manual,
+}
+
+/// How blocks of tables are compressed.
+#[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// LZ4 below the two topmost levels, which are rewritten too soon to be worth it.
+    #[default]
+    Lz4,
+}
+
+/// How one write is made, see [`Database::write_with`](crate::Database::write_with).
+#[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]
+pub struct WriteOptions {
+    /// Instead of the durability the database was opened with.
+    pub durability: Option<Durability>,
+}
+
+impl WriteOptions {
+    /// A write with this durability.
+    #[must_use]
+    pub const fn durability(durability: Durability) -> Self {
+        Self { durability: Some(durability) }
+    }
+}
+
+/// How a keyspace is created and opened.
+#[derive(Clone, Default)]
+pub struct KeyspaceOptions {
+    pub(crate) merge: Option<Arc<dyn MergeOperator>>,
+}
+
+impl KeyspaceOptions {
+    /// Joins merge operands with `operator`. Whether a keyspace has an operator is stored when it is created, and it
+    /// must be opened the same way ever after; that it is the *same* operator is up to the caller.
+    #[must_use]
+    pub fn merge(mut self, operator: Arc<dyn MergeOperator>) -> Self {
+        self.merge = Some(operator);
+        self
+    }
+}
+
+impl fmt::Debug for KeyspaceOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyspaceOptions").field("merge", &self.merge.is_some()).finish()
+    }
+}
+
+/// Wall time, injected so that a simulation owns it.
+pub(crate) type Clock = Arc<dyn Fn() -> Millis + Send + Sync>;
+
+/// The settings of an open database.
+#[derive(Clone)]
+pub(crate) struct Config {
+    pub(crate) durability: Durability,
+    pub(crate) background: Background,
+    pub(crate) compression: Compression,
+    pub(crate) cache_bytes: u64,
+    /// A memtable is sealed when it holds so much.
+    pub(crate) memtable_bytes: u64,
+    /// Sealed memtables that may wait for their flush before writers do.
+    pub(crate) sealed_max: usize,
+    pub(crate) log_segment_bytes: u64,
+    pub(crate) block_bytes: usize,
+    pub(crate) table_bytes: u64,
+    /// Tables on the top level that start a compaction.
+    pub(crate) level0_tables: usize,
+    /// How much the first level below the top may hold.
+    pub(crate) level1_bytes: u64,
+    /// The manifest is written anew when it has grown past this and past twice what it was after the last time.
+    pub(crate) manifest_bytes: u64,
+    pub(crate) clock: Clock,
+}
+
+impl Config {
+    /// # Errors
+    /// [`Error::InvalidOptions`] when a setting would make the engine stand still.
+    pub(crate) fn validate(&self) -> Result<(), Error> {
+        let refuse = |what: &str| Err(Error::InvalidOptions { what: what.to_owned() });
+        if self.memtable_bytes == 0 {
+            return refuse("memtable_bytes must not be zero");
+        }
+        if self.log_segment_bytes == 0 {
+            return refuse("log_segment_bytes must not be zero");
+        }
+        if !(256..=1 << 20).contains(&self.block_bytes) {
+            return refuse("block_bytes must lie between 256 bytes and 1 MiB");
+        }
+        if self.table_bytes == 0 || self.level1_bytes == 0 || self.level0_tables == 0 || self.sealed_max == 0 {
+            return refuse("table_bytes, level1_bytes, level0_tables and sealed_max must not be zero");
+        }
+        Ok(())
+    }
+}

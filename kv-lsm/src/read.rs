@@ -1,0 +1,62 @@
+//! Reading one key of a pinned version.
+
+use std::sync::Arc;
+
+use crate::error::Error;
+use crate::range_delete::RangeDeletes;
+use crate::table::filter;
+use crate::table::reader::Table;
+use crate::version::{Tree, Version};
+use crate::visible::{Operands, ReadRules, Resolver};
+
+/// Calls `found` with the value of `key` and returns whether there is one. Sources are asked from the newest to the oldest.
+///
+/// # Errors
+/// See [`Error`]; `found` was not called.
+pub(crate) fn get(
+    version: &Version,
+    rules: &ReadRules,
+    key: &[u8],
+    found: &mut dyn FnMut(&[u8]),
+) -> Result<bool, Error> {
+    let (keyspace, sequence) = (rules.keyspace, rules.sequence);
+    let mut operands = Operands::default();
+    let mut resolver = Resolver::new(rules, key, &mut operands, found);
+    for memtable in version.memtables() {
+        if let Some(ranges) = memtable.range_deletes(keyspace) {
+            resolver.cover(ranges.newest(key, sequence));
+        }
+        memtable.of_key(keyspace, key, sequence, &mut |trailer, value| resolver.add(trailer, value));
+        if resolver.is_settled() {
+            return resolver.finish();
+        }
+    }
+    let Some(tree) = version.trees.get(&keyspace) else { return resolver.finish() };
+    let hash = filter::hash(key);
+    let mut ask = |table: &Arc<Table>| {
+        // Rule E11: a newer table may cover the key by range only, and then its filter does not know the key.
+        let ranges: Option<Arc<RangeDeletes>> = table.range_deletes()?;
+        if let Some(ranges) = ranges {
+            resolver.cover(ranges.newest(key, sequence));
+        }
+        table.of_key(key, hash, sequence, &mut |trailer, value| resolver.add(trailer, value))?;
+        Ok::<bool, Error>(resolver.is_settled())
+    };
+    let mut settled = false;
+    for table in tree.levels[0].iter().filter(|table| table.meta().contains(key)) {
+        settled = ask(table)?;
+        if settled {
+            break;
+        }
+    }
+    if !settled {
+        for tables in &tree.levels[1..] {
+            if let Some(index) = Tree::table_for(tables, key)
+                && ask(&tables[index])?
+            {
+                break;
+            }
+        }
+    }
+    resolver.finish()
+}

@@ -1,0 +1,332 @@
+//! Opening: from the files to an engine that may accept writes.
+//!
+//! 1. Take the lock. Read the manifest with the highest number; without one the database is new.
+//! 2. Check that every table it names is there.
+//! 3. Replay the log into memtables, and write them to tables (rule E1: what recovery read may be in the page cache only, so
+//!    it is written again and synced, and the old log is not appended to).
+//! 4. Begin a new segment of the log, and sync it.
+//! 5. Write a new manifest that names all of this: until it is durable, nothing that was there before is changed, so a
+//!    crash up to here changes nothing.
+//! 6. Remove what the new manifest does not name.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use kv_core::hash::seeded;
+use kv_core::store::{Batch, MergeOperator};
+
+use crate::cache::BlockCache;
+use crate::compaction::fold::FoldRules;
+use crate::compaction::rewrite::Older;
+use crate::disk::{Disk, LockGuard, OpenMode, read_exact_at};
+use crate::engine::{KeyspaceState, Keyspaces, Parts, table_settings};
+use crate::error::Error;
+use crate::files::{self, FileKind};
+use crate::flush::write_keyspace;
+use crate::manifest::catalog::Catalog;
+use crate::manifest::edit::{Edit, Item};
+use crate::manifest::log::{self as manifest_log, EditError, Manifest};
+use crate::memtable::Memtable;
+use crate::options::Config;
+use crate::table::reader::TableEnvironment;
+use crate::table::writer::TableWriter;
+use crate::version::Version;
+use crate::wal::format::SegmentEnd;
+use crate::wal::reader::{Discarded, LogStart, replay};
+use crate::wal::writer::LogWriter;
+
+/// Opens, and creates when there is nothing, the database in `directory`.
+///
+/// # Errors
+/// See [`Error`]. Nothing that was there before is changed, except that a torn tail may have been copied to quarantine.
+pub(crate) fn recover(
+    disk: &Arc<dyn Disk>,
+    directory: &Path,
+    config: Config,
+    operators: &BTreeMap<u32, Arc<dyn MergeOperator>>,
+) -> Result<Parts, Error> {
+    disk.create_dir(directory).map_err(|error| Error::io("create", directory, error))?;
+    let lock = take_lock(disk.as_ref(), directory)?;
+    let found = Found::look(disk.as_ref(), directory)?;
+    let environment = TableEnvironment {
+        disk: Arc::clone(disk),
+        cache: Arc::new(BlockCache::new(config.cache_bytes)),
+        graveyard: Arc::new(Mutex::new(Vec::new())),
+    };
+    let mut recovery = Recovery {
+        disk: Arc::clone(disk),
+        directory: directory.to_path_buf(),
+        config,
+        operators,
+        database: 0,
+        next_file: found.highest_number + 1,
+        environment,
+        catalog: Catalog::default(),
+    };
+    recovery.read_manifest(&found)?;
+    recovery.next_file = recovery.next_file.max(recovery.catalog.next_file);
+    let replayed = recovery.replay(&found)?;
+    recovery.finish(&found, replayed, lock)
+}
+
+fn take_lock(disk: &dyn Disk, directory: &Path) -> Result<Box<dyn LockGuard>, Error> {
+    let path = directory.join(files::LOCK);
+    match disk.lock(&path) {
+        Ok(guard) => Ok(guard),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(Error::Locked { path }),
+        Err(error) => Err(Error::io("lock", &path, error)),
+    }
+}
+
+/// The files that are there.
+#[derive(Default)]
+struct Found {
+    logs: Vec<u64>,
+    tables: Vec<u64>,
+    manifests: Vec<u64>,
+    unfinished: Vec<u64>,
+    highest_number: u64,
+}
+
+impl Found {
+    fn look(disk: &dyn Disk, directory: &Path) -> Result<Self, Error> {
+        let mut found = Self::default();
+        let names = disk.list(directory).map_err(|error| Error::io("list", directory, error))?;
+        for name in names {
+            let (list, number) = match FileKind::of(&name) {
+                FileKind::Log(number) => (&mut found.logs, number),
+                FileKind::Table(number) => (&mut found.tables, number),
+                FileKind::Manifest(number) => (&mut found.manifests, number),
+                FileKind::UnfinishedManifest(number) => (&mut found.unfinished, number),
+                FileKind::Foreign => continue,
+            };
+            list.push(number);
+            found.highest_number = found.highest_number.max(number);
+        }
+        for list in [&mut found.logs, &mut found.tables, &mut found.manifests] {
+            list.sort_unstable();
+        }
+        Ok(found)
+    }
+}
+
+/// What the log came to.
+struct Replayed {
+    position: u64,
+    last_sequence: u64,
+    items: Vec<Item>,
+}
+
+struct Recovery<'a> {
+    disk: Arc<dyn Disk>,
+    directory: PathBuf,
+    config: Config,
+    operators: &'a BTreeMap<u32, Arc<dyn MergeOperator>>,
+    database: u64,
+    next_file: u64,
+    environment: TableEnvironment,
+    catalog: Catalog,
+}
+
+impl Recovery<'_> {
+    fn new_file_number(&mut self) -> u64 {
+        self.next_file += 1;
+        self.next_file - 1
+    }
+
+    fn read_manifest(&mut self, found: &Found) -> Result<(), Error> {
+        let Some(&number) = found.manifests.last() else {
+            // The first manifest is durable before the first write is accepted, and tables come later still.
+            if let Some(&table) = found.tables.first() {
+                let path = files::table(&self.directory, table);
+                return Err(Error::corrupt(&path, 0, "there is a table, but no manifest"));
+            }
+            let now = (self.config.clock)();
+            self.database = seeded(self.directory.to_string_lossy().as_bytes(), now.0);
+            return Ok(());
+        };
+        let read = manifest_log::read(self.disk.as_ref(), &self.directory, number)?;
+        self.database = read.database;
+        self.catalog = read.catalog;
+        let missing = self.catalog.tables().find(|table| found.tables.binary_search(&table.number).is_err());
+        if let Some(table) = missing {
+            let path = files::table(&self.directory, table.number);
+            return Err(Error::corrupt(&path, 0, "the manifest names this table, and it is missing"));
+        }
+        if let Some(offset) = read.torn_at {
+            self.quarantine(&Discarded { path: files::manifest(&self.directory, number), offset })?;
+        }
+        Ok(())
+    }
+
+    /// Rule E4: what is discarded is kept aside.
+    fn quarantine(&self, discarded: &Discarded) -> Result<(), Error> {
+        let directory = self.directory.join(files::QUARANTINE);
+        let name = discarded.path.file_name().unwrap_or_default().to_string_lossy();
+        let path = directory.join(format!("{name}.{}", discarded.offset));
+        let copy = || {
+            self.disk.create_dir(&directory)?;
+            let source = self.disk.open(&discarded.path, OpenMode::Read)?;
+            let length = usize::try_from(source.len()?.saturating_sub(discarded.offset)).map_err(io::Error::other)?;
+            let mut bytes = vec![0; length];
+            read_exact_at(source.as_ref(), &mut bytes, discarded.offset)?;
+            match self.disk.remove(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            let copy = self.disk.open(&path, OpenMode::CreateNew)?;
+            copy.write_at(&bytes, 0)?;
+            copy.sync()?;
+            self.disk.sync_dir(&directory)
+        };
+        copy().map_err(|error| Error::io("write", &path, error))
+    }
+
+    fn replay(&mut self, found: &Found) -> Result<Replayed, Error> {
+        let begin = LogStart {
+            segment: self.catalog.log_segment,
+            position: self.catalog.log_position,
+            sequence: self.catalog.flushed_sequence + 1,
+        };
+        let mut items = Vec::new();
+        if found.manifests.is_empty() {
+            // Segments of a database that was being created: nothing was accepted into them.
+            return Ok(Replayed { position: begin.position, last_sequence: 0, items });
+        }
+        let numbers: Vec<u64> = found.logs.iter().copied().filter(|&number| number >= begin.segment).collect();
+        let mut memtable = Arc::new(Memtable::new(0, 0));
+        let disk = Arc::clone(&self.disk);
+        let directory = self.directory.clone();
+        let replayed = replay(disk.as_ref(), &directory, &numbers, begin, &mut |first, batch: Batch| {
+            if let Some(operation) =
+                batch.iter().find(|operation| !self.catalog.keyspaces.contains_key(&operation.space().0))
+            {
+                let what = format!("a batch names keyspace {}, which was never created", operation.space().0);
+                return Err(Error::corrupt(&files::log(&self.directory, begin.segment), 0, what));
+            }
+            memtable.apply(&batch, first);
+            if memtable.bytes() >= self.config.memtable_bytes {
+                let full = std::mem::replace(&mut memtable, Arc::new(Memtable::new(0, 0)));
+                self.write_tables(&full, &mut items)?;
+            }
+            Ok(())
+        })?;
+        self.write_tables(&memtable, &mut items)?;
+        for discarded in &replayed.discarded {
+            self.quarantine(discarded)?;
+        }
+        Ok(Replayed { position: replayed.position, last_sequence: replayed.last_sequence, items })
+    }
+
+    fn write_tables(&mut self, memtable: &Arc<Memtable>, items: &mut Vec<Item>) -> Result<(), Error> {
+        for keyspace in memtable.spaces() {
+            let rules = FoldRules {
+                boundaries: vec![memtable.last_sequence()],
+                operator: self.operators.get(&keyspace).cloned(),
+                as_of: (self.config.clock)(),
+            };
+            // Tables written a moment ago, and those of the catalog, may hold older versions: nothing is known to be at
+            // the bottom unless there are none at all.
+            let older = self.older(keyspace, items);
+            let settings = table_settings(&self.config, self.database, keyspace, 0);
+            let (disk, directory) = (Arc::clone(&self.disk), self.directory.clone());
+            let mut create = || TableWriter::create(disk.as_ref(), &directory, self.new_file_number(), settings);
+            for table in write_keyspace(memtable, keyspace, rules, older, &mut create)? {
+                items.push(Item::Added { keyspace, level: 0, table });
+            }
+        }
+        Ok(())
+    }
+
+    fn older(&self, keyspace: u32, items: &[Item]) -> Older {
+        let table = |meta: &crate::table::meta::TableMeta| {
+            let path = files::table(&self.directory, meta.number);
+            Arc::new(crate::table::reader::Table::new(meta.clone(), path, self.environment.clone()))
+        };
+        let written = items.iter().filter_map(|item| match item {
+            Item::Added { keyspace: other, table: meta, .. } if *other == keyspace => Some(table(meta)),
+            _ => None,
+        });
+        let named = self.catalog.levels.get(&keyspace).into_iter().flat_map(|levels| levels.0.iter().flatten());
+        Older { loose: written.chain(named.map(table)).collect(), levels: Vec::new() }
+    }
+
+    fn finish(mut self, found: &Found, replayed: Replayed, lock: Box<dyn LockGuard>) -> Result<Parts, Error> {
+        let segment = self.new_file_number();
+        let manifest_number = self.new_file_number();
+        let log = self.begin_log(segment, replayed.position)?;
+        let mut edit = Edit(replayed.items);
+        edit.0.push(Item::Log { segment, position: replayed.position, sequence: replayed.last_sequence });
+        edit.0.push(Item::Next { file: self.next_file, keyspace: self.catalog.next_keyspace });
+        let mut catalog = std::mem::take(&mut self.catalog);
+        let applied = catalog.apply(&edit);
+        assert!(applied.is_ok(), "an edit of our own fits the manifest: {applied:?}");
+        let manifest =
+            Manifest::create(Arc::clone(&self.disk), &self.directory, manifest_number, self.database, catalog);
+        // After a failed sync of the directory either manifest may count; both describe the same data.
+        let manifest = manifest.map_err(|error| match error {
+            EditError::RolledBack(error) | EditError::Unknown(error) => error,
+        })?;
+        self.remove_unneeded(found, &manifest, segment);
+        let empty = Version {
+            active: Arc::new(Memtable::new(segment, replayed.position)),
+            sealed: Vec::new(),
+            trees: BTreeMap::new(),
+        };
+        let trees = empty.trees_of(manifest.catalog(), |_| true, &self.directory, &self.environment);
+        let keyspaces: Keyspaces = manifest
+            .catalog()
+            .keyspaces
+            .values()
+            .map(|record| {
+                let operator = self.operators.get(&record.id).cloned();
+                (record.id, KeyspaceState { name: record.name.as_str().into(), operator })
+            })
+            .collect();
+        Ok(Parts {
+            config: self.config,
+            directory: self.directory,
+            environment: self.environment,
+            database: self.database,
+            manifest,
+            keyspaces,
+            log,
+            last_sequence: replayed.last_sequence,
+            next_file: self.next_file,
+            version: Version { trees, ..empty },
+            lock,
+        })
+    }
+
+    fn begin_log(&self, segment: u64, position: u64) -> Result<LogWriter, Error> {
+        let disk = Arc::clone(&self.disk);
+        let log = LogWriter::create(disk, &self.directory, segment, position, SegmentEnd::default(), 0)?;
+        let path = files::log(&self.directory, segment);
+        log.file().sync().map_err(|error| Error::io("sync", &path, error))?;
+        // The names of the tables as well.
+        self.disk.sync_dir(&self.directory).map_err(|error| Error::io("sync", &self.directory, error))?;
+        Ok(log)
+    }
+
+    /// As far as it works: the next recovery tries again.
+    fn remove_unneeded(&self, found: &Found, manifest: &Manifest, segment: u64) {
+        let remove = |path: PathBuf| {
+            let _ = self.disk.remove(&path);
+        };
+        let named = |number: &u64| manifest.catalog().tables().any(|table| table.number == *number);
+        found.manifests.iter().for_each(|&number| remove(files::manifest(&self.directory, number)));
+        found.unfinished.iter().for_each(|&number| remove(files::unfinished_manifest(&self.directory, number)));
+        found
+            .logs
+            .iter()
+            .filter(|&&number| number < segment)
+            .for_each(|&number| remove(files::log(&self.directory, number)));
+        found
+            .tables
+            .iter()
+            .filter(|number| !named(number))
+            .for_each(|&number| remove(files::table(&self.directory, number)));
+    }
+}

@@ -1,0 +1,237 @@
+//! Reading a range of a pinned version, in one direction.
+
+use std::ops::{Bound, Range};
+use std::sync::Arc;
+
+use crate::cursor::Cursor;
+use crate::error::Error;
+use crate::internal_key::Trailer;
+use crate::memtable::MemtableCursor;
+use crate::merge_iter::{LevelCursor, MergeCursor};
+use crate::range_delete::RangeDeletes;
+use crate::table::cursor::TableCursor;
+use crate::table::meta::TableMeta;
+use crate::table::reader::Table;
+use crate::version::Version;
+use crate::visible::{Operands, ReadRules, Resolver};
+
+/// After so many versions of one key that do not matter, the cursors seek instead of stepping.
+const STEPS_BEFORE_SEEK: usize = 16;
+
+/// The ends of a scan.
+pub(crate) type Bounds = (Bound<Vec<u8>>, Bound<Vec<u8>>);
+
+/// Stands on one key and its value after the other.
+pub(crate) struct Scan {
+    rules: ReadRules,
+    bounds: Bounds,
+    reverse: bool,
+    cursor: MergeCursor,
+    range_deletes: Vec<Arc<RangeDeletes>>,
+    state: State,
+    key: Vec<u8>,
+    value: Vec<u8>,
+    operands: Operands,
+    /// The versions of a key as a backward walk meets them: oldest first.
+    versions: Versions,
+}
+
+#[derive(Copy, Clone, Eq, PartialEq)]
+enum State {
+    New,
+    Running,
+    Over,
+}
+
+#[derive(Default)]
+struct Versions {
+    bytes: Vec<u8>,
+    parts: Vec<(Trailer, Range<usize>)>,
+}
+
+impl Scan {
+    /// # Errors
+    /// When the deleted ranges of a table cannot be read.
+    pub(crate) fn new(version: &Version, rules: ReadRules, bounds: Bounds, reverse: bool) -> Result<Self, Error> {
+        let keyspace = rules.keyspace;
+        let mut cursors: Vec<Box<dyn Cursor>> = Vec::new();
+        let mut range_deletes = Vec::new();
+        for memtable in version.memtables() {
+            cursors.push(Box::new(MemtableCursor::new(Arc::clone(memtable), keyspace)));
+            range_deletes.extend(memtable.range_deletes(keyspace));
+        }
+        if let Some(tree) = version.trees.get(&keyspace) {
+            let in_range = |table: &&Arc<Table>| overlaps(table.meta(), &bounds);
+            for table in tree.levels[0].iter().filter(in_range) {
+                cursors.push(Box::new(TableCursor::new(Arc::clone(table), true)));
+            }
+            for level in &tree.levels[1..] {
+                let tables: Vec<_> = level.iter().filter(in_range).cloned().collect();
+                if !tables.is_empty() {
+                    cursors.push(Box::new(LevelCursor::new(tables, true)));
+                }
+            }
+            for table in tree.tables().filter(in_range) {
+                range_deletes.extend(table.range_deletes()?);
+            }
+        }
+        Ok(Self {
+            rules,
+            bounds,
+            reverse,
+            cursor: MergeCursor::new(cursors),
+            range_deletes,
+            state: State::New,
+            key: Vec::new(),
+            value: Vec::new(),
+            operands: Operands::default(),
+            versions: Versions::default(),
+        })
+    }
+
+    /// The key it stands on.
+    pub(crate) fn key(&self) -> &[u8] {
+        &self.key
+    }
+
+    /// The value of that key.
+    pub(crate) fn value(&self) -> &[u8] {
+        &self.value
+    }
+
+    /// Goes to the next key that has a value; `false` at the end, and for ever after an error.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub(crate) fn advance(&mut self) -> Result<bool, Error> {
+        let result = self.try_advance();
+        if !matches!(result, Ok(true)) {
+            self.state = State::Over;
+        }
+        result
+    }
+
+    fn try_advance(&mut self) -> Result<bool, Error> {
+        match self.state {
+            State::Over => return Ok(false),
+            State::New => {
+                self.state = State::Running;
+                self.begin()?;
+            }
+            State::Running => {}
+        }
+        loop {
+            let Some(entry) = self.cursor.entry() else { return Ok(false) };
+            if self.is_past_end(entry.key) {
+                return Ok(false);
+            }
+            self.key.clear();
+            self.key.extend_from_slice(entry.key);
+            self.value.clear();
+            let has_value = if self.reverse { self.backward_key()? } else { self.forward_key()? };
+            if has_value {
+                return Ok(true);
+            }
+        }
+    }
+
+    fn begin(&mut self) -> Result<(), Error> {
+        if self.reverse {
+            self.cursor.seek_before(match &self.bounds.1 {
+                Bound::Included(key) => Some((key, Trailer::OLDEST)),
+                Bound::Excluded(key) => Some((key, Trailer::NEWEST)),
+                Bound::Unbounded => None,
+            })
+        } else {
+            match &self.bounds.0 {
+                Bound::Included(key) => self.cursor.seek(key, Trailer::NEWEST),
+                Bound::Excluded(key) => self.cursor.seek(key, Trailer::OLDEST),
+                Bound::Unbounded => self.cursor.seek(&[], Trailer::NEWEST),
+            }
+        }
+    }
+
+    fn is_past_end(&self, key: &[u8]) -> bool {
+        if self.reverse {
+            match &self.bounds.0 {
+                Bound::Included(start) => key < start.as_slice(),
+                Bound::Excluded(start) => key <= start.as_slice(),
+                Bound::Unbounded => false,
+            }
+        } else {
+            match &self.bounds.1 {
+                Bound::Included(end) => key > end.as_slice(),
+                Bound::Excluded(end) => key >= end.as_slice(),
+                Bound::Unbounded => false,
+            }
+        }
+    }
+
+    /// Resolves the key that the cursor stands on, newest version first, and leaves the cursor behind its last version.
+    fn forward_key(&mut self) -> Result<bool, Error> {
+        let Self { rules, cursor, range_deletes, key, value, operands, .. } = self;
+        let mut found = |bytes: &[u8]| value.extend_from_slice(bytes);
+        let mut resolver = Resolver::new(rules, key, operands, &mut found);
+        for ranges in range_deletes {
+            resolver.cover(ranges.newest(key, rules.sequence));
+        }
+        let (mut steps, mut over) = (0, false);
+        while let Some(entry) = cursor.entry().filter(|entry| entry.key == key.as_slice()) {
+            let too_new = entry.trailer.sequence() > rules.sequence;
+            if !too_new && !over {
+                over = resolver.add(entry.trailer, entry.value).is_break();
+                steps = 0;
+            }
+            steps += 1;
+            if steps > STEPS_BEFORE_SEEK && (too_new || over) {
+                cursor.seek(key, if over { Trailer::OLDEST } else { Trailer::at(rules.sequence) })?;
+                steps = 0;
+            } else {
+                cursor.next()?;
+            }
+        }
+        resolver.finish()
+    }
+
+    /// The same, with the versions coming oldest first.
+    fn backward_key(&mut self) -> Result<bool, Error> {
+        let Self { rules, cursor, range_deletes, key, value, operands, versions, .. } = self;
+        versions.bytes.clear();
+        versions.parts.clear();
+        while let Some(entry) = cursor.entry().filter(|entry| entry.key == key.as_slice()) {
+            if entry.trailer.sequence() > rules.sequence {
+                // All that follow of this key are newer still.
+                cursor.seek_before(Some((key, Trailer::NEWEST)))?;
+                break;
+            }
+            let start = versions.bytes.len();
+            versions.bytes.extend_from_slice(entry.value);
+            versions.parts.push((entry.trailer, start..versions.bytes.len()));
+            cursor.previous()?;
+        }
+        let mut found = |bytes: &[u8]| value.extend_from_slice(bytes);
+        let mut resolver = Resolver::new(rules, key, operands, &mut found);
+        for ranges in range_deletes {
+            resolver.cover(ranges.newest(key, rules.sequence));
+        }
+        for (trailer, part) in versions.parts.iter().rev() {
+            if resolver.is_decided() || resolver.add(*trailer, &versions.bytes[part.clone()]).is_break() {
+                break;
+            }
+        }
+        resolver.finish()
+    }
+}
+
+fn overlaps(table: &TableMeta, bounds: &Bounds) -> bool {
+    let starts_in_time = match &bounds.0 {
+        Bound::Included(key) | Bound::Excluded(key) => !table.upper.is_before(key),
+        Bound::Unbounded => true,
+    };
+    let ends_in_time = match &bounds.1 {
+        Bound::Included(key) => *table.lower <= **key,
+        Bound::Excluded(key) => *table.lower < **key,
+        Bound::Unbounded => true,
+    };
+    starts_in_time && ends_in_time
+}

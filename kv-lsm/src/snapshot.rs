@@ -1,0 +1,122 @@
+//! The public handle of a snapshot.
+
+use std::ops::{Bound, RangeBounds};
+use std::sync::Arc;
+
+use crate::error::Error;
+use crate::handle::Handle;
+use crate::iter::Iter;
+use crate::keyspace::{Keyspace, owned, prefix_bounds};
+use crate::slice::Slice;
+
+/// The state of a database at one moment. A clone is another handle of the same.
+#[derive(Clone)]
+pub struct Snapshot {
+    pin: Arc<Pin>,
+}
+
+/// Registered as long as it lives.
+pub(crate) struct Pin {
+    handle: Arc<Handle>,
+    sequence: u64,
+}
+
+impl Pin {
+    pub(crate) fn new(handle: Arc<Handle>) -> Self {
+        let sequence = handle.snapshots.take();
+        Self { handle, sequence }
+    }
+
+    pub(crate) const fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    pub(crate) const fn handle(&self) -> &Arc<Handle> {
+        &self.handle
+    }
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        self.handle.snapshots.release(self.sequence);
+    }
+}
+
+impl Snapshot {
+    pub(crate) fn new(handle: Arc<Handle>) -> Self {
+        Self { pin: Arc::new(Pin::new(handle)) }
+    }
+
+    /// Number of the last operation that it sees.
+    #[must_use]
+    pub fn sequence(&self) -> u64 {
+        self.pin.sequence
+    }
+
+    fn own(&self, keyspace: &Keyspace) -> Result<(), Error> {
+        if keyspace.token() == self.pin.handle.token {
+            Ok(())
+        } else {
+            Err(Error::UnknownKeyspace { keyspace: keyspace.id() })
+        }
+    }
+
+    /// The value under `key` at that moment. Merge operands are folded as of now.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn get(&self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<Option<Slice>, Error> {
+        self.own(keyspace)?;
+        let mut value = None;
+        let found = &mut |bytes: &[u8]| value = Some(Slice::copy_of(bytes));
+        keyspace.get_with(key.as_ref(), Some(self.pin.sequence), found)?;
+        Ok(value)
+    }
+
+    /// Whether there was a value under `key`.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn contains_key(&self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<bool, Error> {
+        self.own(keyspace)?;
+        keyspace.get_with(key.as_ref(), Some(self.pin.sequence), &mut |_| {})
+    }
+
+    /// The entries of that moment whose keys lie in `range`.
+    ///
+    /// # Panics
+    /// When the keyspace belongs to another database.
+    #[must_use]
+    pub fn range<K: AsRef<[u8]>>(&self, keyspace: &Keyspace, range: impl RangeBounds<K>) -> Iter {
+        self.range_of(keyspace, owned(&range))
+    }
+
+    /// All entries of that moment.
+    ///
+    /// # Panics
+    /// When the keyspace belongs to another database.
+    #[must_use]
+    pub fn iter(&self, keyspace: &Keyspace) -> Iter {
+        self.range_of(keyspace, (Bound::Unbounded, Bound::Unbounded))
+    }
+
+    /// The entries of that moment whose keys begin with `prefix`.
+    ///
+    /// # Panics
+    /// When the keyspace belongs to another database.
+    #[must_use]
+    pub fn prefix(&self, keyspace: &Keyspace, prefix: impl AsRef<[u8]>) -> Iter {
+        self.range_of(keyspace, prefix_bounds(prefix.as_ref()))
+    }
+
+    fn range_of(&self, keyspace: &Keyspace, bounds: (Bound<Vec<u8>>, Bound<Vec<u8>>)) -> Iter {
+        assert!(self.own(keyspace).is_ok(), "a snapshot reads keyspaces of its own database");
+        keyspace.range_at(Some(self.pin.sequence), bounds)
+    }
+}
+
+impl std::fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Snapshot").field("sequence", &self.pin.sequence).finish_non_exhaustive()
+    }
+}

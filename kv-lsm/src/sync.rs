@@ -1,0 +1,204 @@
+//! Making the log durable. One sync runs at a time and covers everything appended before it began; whoever arrives
+//! meanwhile is covered by the next.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use crate::disk::{Disk, File};
+use crate::error::Error;
+use crate::files;
+use crate::health::Health;
+
+/// What the host wants called when the durable number has moved or the database was poisoned.
+pub(crate) type Wake = Arc<dyn Fn() + Send + Sync>;
+
+/// The end of the log, as far as it was appended and applied.
+struct Tail {
+    position: u64,
+    sequence: u64,
+    /// The segments that may hold what is not durable, oldest first; the last one is being appended to.
+    segments: Vec<TailSegment>,
+}
+
+#[derive(Clone)]
+struct TailSegment {
+    number: u64,
+    file: Arc<dyn File>,
+    name_durable: bool,
+}
+
+pub(crate) struct Syncer {
+    disk: Arc<dyn Disk>,
+    directory: PathBuf,
+    health: Arc<Health>,
+    tail: Mutex<Tail>,
+    /// Whether a sync is running.
+    running: Mutex<bool>,
+    finished: Condvar,
+    synced_position: AtomicU64,
+    durable_sequence: AtomicU64,
+    requested_sequence: AtomicU64,
+    wake: Mutex<Option<Wake>>,
+    syncs: AtomicU64,
+}
+
+impl Syncer {
+    /// For a log whose first segment, with its name, is durable, and everything before it in tables.
+    pub(crate) fn new(
+        disk: Arc<dyn Disk>,
+        directory: PathBuf,
+        health: Arc<Health>,
+        segment: u64,
+        file: Arc<dyn File>,
+        position: u64,
+        sequence: u64,
+    ) -> Self {
+        let segments = vec![TailSegment { number: segment, file, name_durable: true }];
+        Self {
+            disk,
+            directory,
+            health,
+            tail: Mutex::new(Tail { position, sequence, segments }),
+            running: Mutex::new(false),
+            finished: Condvar::new(),
+            synced_position: AtomicU64::new(position),
+            durable_sequence: AtomicU64::new(sequence),
+            requested_sequence: AtomicU64::new(0),
+            wake: Mutex::new(None),
+            syncs: AtomicU64::new(0),
+        }
+    }
+
+    fn tail(&self) -> MutexGuard<'_, Tail> {
+        self.tail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes what was appended and applied.
+    pub(crate) fn appended(&self, position: u64, sequence: u64) {
+        let mut tail = self.tail();
+        tail.position = position;
+        tail.sequence = sequence;
+    }
+
+    /// Notes that the log goes on in another segment, whose name is not durable yet.
+    pub(crate) fn rotated(&self, number: u64, file: Arc<dyn File>, position: u64) {
+        let mut tail = self.tail();
+        tail.position = position;
+        tail.segments.push(TailSegment { number, file, name_durable: false });
+    }
+
+    /// The position up to which the log is known to be durable.
+    pub(crate) fn synced_position(&self) -> u64 {
+        self.synced_position.load(Ordering::Acquire)
+    }
+
+    /// Whether nothing was appended since the last sync began.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.tail().position == self.synced_position()
+    }
+
+    pub(crate) fn durable_sequence(&self) -> u64 {
+        self.durable_sequence.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn syncs(&self) -> u64 {
+        self.syncs.load(Ordering::Relaxed)
+    }
+
+    /// Returns once everything up to `sequence` is durable. Syncs, or waits for whoever does.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`].
+    pub(crate) fn sync_through(&self, sequence: u64) -> Result<(), Error> {
+        loop {
+            if self.durable_sequence() >= sequence {
+                return Ok(());
+            }
+            let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+            if *running {
+                drop(self.finished.wait(running).unwrap_or_else(PoisonError::into_inner));
+                self.health.check()?;
+                continue;
+            }
+            // The sync that ended just before the lock was taken may have covered this.
+            if self.durable_sequence() >= sequence {
+                return Ok(());
+            }
+            self.health.check()?;
+            *running = true;
+            drop(running);
+            let result = self.sync();
+            *self.running.lock().unwrap_or_else(PoisonError::into_inner) = false;
+            self.finished.notify_all();
+            self.call_wake();
+            result?;
+        }
+    }
+
+    /// Rule E2: segments are synced in order, and the position moves only over what all of them hold.
+    fn sync(&self) -> Result<(), Error> {
+        let (position, sequence, segments) = {
+            let tail = self.tail();
+            (tail.position, tail.sequence, tail.segments.clone())
+        };
+        if let Err(error) = self.sync_segments(&segments) {
+            self.health.poison(self.durable_sequence(), &error);
+            return self.health.check();
+        }
+        // Poisoned meanwhile by the manifest: nothing is acknowledged any more.
+        self.health.check()?;
+        let last = segments.last().expect("the log has a segment").number;
+        let mut tail = self.tail();
+        tail.segments.retain(|segment| segment.number >= last);
+        tail.segments[0].name_durable = true;
+        drop(tail);
+        self.syncs.fetch_add(1, Ordering::Relaxed);
+        let before = self.synced_position.swap(position, Ordering::AcqRel);
+        assert!(before <= position, "the synced position never goes back");
+        let before = self.durable_sequence.swap(sequence, Ordering::AcqRel);
+        assert!(before <= sequence, "the durable number never goes back");
+        Ok(())
+    }
+
+    fn sync_segments(&self, segments: &[TailSegment]) -> Result<(), Error> {
+        if segments.iter().any(|segment| !segment.name_durable) {
+            self.disk.sync_dir(&self.directory).map_err(|error| Error::io("sync", &self.directory, error))?;
+        }
+        for segment in segments {
+            let path = || files::log(&self.directory, segment.number);
+            segment.file.sync().map_err(|error| Error::io("sync", &path(), error))?;
+        }
+        Ok(())
+    }
+
+    /// Asks for a sync without waiting. Returns whether somebody has to be told.
+    pub(crate) fn request(&self, sequence: u64) -> bool {
+        if self.durable_sequence() >= sequence {
+            return false;
+        }
+        self.requested_sequence.fetch_max(sequence, Ordering::AcqRel) < sequence
+    }
+
+    /// The number that a sync was asked for and is not durable yet.
+    pub(crate) fn requested(&self) -> Option<u64> {
+        let requested = self.requested_sequence.load(Ordering::Acquire);
+        (requested > self.durable_sequence()).then_some(requested)
+    }
+
+    pub(crate) fn set_wake(&self, wake: Wake) {
+        let poisoned = self.health.is_poisoned();
+        *self.wake.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&wake));
+        if poisoned {
+            wake();
+        }
+    }
+
+    /// Called outside all locks: the host may call back.
+    pub(crate) fn call_wake(&self) {
+        let wake = self.wake.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(wake) = wake {
+            wake();
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! The bytes of a table. Written by `writer`, read by `reader`, documented in `docs/format.md`.
+//!
+//! ```text
+//! table   := data_block*  filter_block?  range_delete_block?  index_block  properties_block  footer
+//! stored  := payload  compression:u8  decoded_bytes:u32  checksum:u64             each block as it lies in the file
+//! footer  := index:handle  filter:handle  range_deletes:handle  properties:handle      handle := offset:u64 length:u64
+//!            identity:u64  features:u64  version:u32  checksum:u64  magic:8                            (FOOTER_BYTES)
+//! ```
+//!
+//! The checksum of a block is XXH3-64 over payload, compression and decoded length, seeded with the identity of the file and
+//! the block's offset, so that a block in the wrong place, or of another file, does not pass. The identity is stored, not
+//! derived from the name, so that a renamed or linked file does.
+
+use kv_core::codec::{DecodeError, Reader};
+use kv_core::hash::seeded;
+
+pub(crate) const MAGIC: [u8; 8] = *b"KVLSMtab";
+pub(crate) const VERSION: u32 = 1;
+/// Features that this version reads: none beyond the version.
+pub(crate) const FEATURES: u64 = 0;
+pub(crate) const BLOCK_TRAILER_BYTES: usize = 13;
+pub(crate) const FOOTER_BYTES: usize = 4 * 16 + 8 + 8 + 4 + 8 + 8;
+
+const RAW: u8 = 0;
+const LZ4: u8 = 1;
+
+/// LZ4 cannot make more of a byte than this, so a larger claim is a lie that must not be allocated for.
+const LZ4_RATIO_MAX: usize = 255;
+
+/// Where a block lies, its trailer included.
+#[derive(Copy, Clone, Eq, PartialEq, Hash, Debug, Default)]
+pub(crate) struct Handle {
+    pub(crate) offset: u64,
+    pub(crate) length: u64,
+}
+
+impl Handle {
+    pub(crate) const fn is_none(&self) -> bool {
+        self.length == 0
+    }
+}
+
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(crate) struct Footer {
+    pub(crate) index: Handle,
+    pub(crate) filter: Handle,
+    pub(crate) range_deletes: Handle,
+    pub(crate) properties: Handle,
+    pub(crate) identity: u64,
+    pub(crate) features: u64,
+    pub(crate) version: u32,
+}
+
+impl Footer {
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        let begin = out.len();
+        for handle in [self.index, self.filter, self.range_deletes, self.properties] {
+            out.extend_from_slice(&handle.offset.to_le_bytes());
+            out.extend_from_slice(&handle.length.to_le_bytes());
+        }
+        out.extend_from_slice(&self.identity.to_le_bytes());
+        out.extend_from_slice(&self.features.to_le_bytes());
+        out.extend_from_slice(&self.version.to_le_bytes());
+        let checksum = seeded(&out[begin..], self.identity);
+        out.extend_from_slice(&checksum.to_le_bytes());
+        out.extend_from_slice(&MAGIC);
+        debug_assert_eq!(out.len() - begin, FOOTER_BYTES);
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        let covered = reader.clone().bytes(FOOTER_BYTES - 16)?;
+        let mut handle = || Ok(Handle { offset: reader.u64()?, length: reader.u64()? });
+        let (index, filter, range_deletes, properties) = (handle()?, handle()?, handle()?, handle()?);
+        let (identity, features, version) = (reader.u64()?, reader.u64()?, reader.u32()?);
+        if reader.u64()? != seeded(covered, identity) {
+            return Err(reader.error("checksum of the footer"));
+        }
+        if reader.array()? != MAGIC {
+            return Err(reader.error("not a table"));
+        }
+        Ok(Self { index, filter, range_deletes, properties, identity, features, version })
+    }
+}
+
+/// What a table says about itself. Kept for tools and later versions; the engine goes by the manifest.
+#[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]
+pub(crate) struct Properties {
+    pub(crate) keyspace: u32,
+    pub(crate) entries: u64,
+    pub(crate) deletes: u64,
+    pub(crate) merges: u64,
+    pub(crate) range_deletes: u64,
+    pub(crate) key_value_bytes: u64,
+    pub(crate) sequence_min: u64,
+    pub(crate) sequence_max: u64,
+}
+
+impl Properties {
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.keyspace.to_le_bytes());
+        for number in [
+            self.entries,
+            self.deletes,
+            self.merges,
+            self.range_deletes,
+            self.key_value_bytes,
+            self.sequence_min,
+            self.sequence_max,
+        ] {
+            out.extend_from_slice(&number.to_le_bytes());
+        }
+    }
+}
+
+fn seed(identity: u64, offset: u64) -> u64 {
+    // An odd multiplier keeps distinct offsets of one file distinct.
+    identity ^ offset.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+/// Appends a block to `out`, whose end lies at `offset` in the file. Compresses it when asked to and when that makes it
+/// smaller by an eighth.
+pub(crate) fn store_block(out: &mut Vec<u8>, payload: &[u8], lz4: bool, identity: u64, offset: u64) -> Handle {
+    let begin = out.len();
+    let decoded = u32::try_from(payload.len()).expect("a block is below 4 GiB");
+    let compressed = lz4.then(|| lz4_flex::block::compress(payload));
+    match compressed.filter(|compressed| compressed.len() < payload.len() - payload.len() / 8) {
+        Some(compressed) => {
+            out.extend_from_slice(&compressed);
+            out.push(LZ4);
+        }
+        None => {
+            out.extend_from_slice(payload);
+            out.push(RAW);
+        }
+    }
+    out.extend_from_slice(&decoded.to_le_bytes());
+    let checksum = seeded(&out[begin..], seed(identity, offset));
+    out.extend_from_slice(&checksum.to_le_bytes());
+    Handle { offset, length: (out.len() - begin) as u64 }
+}
+
+/// Checks a stored block and decodes it.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn load_block(mut stored: Vec<u8>, identity: u64, offset: u64) -> Result<Vec<u8>, &'static str> {
+    let Some(payload_bytes) = stored.len().checked_sub(BLOCK_TRAILER_BYTES) else {
+        return Err("a block with a trailer");
+    };
+    let (covered, checksum) = stored.split_at(stored.len() - 8);
+    if checksum != seeded(covered, seed(identity, offset)).to_le_bytes() {
+        return Err("a block whose checksum fits");
+    }
+    let compression = covered[payload_bytes];
+    let length = [
+        covered[payload_bytes + 1],
+        covered[payload_bytes + 2],
+        covered[payload_bytes + 3],
+        covered[payload_bytes + 4],
+    ];
+    let decoded_bytes = u32::from_le_bytes(length) as usize;
+    match compression {
+        RAW if decoded_bytes == payload_bytes => {
+            stored.truncate(payload_bytes);
+            Ok(stored)
+        }
+        RAW => Err("a decoded length equal to the stored one"),
+        LZ4 if decoded_bytes / LZ4_RATIO_MAX > payload_bytes => Err("a decoded length that LZ4 can reach"),
+        LZ4 => match lz4_flex::block::decompress(&stored[..payload_bytes], decoded_bytes) {
+            Ok(decoded) if decoded.len() == decoded_bytes => Ok(decoded),
+            _ => Err("a block that LZ4 can decode"),
+        },
+        _ => Err("a known kind of compression"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn engine_rule_14_a_block_passes_only_in_its_file_and_place() {
+        for lz4 in [false, true] {
+            let payload = vec![7_u8; 1000];
+            let mut stored = Vec::new();
+            let handle = store_block(&mut stored, &payload, lz4, 1, 64);
+            assert_eq!(handle, Handle { offset: 64, length: stored.len() as u64 });
+            assert_eq!(stored.len() < 500, lz4, "compressed when asked to");
+            assert_eq!(load_block(stored.clone(), 1, 64), Ok(payload));
+            assert!(load_block(stored.clone(), 1, 65).is_err(), "another place");
+            assert!(load_block(stored.clone(), 2, 64).is_err(), "another file");
+            for at in 0..stored.len() {
+                let mut flipped = stored.clone();
+                flipped[at] ^= 4;
+                assert!(load_block(flipped, 1, 64).is_err(), "byte {at}");
+            }
+            for length in 0..stored.len() {
+                assert!(load_block(stored[..length].to_vec(), 1, 64).is_err(), "cut at {length}");
+            }
+        }
+    }
+
+    #[test]
+    fn lesson_43_a_claimed_length_is_checked_before_it_is_allocated() {
+        let mut stored = vec![0_u8; 10];
+        stored.push(LZ4);
+        stored.extend_from_slice(&u32::MAX.to_le_bytes());
+        let checksum = seeded(&stored, seed(1, 0));
+        stored.extend_from_slice(&checksum.to_le_bytes());
+        assert_eq!(load_block(stored, 1, 0), Err("a decoded length that LZ4 can reach"));
+    }
+}

@@ -1,0 +1,48 @@
+//! What the manifest knows about a table.
+
+use std::sync::Arc;
+
+/// Where the keys of a table end.
+#[derive(Clone, Eq, PartialEq, Debug)]
+pub(crate) struct Upper {
+    pub(crate) key: Arc<[u8]>,
+    /// The key itself lies in the table; else it is the end of a deleted range, and does not.
+    pub(crate) inclusive: bool,
+}
+
+/// One table: its file, and which keys it speaks of, deleted ranges included.
+#[derive(Clone, Eq, PartialEq, Debug)]
+pub(crate) struct TableMeta {
+    pub(crate) number: u64,
+    pub(crate) identity: u64,
+    pub(crate) bytes: u64,
+    pub(crate) entries: u64,
+    pub(crate) range_deletes: u64,
+    pub(crate) sequence_min: u64,
+    pub(crate) sequence_max: u64,
+    pub(crate) lower: Arc<[u8]>,
+    pub(crate) upper: Upper,
+}
+
+impl Upper {
+    /// Whether `key` lies behind this end.
+    pub(crate) fn is_before(&self, key: &[u8]) -> bool {
+        if self.inclusive { *self.key < *key } else { *self.key <= *key }
+    }
+
+    /// The later of two ends.
+    pub(crate) fn max(self, other: Self) -> Self {
+        if (&self.key, self.inclusive) >= (&other.key, other.inclusive) { self } else { other }
+    }
+}
+
+impl TableMeta {
+    pub(crate) fn contains(&self, key: &[u8]) -> bool {
+        *self.lower <= *key && !self.upper.is_before(key)
+    }
+
+    /// Whether the table speaks of a key at or above `lower` and not behind `upper`.
+    pub(crate) fn overlaps(&self, lower: &[u8], upper: &Upper) -> bool {
+        !self.upper.is_before(lower) && !upper.is_before(&self.lower)
+    }
+}

@@ -1,0 +1,9 @@
+//! Tables: immutable sorted files.
+
+pub(crate) mod block;
+pub(crate) mod cursor;
+pub(crate) mod filter;
+pub(crate) mod format;
+pub(crate) mod meta;
+pub(crate) mod reader;
+pub(crate) mod writer;

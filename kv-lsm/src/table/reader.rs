@@ -1,0 +1,213 @@
+//! Reading a table: what is asked for is read, checked, decoded and cached.
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use kv_core::codec::Reader;
+
+use super::block::Block;
+use super::filter;
+use super::format::{FEATURES, FOOTER_BYTES, Footer, Handle, VERSION, load_block};
+use super::meta::TableMeta;
+use crate::cache::BlockCache;
+use crate::disk::{Disk, File, OpenMode, read_exact_at};
+use crate::error::Error;
+use crate::internal_key::Trailer;
+use crate::limits::KEY_BYTES_MAX;
+use crate::range_delete::{RangeDelete, RangeDeletes};
+
+/// Files that nothing refers to any more and that may be removed.
+pub(crate) type Graveyard = Mutex<Vec<PathBuf>>;
+
+/// What all tables of a database share.
+#[derive(Clone)]
+pub(crate) struct TableEnvironment {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) cache: Arc<BlockCache>,
+    pub(crate) graveyard: Arc<Graveyard>,
+}
+
+/// A table. Its file is opened when it is first read.
+pub(crate) struct Table {
+    meta: TableMeta,
+    path: PathBuf,
+    environment: TableEnvironment,
+    opened: OnceLock<Opened>,
+    obsolete: AtomicBool,
+}
+
+struct Opened {
+    file: Arc<dyn File>,
+    index: Block,
+    filter: Vec<u8>,
+    range_deletes: Arc<RangeDeletes>,
+}
+
+impl Table {
+    pub(crate) const fn new(meta: TableMeta, path: PathBuf, environment: TableEnvironment) -> Self {
+        Self { meta, path, environment, opened: OnceLock::new(), obsolete: AtomicBool::new(false) }
+    }
+
+    pub(crate) const fn meta(&self) -> &TableMeta {
+        &self.meta
+    }
+
+    /// Has the file removed once nobody reads it. Only after an edit that no longer names it is durable.
+    pub(crate) fn retire(&self) {
+        self.obsolete.store(true, Ordering::Release);
+    }
+
+    fn corrupt(&self, offset: u64, expected: &str) -> Error {
+        Error::corrupt(&self.path, offset, format!("expected {expected}"))
+    }
+
+    fn opened(&self) -> Result<&Opened, Error> {
+        if let Some(opened) = self.opened.get() {
+            return Ok(opened);
+        }
+        let opened = self.open()?;
+        Ok(self.opened.get_or_init(|| opened))
+    }
+
+    fn open(&self) -> Result<Opened, Error> {
+        let io = |error| Error::io("open", &self.path, error);
+        let file = self.environment.disk.open(&self.path, OpenMode::Read).map_err(io)?;
+        let length = file.len().map_err(io)?;
+        if length != self.meta.bytes || length < FOOTER_BYTES as u64 {
+            return Err(self.corrupt(length.min(self.meta.bytes), "a file as long as the manifest says"));
+        }
+        let footer_at = length - FOOTER_BYTES as u64;
+        let mut bytes = [0; FOOTER_BYTES];
+        read_exact_at(file.as_ref(), &mut bytes, footer_at).map_err(|error| Error::io("read", &self.path, error))?;
+        let footer = Footer::decode(&bytes).map_err(|error| self.corrupt(footer_at, error.what))?;
+        if footer.version != VERSION || footer.features & !FEATURES != 0 {
+            let what = format!("table version {} with features {:#x}", footer.version, footer.features);
+            return Err(Error::Unsupported { file: self.path.clone(), what });
+        }
+        if footer.identity != self.meta.identity {
+            return Err(self.corrupt(footer_at, "the identity that the manifest names"));
+        }
+        let load = |handle: Handle| self.load(file.as_ref(), handle);
+        let index = Block::new(load(footer.index)?).map_err(|error| self.corrupt(footer.index.offset, error.what))?;
+        for at in 0..index.count() {
+            let handle = decode_handle(index.entry(at).value);
+            if handle.is_none_or(|handle| !self.holds(handle)) {
+                return Err(self.corrupt(footer.index.offset, "handles of blocks inside the file"));
+            }
+        }
+        let filter = if footer.filter.is_none() { Vec::new() } else { load(footer.filter)? };
+        if filter.len() % filter::LINE_BYTES != 0 || (filter.is_empty() && index.count() > 0) {
+            return Err(self.corrupt(footer.filter.offset, "whole lines of a filter"));
+        }
+        let deletes = if footer.range_deletes.is_none() { Vec::new() } else { load(footer.range_deletes)? };
+        let range_deletes = decode_range_deletes(&deletes)
+            .ok_or_else(|| self.corrupt(footer.range_deletes.offset, "a list of deleted ranges"))?;
+        Ok(Opened { file, index, filter, range_deletes: Arc::new(RangeDeletes::new(range_deletes)) })
+    }
+
+    fn holds(&self, handle: Handle) -> bool {
+        handle.offset.checked_add(handle.length).is_some_and(|end| end <= self.meta.bytes - FOOTER_BYTES as u64)
+    }
+
+    fn load(&self, file: &dyn File, handle: Handle) -> Result<Vec<u8>, Error> {
+        if !self.holds(handle) {
+            return Err(self.corrupt(handle.offset, "a block inside the file"));
+        }
+        let length =
+            usize::try_from(handle.length).map_err(|_| self.corrupt(handle.offset, "a block that fits memory"))?;
+        let mut stored = vec![0; length];
+        read_exact_at(file, &mut stored, handle.offset).map_err(|error| Error::io("read", &self.path, error))?;
+        load_block(stored, self.meta.identity, handle.offset).map_err(|expected| self.corrupt(handle.offset, expected))
+    }
+
+    /// How many data blocks there are.
+    pub(crate) fn blocks(&self) -> Result<usize, Error> {
+        Ok(self.opened()?.index.count())
+    }
+
+    /// Which data block holds the first version at or behind a place; the number of blocks when none does.
+    pub(crate) fn block_of(&self, key: &[u8], trailer: Trailer) -> Result<usize, Error> {
+        Ok(self.opened()?.index.lower_bound(key, trailer))
+    }
+
+    /// A data block, from the cache when it is there. `keep` has it cached when it is not.
+    pub(crate) fn block(&self, index: usize, keep: bool) -> Result<Arc<Block>, Error> {
+        let opened = self.opened()?;
+        let handle =
+            decode_handle(opened.index.entry(index).value).expect("handles were checked when the index was read");
+        if let Some(block) = self.environment.cache.get(self.meta.number, handle.offset) {
+            return Ok(block);
+        }
+        let bytes = self.load(opened.file.as_ref(), handle)?;
+        let block = Block::new(bytes).map_err(|error| self.corrupt(handle.offset, error.what))?;
+        if block.count() == 0 {
+            return Err(self.corrupt(handle.offset, "a data block that is not empty"));
+        }
+        let block = Arc::new(block);
+        if keep {
+            self.environment.cache.insert(self.meta.number, handle.offset, Arc::clone(&block));
+        }
+        Ok(block)
+    }
+
+    /// The deleted ranges, or `None` when there are none.
+    pub(crate) fn range_deletes(&self) -> Result<Option<Arc<RangeDeletes>>, Error> {
+        if self.meta.range_deletes == 0 { Ok(None) } else { Ok(Some(Arc::clone(&self.opened()?.range_deletes))) }
+    }
+
+    /// Calls `each` with the versions of a key that a read at `sequence` may see, newest first, until it breaks. The key's
+    /// `hash` is that of [`filter::hash`].
+    pub(crate) fn of_key(
+        &self,
+        key: &[u8],
+        hash: u64,
+        sequence: u64,
+        each: &mut dyn FnMut(Trailer, &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        let opened = self.opened()?;
+        if !filter::may_contain(&opened.filter, hash) {
+            return Ok(());
+        }
+        let place = Trailer::at(sequence);
+        for index in opened.index.lower_bound(key, place)..opened.index.count() {
+            let block = self.block(index, true)?;
+            let Some(suffix) = key.strip_prefix(block.common_prefix()) else { return Ok(()) };
+            for at in block.lower_bound(key, place)..block.count() {
+                let entry = block.entry(at);
+                if entry.key != suffix || each(entry.trailer, entry.value).is_break() {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        if *self.obsolete.get_mut() {
+            let mut graveyard = self.environment.graveyard.lock().unwrap_or_else(PoisonError::into_inner);
+            graveyard.push(std::mem::take(&mut self.path));
+        }
+    }
+}
+
+fn decode_handle(bytes: &[u8]) -> Option<Handle> {
+    let mut reader = Reader::new(bytes);
+    let handle = Handle { offset: reader.u64().ok()?, length: reader.u64().ok()? };
+    reader.finish().ok().map(|()| handle)
+}
+
+fn decode_range_deletes(bytes: &[u8]) -> Option<Vec<RangeDelete>> {
+    let mut reader = Reader::new(bytes);
+    let mut deletes = Vec::new();
+    while reader.remaining() > 0 {
+        let sequence = reader.u64().ok().filter(|&sequence| sequence > 0)?;
+        let start = reader.prefixed(KEY_BYTES_MAX).ok()?.into();
+        let end = reader.prefixed(KEY_BYTES_MAX).ok()?.into();
+        deletes.push(RangeDelete { start, end, sequence });
+    }
+    Some(deletes)
+}

@@ -1,0 +1,206 @@
+//! Writing a table.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use kv_core::codec::put_prefixed;
+
+use super::block::BlockBuilder;
+use super::filter;
+use super::format::{FEATURES, Footer, Handle, Properties, VERSION, store_block};
+use super::meta::{TableMeta, Upper};
+use crate::disk::{Disk, File, OpenMode};
+use crate::error::Error;
+use crate::files;
+use crate::internal_key::{Kind, Trailer};
+use crate::range_delete::RangeDelete;
+
+/// Bytes are handed to the disk in runs of about this size.
+const RUN_BYTES: usize = 256 * 1024;
+
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct TableSettings {
+    pub(crate) keyspace: u32,
+    pub(crate) block_bytes: usize,
+    pub(crate) lz4: bool,
+    /// Identity of the database, from which that of the table is made.
+    pub(crate) database: u64,
+}
+
+/// Takes versions in order and writes them to a new file.
+pub(crate) struct TableWriter {
+    file: Arc<dyn File>,
+    path: std::path::PathBuf,
+    number: u64,
+    identity: u64,
+    settings: TableSettings,
+    pending: Vec<u8>,
+    written: u64,
+    block: BlockBuilder,
+    scratch: Vec<u8>,
+    index: BlockBuilder,
+    hashes: Vec<u64>,
+    range_deletes: Vec<RangeDelete>,
+    properties: Properties,
+    first_key: Option<Arc<[u8]>>,
+    last_key: Vec<u8>,
+}
+
+impl TableWriter {
+    /// Creates the file of table `number`.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(crate) fn create(
+        disk: &dyn Disk,
+        directory: &Path,
+        number: u64,
+        settings: TableSettings,
+    ) -> Result<Self, Error> {
+        let path = files::table(directory, number);
+        let file = disk.open(&path, OpenMode::CreateNew).map_err(|error| Error::io("create", &path, error))?;
+        Ok(Self {
+            file,
+            path,
+            number,
+            identity: kv_core::hash::seeded(&number.to_le_bytes(), settings.database),
+            settings,
+            pending: Vec::with_capacity(RUN_BYTES + RUN_BYTES / 4),
+            written: 0,
+            block: BlockBuilder::default(),
+            scratch: Vec::new(),
+            index: BlockBuilder::default(),
+            hashes: Vec::new(),
+            range_deletes: Vec::new(),
+            properties: Properties { keyspace: settings.keyspace, sequence_min: u64::MAX, ..Properties::default() },
+            first_key: None,
+            last_key: Vec::new(),
+        })
+    }
+
+    /// Adds a version behind all that were added before.
+    ///
+    /// # Errors
+    /// The disk's; the file is then of no use.
+    pub(crate) fn push(&mut self, key: &[u8], trailer: Trailer, value: &[u8]) -> Result<(), Error> {
+        if self.first_key.is_none() || self.last_key != key {
+            self.hashes.push(filter::hash(key));
+            self.last_key.clear();
+            self.last_key.extend_from_slice(key);
+            self.first_key.get_or_insert_with(|| key.into());
+        }
+        self.block.push(key, trailer, value);
+        self.count(trailer.sequence());
+        self.properties.entries += 1;
+        self.properties.deletes += u64::from(trailer.kind() == Kind::Delete);
+        self.properties.merges += u64::from(trailer.kind() == Kind::Merge);
+        self.properties.key_value_bytes += (key.len() + value.len()) as u64;
+        if self.block.bytes() >= self.settings.block_bytes { self.finish_block() } else { Ok(()) }
+    }
+
+    /// Adds a deleted range.
+    pub(crate) fn push_range_delete(&mut self, delete: RangeDelete) {
+        self.count(delete.sequence);
+        self.properties.range_deletes += 1;
+        self.range_deletes.push(delete);
+    }
+
+    fn count(&mut self, sequence: u64) {
+        self.properties.sequence_min = self.properties.sequence_min.min(sequence);
+        self.properties.sequence_max = self.properties.sequence_max.max(sequence);
+    }
+
+    /// About how large the file would be now.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.written + self.pending.len() as u64 + self.block.bytes() as u64
+    }
+
+    fn finish_block(&mut self) -> Result<(), Error> {
+        let last = self.block.last();
+        let mut handle = [0; 16];
+        let (last_key, last_trailer) = (last.0.to_vec(), last.1);
+        self.scratch.clear();
+        self.block.finish(&mut self.scratch);
+        let stored = self.store(self.settings.lz4);
+        handle[..8].copy_from_slice(&stored.offset.to_le_bytes());
+        handle[8..].copy_from_slice(&stored.length.to_le_bytes());
+        self.index.push(&last_key, last_trailer, &handle);
+        if self.pending.len() >= RUN_BYTES { self.hand_over() } else { Ok(()) }
+    }
+
+    /// Appends the payload in `scratch` as a block.
+    fn store(&mut self, lz4: bool) -> Handle {
+        let offset = self.written + self.pending.len() as u64;
+        store_block(&mut self.pending, &self.scratch, lz4, self.identity, offset)
+    }
+
+    fn hand_over(&mut self) -> Result<(), Error> {
+        let result = self.file.write_at(&self.pending, self.written);
+        result.map_err(|error| Error::io("write", &self.path, error))?;
+        self.written += self.pending.len() as u64;
+        self.pending.clear();
+        Ok(())
+    }
+
+    /// Writes what is missing and syncs the file. Its name is not durable yet.
+    ///
+    /// # Errors
+    /// The disk's; the file is then of no use. A failed sync is harmless: nothing names the file.
+    pub(crate) fn finish(mut self) -> Result<TableMeta, Error> {
+        assert!(self.properties.sequence_max > 0, "a table says something");
+        if !self.block.is_empty() {
+            self.finish_block()?;
+        }
+        let mut filter = Handle::default();
+        if !self.hashes.is_empty() {
+            self.scratch = filter::build(&self.hashes);
+            filter = self.store(false);
+        }
+        let mut range_deletes = Handle::default();
+        if !self.range_deletes.is_empty() {
+            self.scratch.clear();
+            for delete in &self.range_deletes {
+                self.scratch.extend_from_slice(&delete.sequence.to_le_bytes());
+                put_prefixed(&mut self.scratch, &delete.start);
+                put_prefixed(&mut self.scratch, &delete.end);
+            }
+            range_deletes = self.store(self.settings.lz4);
+        }
+        self.scratch.clear();
+        self.index.finish(&mut self.scratch);
+        let index = self.store(false);
+        self.scratch.clear();
+        self.properties.encode(&mut self.scratch);
+        let properties = self.store(false);
+        let footer = Footer {
+            index,
+            filter,
+            range_deletes,
+            properties,
+            identity: self.identity,
+            features: FEATURES,
+            version: VERSION,
+        };
+        footer.encode(&mut self.pending);
+        self.hand_over()?;
+        self.file.sync().map_err(|error| Error::io("sync", &self.path, error))?;
+        Ok(self.meta())
+    }
+
+    fn meta(self) -> TableMeta {
+        let last = self.first_key.is_some().then(|| Upper { key: self.last_key.as_slice().into(), inclusive: true });
+        let ends = self.range_deletes.iter().map(|delete| Upper { key: Arc::clone(&delete.end), inclusive: false });
+        let starts = self.range_deletes.iter().map(|delete| Arc::clone(&delete.start));
+        TableMeta {
+            number: self.number,
+            identity: self.identity,
+            bytes: self.written,
+            entries: self.properties.entries,
+            range_deletes: self.properties.range_deletes,
+            sequence_min: self.properties.sequence_min,
+            sequence_max: self.properties.sequence_max,
+            lower: starts.chain(self.first_key.clone()).min().expect("a table says something"),
+            upper: last.into_iter().chain(ends).reduce(Upper::max).expect("a table says something"),
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! The immutable whole of what can be read at one moment: memtables and tables of all keyspaces.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::files;
+use crate::manifest::catalog::{Catalog, LEVELS};
+use crate::memtable::Memtable;
+use crate::table::reader::{Table, TableEnvironment};
+
+/// The tables of one keyspace: level 0 newest first, the others by key and without overlap.
+#[derive(Clone, Default)]
+pub(crate) struct Tree {
+    pub(crate) levels: [Vec<Arc<Table>>; LEVELS],
+}
+
+impl Tree {
+    /// The table of a level below the top that speaks of `key`.
+    pub(crate) fn table_for(tables: &[Arc<Table>], key: &[u8]) -> Option<usize> {
+        let at = tables.partition_point(|table| table.meta().upper.is_before(key));
+        (at < tables.len() && *tables[at].meta().lower <= *key).then_some(at)
+    }
+
+    pub(crate) fn tables(&self) -> impl Iterator<Item = &Arc<Table>> {
+        self.levels.iter().flatten()
+    }
+}
+
+/// What a reader pins. One version covers the whole database, so that a batch across keyspaces is seen whole.
+#[derive(Clone)]
+pub(crate) struct Version {
+    /// Takes the writes.
+    pub(crate) active: Arc<Memtable>,
+    /// Wait for their flush, newest first.
+    pub(crate) sealed: Vec<Arc<Memtable>>,
+    pub(crate) trees: BTreeMap<u32, Arc<Tree>>,
+}
+
+impl Version {
+    /// All memtables, newest first.
+    pub(crate) fn memtables(&self) -> impl Iterator<Item = &Arc<Memtable>> {
+        std::iter::once(&self.active).chain(&self.sealed)
+    }
+
+    /// The trees that `catalog` describes. Tables that were there before are kept, with what they have open.
+    pub(crate) fn trees_of(
+        &self,
+        catalog: &Catalog,
+        changed: impl Fn(u32) -> bool,
+        directory: &Path,
+        environment: &TableEnvironment,
+    ) -> BTreeMap<u32, Arc<Tree>> {
+        let tree = |(&keyspace, levels): (&u32, &crate::manifest::catalog::Levels)| {
+            let before = self.trees.get(&keyspace);
+            if let Some(before) = before.filter(|_| !changed(keyspace)) {
+                return (keyspace, Arc::clone(before));
+            }
+            let known: BTreeMap<u64, &Arc<Table>> =
+                before.iter().flat_map(|tree| tree.tables()).map(|table| (table.meta().number, table)).collect();
+            let table = |meta: &crate::table::meta::TableMeta| match known.get(&meta.number) {
+                Some(&table) => Arc::clone(table),
+                None => Arc::new(Table::new(meta.clone(), files::table(directory, meta.number), environment.clone())),
+            };
+            let levels = std::array::from_fn(|level| levels.0[level].iter().map(table).collect());
+            (keyspace, Arc::new(Tree { levels }))
+        };
+        catalog.levels.iter().map(tree).collect()
+    }
+}

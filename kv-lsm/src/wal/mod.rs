@@ -1,0 +1,5 @@
+//! The write-ahead log: a chain of numbered segments.
+
+pub(crate) mod format;
+pub(crate) mod reader;
+pub(crate) mod writer;

@@ -1,0 +1,306 @@
+//! Replaying the log, and telling a torn tail from corruption.
+//!
+//! 1. Follow the chain of segments from the one the manifest names: each successor states how long its predecessor was and
+//!    the checksum over its chunks, so replay never crosses a gap.
+//! 2. Hand out each whole record. The first chunk that is not whole, at position *p*, ends the log.
+//! 3. Look at every byte behind *p*, in this segment and all others, for chunks that are whole and bound to their place. If
+//!    one states that the log was synced beyond *p*, what is missing had been durable: that is corruption, an error. If none
+//!    does, the tail is torn and is discarded, and the caller keeps it aside.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use kv_core::store::Batch;
+
+use super::format::{
+    CHUNK_HEADER_BYTES, Chunk, ChunkKind, HEADER_BYTES, RECORD_HEADER_BYTES, SegmentEnd, SegmentHeader, VERSION, chain,
+    next_chunk,
+};
+use crate::disk::{Disk, OpenMode, read_exact_at};
+use crate::error::Error;
+use crate::files;
+
+/// Where the log begins, as the manifest says.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct LogStart {
+    /// Number of the first segment.
+    pub(crate) segment: u64,
+    /// Position of its first byte.
+    pub(crate) position: u64,
+    /// Number that the first record carries.
+    pub(crate) sequence: u64,
+}
+
+/// A part of a segment that recovery does not keep.
+#[derive(Debug)]
+pub(crate) struct Discarded {
+    pub(crate) path: PathBuf,
+    pub(crate) offset: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Replayed {
+    /// A position that lies behind everything the log ever held.
+    pub(crate) position: u64,
+    /// Number of the last operation.
+    pub(crate) last_sequence: u64,
+    pub(crate) discarded: Vec<Discarded>,
+}
+
+/// Where and why the log ends.
+struct End {
+    segment: u64,
+    offset: usize,
+    position: u64,
+    expected: &'static str,
+}
+
+struct Segment {
+    path: PathBuf,
+    header: Option<SegmentHeader>,
+}
+
+/// Hands every whole record of the log to `each`, in order.
+///
+/// # Errors
+/// [`Error::Corrupt`] and [`Error::Unsupported`] as described above, the disk's errors, and those of `each`. Nothing on the
+/// disk is changed.
+pub(crate) fn replay(
+    disk: &dyn Disk,
+    directory: &Path,
+    numbers: &[u64],
+    begin: LogStart,
+    each: &mut dyn FnMut(u64, Batch) -> Result<(), Error>,
+) -> Result<Replayed, Error> {
+    let mut segments = BTreeMap::new();
+    for &number in numbers {
+        let path = files::log(directory, number);
+        let header = read_header(disk, &path, number)?;
+        segments.insert(number, Segment { path, header });
+    }
+    if !segments.contains_key(&begin.segment) {
+        return Err(Error::corrupt(
+            &files::log(directory, begin.segment),
+            0,
+            "the first segment of the log is missing",
+        ));
+    }
+    let mut replay = Replay { segments, next_sequence: begin.sequence };
+    let (end, visited) = replay.follow(disk, begin, each)?;
+    replay.judge(disk, end, &visited)
+}
+
+struct Replay {
+    segments: BTreeMap<u64, Segment>,
+    next_sequence: u64,
+}
+
+impl Replay {
+    fn follow(
+        &mut self,
+        disk: &dyn Disk,
+        begin: LogStart,
+        each: &mut dyn FnMut(u64, Batch) -> Result<(), Error>,
+    ) -> Result<(End, Vec<u64>), Error> {
+        let mut visited = Vec::new();
+        let mut number = begin.segment;
+        let mut start = begin.position;
+        let mut before: Option<SegmentEnd> = None;
+        loop {
+            visited.push(number);
+            let stop =
+                |offset: usize, expected| End { segment: number, offset, position: start + offset as u64, expected };
+            let segment = &self.segments[&number];
+            let Some(header) = segment.header else {
+                return Ok((stop(0, "a segment header whose checksum fits"), visited));
+            };
+            if header.start != start {
+                return Ok((stop(0, "a segment that begins where the one before ended"), visited));
+            }
+            if before.is_some_and(|before| before != header.previous) {
+                return Ok((stop(0, "a predecessor as long, and with the checksum, that was stated"), visited));
+            }
+            let successor = self.successor(number);
+            let path = segment.path.clone();
+            let content = read_file(disk, &path)?;
+            let stated_length = successor.map(|(_, end)| usize::try_from(end.length).unwrap_or(usize::MAX));
+            let (offset, chain, problem) =
+                self.records(&path, &content, number, stated_length.unwrap_or(content.len()), each)?;
+            match (successor, problem) {
+                (Some((next, end)), None) if end.length == offset as u64 && end.chain == chain => {
+                    start += end.length;
+                    before = Some(end);
+                    number = next;
+                }
+                (Some(_), None) => {
+                    return Ok((stop(offset, "the length and checksum that the next segment states"), visited));
+                }
+                (None, None) => return Ok((stop(offset, "the end of the log"), visited)),
+                (_, Some(expected)) => return Ok((stop(offset, expected), visited)),
+            }
+        }
+    }
+
+    /// The segment that says it follows `number`, and what it states about the end of `number`.
+    fn successor(&self, number: u64) -> Option<(u64, SegmentEnd)> {
+        let behind = self.segments.range(number + 1..);
+        behind
+            .filter_map(|(&next, segment)| segment.header.map(|header| (next, header.previous)))
+            .find(|(_, previous)| previous.number == number)
+    }
+
+    /// Hands out the records of one segment. Returns where the last whole one ended, the chain checksum up to there, and
+    /// what was expected behind it, unless that was `stop`.
+    fn records(
+        &mut self,
+        path: &Path,
+        content: &[u8],
+        number: u64,
+        stop: usize,
+        each: &mut dyn FnMut(u64, Batch) -> Result<(), Error>,
+    ) -> Result<(usize, u32, Option<&'static str>), Error> {
+        let mut whole = (HEADER_BYTES, 0_u32);
+        let (mut at, mut chained) = whole;
+        let mut partial: Option<Vec<u8>> = None;
+        loop {
+            if at == stop && partial.is_none() {
+                return Ok((whole.0, whole.1, None));
+            }
+            let chunk_at = next_chunk(at);
+            let chunk = match Chunk::read(content, number, chunk_at) {
+                Ok(chunk) => chunk,
+                Err(expected) => return Ok((whole.0, whole.1, Some(expected))),
+            };
+            at = chunk_at + chunk.bytes();
+            chained = chain(chained, chunk.crc);
+            if at > stop {
+                return Ok((whole.0, whole.1, Some("nothing beyond the length that the next segment states")));
+            }
+            let record = match (chunk.kind, partial.take()) {
+                (ChunkKind::Marker, None) => None,
+                (ChunkKind::Full, None) => Some(chunk.payload.to_vec()),
+                (ChunkKind::First, None) => {
+                    partial = Some(chunk.payload.to_vec());
+                    continue;
+                }
+                (ChunkKind::Middle, Some(mut record)) => {
+                    record.extend_from_slice(chunk.payload);
+                    partial = Some(record);
+                    continue;
+                }
+                (ChunkKind::Last, Some(mut record)) => {
+                    record.extend_from_slice(chunk.payload);
+                    Some(record)
+                }
+                _ => return Ok((whole.0, whole.1, Some("the chunks of one record after one another"))),
+            };
+            if let Some(record) = record {
+                self.hand_out(path, chunk_at, record, each)?;
+            }
+            whole = (at, chained);
+        }
+    }
+
+    fn hand_out(
+        &mut self,
+        path: &Path,
+        offset: usize,
+        mut record: Vec<u8>,
+        each: &mut dyn FnMut(u64, Batch) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let wrong = |what: &str| Error::corrupt(path, offset as u64, what);
+        let batch = if record.len() < RECORD_HEADER_BYTES { Vec::new() } else { record.split_off(RECORD_HEADER_BYTES) };
+        let first: [u8; RECORD_HEADER_BYTES] =
+            record.try_into().map_err(|_| wrong("a record without a sequence number"))?;
+        let first = u64::from_le_bytes(first);
+        if first != self.next_sequence {
+            return Err(wrong("a record whose sequence number does not follow the one before"));
+        }
+        let batch =
+            Batch::from_bytes(batch).map_err(|error| wrong(&format!("a batch that cannot be read: {error}")))?;
+        self.next_sequence += batch.len() as u64;
+        each(first, batch)
+    }
+
+    /// Rule E4: torn or corrupt is decided by what later chunks state.
+    fn judge(&self, disk: &dyn Disk, end: End, visited: &[u64]) -> Result<Replayed, Error> {
+        let mut stated = 0;
+        let mut position = end.position;
+        let mut discarded = Vec::new();
+        for (&number, segment) in &self.segments {
+            let last = number == end.segment;
+            if !last && visited.contains(&number) {
+                continue;
+            }
+            let content = read_file(disk, &segment.path)?;
+            let from = if last { end.offset } else { 0 };
+            if let Some(header) = segment.header.filter(|_| !last) {
+                stated = stated.max(header.synced);
+                position = position.max(header.start.saturating_add(content.len() as u64));
+            }
+            stated = stated.max(stated_behind(&content, number, from));
+            position = position.max(end.position.saturating_add((content.len().saturating_sub(from)) as u64));
+            if content[from.min(content.len())..].iter().any(|&byte| byte != 0) {
+                discarded.push(Discarded { path: segment.path.clone(), offset: from as u64 });
+            }
+        }
+        if stated > end.position {
+            return Err(Error::corrupt(
+                &self.segments[&end.segment].path,
+                end.offset as u64,
+                format!(
+                    "expected {}: the log was synced up to position {stated}, this is {}",
+                    end.expected, end.position
+                ),
+            ));
+        }
+        Ok(Replayed { position, last_sequence: self.next_sequence - 1, discarded })
+    }
+}
+
+/// The highest synced position that a whole chunk at or behind `from` states.
+fn stated_behind(content: &[u8], segment: u64, from: usize) -> u64 {
+    let mut stated = 0;
+    let mut at = from;
+    while at + CHUNK_HEADER_BYTES <= content.len() {
+        // Most offsets are no chunk: the byte of the kind says so before a checksum is computed.
+        if matches!(content[at + CHUNK_HEADER_BYTES - 1], 1..=5)
+            && let Ok(chunk) = Chunk::read(content, segment, at)
+        {
+            stated = stated.max(chunk.synced);
+            at += chunk.bytes();
+        } else {
+            at += 1;
+        }
+    }
+    stated
+}
+
+fn read_header(disk: &dyn Disk, path: &Path, number: u64) -> Result<Option<SegmentHeader>, Error> {
+    let file = disk.open(path, OpenMode::Read).map_err(|error| Error::io("open", path, error))?;
+    let mut bytes = [0; HEADER_BYTES];
+    match read_exact_at(file.as_ref(), &mut bytes, 0) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
+        Err(error) => return Err(Error::io("read", path, error)),
+    }
+    match SegmentHeader::decode(&bytes) {
+        Ok((_, version, features)) if version != VERSION || features != 0 => Err(Error::Unsupported {
+            file: path.to_path_buf(),
+            what: format!("log version {version} with features {features:#x}"),
+        }),
+        Ok((header, ..)) => Ok(Some(header).filter(|header| header.number == number)),
+        Err(_) => Ok(None),
+    }
+}
+
+fn read_file(disk: &dyn Disk, path: &Path) -> Result<Vec<u8>, Error> {
+    let file = disk.open(path, OpenMode::Read).map_err(|error| Error::io("open", path, error))?;
+    let read = || {
+        let length = usize::try_from(file.len()?).map_err(std::io::Error::other)?;
+        let mut content = vec![0; length];
+        read_exact_at(file.as_ref(), &mut content, 0)?;
+        Ok(content)
+    };
+    read().map_err(|error| Error::io("read", path, error))
+}

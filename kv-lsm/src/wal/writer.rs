@@ -1,0 +1,213 @@
+//! Appending to the log.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::format::{
+    BLOCK_BYTES, CHUNK_HEADER_BYTES, ChunkKind, HEADER_BYTES, RECORD_HEADER_BYTES, SegmentEnd, SegmentHeader, chain,
+    chunk_header, next_chunk,
+};
+use crate::disk::{Disk, File, OpenMode};
+use crate::error::Error;
+use crate::files;
+
+/// Writes one segment after the other. Each append is one `write_at`, so that what it returned from has reached the disk's
+/// cache and survives the death of the process.
+pub(crate) struct LogWriter {
+    disk: Arc<dyn Disk>,
+    directory: PathBuf,
+    path: PathBuf,
+    file: Arc<dyn File>,
+    number: u64,
+    start: u64,
+    offset: u64,
+    chain: u32,
+    buffer: Vec<u8>,
+    /// A write failed here. What it left behind must not be taken for part of a later record, so the next record goes to a
+    /// new segment, whose header states where this one ends.
+    ended: bool,
+}
+
+/// A write that failed.
+#[derive(Debug)]
+pub(crate) enum AppendError {
+    /// It was rolled back: the log is as before.
+    RolledBack(Error),
+    /// The tail of the log is in an unknown state, and nothing may follow it.
+    Broken(Error),
+}
+
+impl LogWriter {
+    /// Creates the segment `number`, beginning at position `start`. Neither it nor its name is durable yet.
+    ///
+    /// # Errors
+    /// The disk's; then there is no such segment, or at most one without a valid header.
+    pub(crate) fn create(
+        disk: Arc<dyn Disk>,
+        directory: &Path,
+        number: u64,
+        start: u64,
+        previous: SegmentEnd,
+        synced: u64,
+    ) -> Result<Self, Error> {
+        let path = files::log(directory, number);
+        let file = disk.open(&path, OpenMode::CreateNew).map_err(|error| Error::io("create", &path, error))?;
+        let mut buffer = Vec::new();
+        SegmentHeader { number, start, previous, synced }.encode(&mut buffer);
+        if let Err(error) = file.write_at(&buffer, 0) {
+            // Best effort: a segment whose header does not fit its checksum is passed over by recovery.
+            let _ = disk.remove(&path);
+            return Err(Error::io("write", &path, error));
+        }
+        Ok(Self {
+            disk,
+            directory: directory.to_path_buf(),
+            path,
+            file,
+            number,
+            start,
+            offset: HEADER_BYTES as u64,
+            chain: 0,
+            buffer,
+            ended: false,
+        })
+    }
+
+    /// Ends this segment and begins the segment `number`.
+    ///
+    /// # Errors
+    /// The disk's; then this segment goes on. `number` must not be used again.
+    pub(crate) fn rotate(&mut self, number: u64, synced: u64) -> Result<(), Error> {
+        assert!(number > self.number, "segment numbers ascend");
+        let end = SegmentEnd { number: self.number, length: self.offset, chain: self.chain };
+        *self = Self::create(Arc::clone(&self.disk), &self.directory, number, self.start + self.offset, end, synced)?;
+        Ok(())
+    }
+
+    /// Appends a batch as one record.
+    ///
+    /// # Errors
+    /// See [`AppendError`].
+    pub(crate) fn append(&mut self, synced: u64, first_sequence: u64, batch: &[u8]) -> Result<(), AppendError> {
+        assert!(!self.ended, "nothing follows a failed write in its segment");
+        self.buffer.clear();
+        let mut record = Parts { head: first_sequence.to_le_bytes(), at: 0, batch };
+        let mut chain_after = self.chain;
+        let mut first = true;
+        let mut at = usize::try_from(self.offset).expect("a segment fits memory");
+        loop {
+            let begin = next_chunk(at);
+            self.buffer.resize(self.buffer.len() + (begin - at), 0);
+            let room = BLOCK_BYTES - begin % BLOCK_BYTES - CHUNK_HEADER_BYTES;
+            let left = record.left();
+            let kind = match (first, left <= room) {
+                (true, true) => ChunkKind::Full,
+                (true, false) => ChunkKind::First,
+                (false, false) => ChunkKind::Middle,
+                (false, true) => ChunkKind::Last,
+            };
+            let header_at = self.buffer.len();
+            self.buffer.resize(header_at + CHUNK_HEADER_BYTES, 0);
+            record.take(left.min(room), &mut self.buffer);
+            let payload = &self.buffer[header_at + CHUNK_HEADER_BYTES..];
+            let header = chunk_header(self.number, begin as u64, synced, kind, payload);
+            self.buffer[header_at..header_at + CHUNK_HEADER_BYTES].copy_from_slice(&header);
+            chain_after = chain(chain_after, u32::from_le_bytes([header[0], header[1], header[2], header[3]]));
+            at = begin + self.buffer.len() - header_at;
+            first = false;
+            if matches!(kind, ChunkKind::Full | ChunkKind::Last) {
+                break;
+            }
+        }
+        self.write(chain_after)
+    }
+
+    /// Appends a marker, which states the synced position.
+    ///
+    /// # Errors
+    /// See [`AppendError`].
+    pub(crate) fn mark(&mut self, synced: u64) -> Result<(), AppendError> {
+        self.buffer.clear();
+        let at = usize::try_from(self.offset).expect("a segment fits memory");
+        let begin = next_chunk(at);
+        self.buffer.resize(begin - at, 0);
+        let header = chunk_header(self.number, begin as u64, synced, ChunkKind::Marker, &[]);
+        self.buffer.extend_from_slice(&header);
+        self.write(chain(self.chain, u32::from_le_bytes([header[0], header[1], header[2], header[3]])))
+    }
+
+    fn write(&mut self, chain_after: u32) -> Result<(), AppendError> {
+        match self.file.write_at(&self.buffer, self.offset) {
+            Ok(()) => {
+                self.offset += self.buffer.len() as u64;
+                self.chain = chain_after;
+                if self.buffer.capacity() > 1 << 20 {
+                    self.buffer = Vec::new();
+                }
+                Ok(())
+            }
+            Err(error) => Err(self.roll_back(error)),
+        }
+    }
+
+    /// A failed write may have left any part of its bytes, even all: they must go, or recovery would find a batch that was
+    /// refused.
+    fn roll_back(&mut self, cause: io::Error) -> AppendError {
+        let error = Error::io("append to", &self.path, cause);
+        self.ended = true;
+        match self.file.truncate(self.offset) {
+            Ok(()) => AppendError::RolledBack(error),
+            Err(_) => AppendError::Broken(error),
+        }
+    }
+
+    /// Position behind the last byte.
+    pub(crate) const fn position(&self) -> u64 {
+        self.start + self.offset
+    }
+
+    /// Whether the next record must go to a new segment, because this one holds `bytes_max` or a write to it failed.
+    pub(crate) const fn is_full(&self, bytes_max: u64) -> bool {
+        self.ended || self.offset >= bytes_max
+    }
+
+    /// Position of the first byte of the present segment.
+    pub(crate) const fn start(&self) -> u64 {
+        self.start
+    }
+
+    pub(crate) const fn number(&self) -> u64 {
+        self.number
+    }
+
+    pub(crate) const fn file(&self) -> &Arc<dyn File> {
+        &self.file
+    }
+}
+
+/// A record as two runs of bytes, taken from the front.
+struct Parts<'a> {
+    head: [u8; RECORD_HEADER_BYTES],
+    at: usize,
+    batch: &'a [u8],
+}
+
+impl Parts<'_> {
+    const fn left(&self) -> usize {
+        RECORD_HEADER_BYTES + self.batch.len() - self.at
+    }
+
+    fn take(&mut self, count: usize, out: &mut Vec<u8>) {
+        let end = self.at + count;
+        if self.at < RECORD_HEADER_BYTES {
+            out.extend_from_slice(&self.head[self.at..end.min(RECORD_HEADER_BYTES)]);
+        }
+        if end > RECORD_HEADER_BYTES {
+            out.extend_from_slice(
+                &self.batch[self.at.max(RECORD_HEADER_BYTES) - RECORD_HEADER_BYTES..end - RECORD_HEADER_BYTES],
+            );
+        }
+        self.at = end;
+    }
+}
