@@ -1,0 +1,249 @@
+//! The engine's rules, each with the schedule that breaks an engine without it.
+
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use kv_lsm::disk::{CallKind, Disk, Effect, Fault, MemDisk, SimDisk, Survival};
+use kv_lsm::{Background, Database, Durability, Error, KeyspaceOptions};
+
+use super::battery::{Inspector, OnError, cut_everywhere, run, survivals};
+use super::engine::{DIRECTORY, Engine, Sizes};
+use super::model::{Content, History, Operation};
+use super::trace::{self, Trace, batch};
+
+fn put(key: &str, value: &str) -> Vec<Operation> {
+    vec![Operation::Put(0, key.into(), value.into())]
+}
+
+/// Files of the database whose name ends so.
+pub(crate) fn files(disk: &SimDisk, ending: &str) -> Vec<PathBuf> {
+    let all = disk.files().into_iter().map(|(path, _)| path);
+    all.filter(|path| path.parent() == Some(Path::new(DIRECTORY)) && path.to_string_lossy().ends_with(ending)).collect()
+}
+
+fn write(engine: &Engine, history: &mut History, number: usize, durability: Durability) {
+    let batch = batch(number, 30);
+    engine.write(&batch, durability).unwrap();
+    history.acknowledge(&batch, durability == Durability::Sync);
+}
+
+#[test]
+fn engine_rule_01_recovery_does_not_trust_bytes_it_did_not_write() {
+    for effect in [Effect::Fail(ErrorKind::Other), Effect::FailHalfway(ErrorKind::Other)] {
+        for seed in 0..20 {
+            let disk = SimDisk::new(seed);
+            let engine = Engine::open(&disk, Sizes::LARGE).unwrap();
+            engine.write(&put("a", "1"), Durability::Sync).unwrap();
+            engine.write(&put("b", "2"), Durability::Buffered).unwrap();
+            disk.inject(Fault::new(effect).on(CallKind::Sync).named(".log"));
+            assert!(matches!(engine.write(&put("c", "3"), Durability::Sync), Err(Error::Ambiguous { .. })));
+            drop(engine);
+            // The same boot: the pages are clean, cached, and not on the platter.
+            let disk = disk.restart();
+            let engine = Engine::open(&disk, Sizes::LARGE).unwrap();
+            let mut history = History::starting_with(engine.content().unwrap());
+            assert!(history.current().len() >= 1, "what was synced before is there");
+            let more = put("d", "4");
+            engine.write(&more, Durability::Sync).unwrap();
+            history.acknowledge(&more, true);
+            let after = disk.reboot(Survival::None);
+            let found = Engine::open(&after, Sizes::LARGE).unwrap().content().unwrap();
+            history.check_recovered(&found, &format_args!("{effect:?}, seed {seed}"));
+        }
+    }
+}
+
+#[test]
+fn engine_rule_02_one_synced_position_spans_all_segments() {
+    let sizes = Sizes { memtable_bytes: 1 << 20, ..Sizes::SMALL };
+    let disk = SimDisk::new(1);
+    let engine = Engine::open(&disk, sizes).unwrap();
+    let mut history = History::starting_with(Content::new());
+    let mut number = 0;
+    let first = files(&disk, ".log");
+    while files(&disk, ".log").len() < first.len() + 3 {
+        write(&engine, &mut history, number, Durability::Buffered);
+        number += 1;
+    }
+    // Nothing is promised yet, but there is never a gap.
+    let mut inspector = Inspector::new(sizes);
+    for seed in 0..200 {
+        inspector.check(&disk.reboot(Survival::Random(seed)), &history, &format_args!("buffered, seed {seed}"));
+    }
+    assert!(inspector.states > 50, "{} states", inspector.states);
+    // The sync of a write in the last segment is a promise about all before it.
+    write(&engine, &mut history, number, Durability::Sync);
+    assert_eq!(history.allowed().len(), 1);
+    for survival in survivals(&disk, 7, 5) {
+        inspector.check(&disk.reboot(survival), &history, &format_args!("synced, {survival:?}"));
+    }
+}
+
+#[test]
+fn engine_rule_03_a_flush_never_outruns_the_log() {
+    let mut steps: Vec<_> = (0..6).map(|number| trace::Step::Write(batch(number, 30), Durability::Buffered)).collect();
+    steps.push(trace::Step::Flush);
+    steps.push(trace::Step::Write(batch(6, 30), Durability::Buffered));
+    steps.push(trace::Step::Flush);
+    let trace = Trace { name: "buffered, then flushed".into(), sizes: Sizes::LARGE, steps };
+    assert!(cut_everywhere(&trace, 12, None) > 50);
+}
+
+#[test]
+fn engine_rule_04_what_was_not_synced_is_a_torn_tail_and_is_kept_aside() {
+    let disk = SimDisk::new(1);
+    let engine = Engine::open(&disk, Sizes::LARGE).unwrap();
+    engine.write(&put("synced", "1"), Durability::Sync).unwrap();
+    for number in 0..5 {
+        engine.write(&put("buffered", &format!("{number}")), Durability::Buffered).unwrap();
+    }
+    // The process dies; the page cache lives. The tail is whole but for one bit.
+    let disk = disk.restart();
+    drop(engine);
+    let log = files(&disk, ".log").pop().expect("a log");
+    let length = disk.files().into_iter().find(|(path, _)| *path == log).map(|(_, length)| length).unwrap();
+    disk.flip_bit(&log, length - 3, 0).unwrap();
+    let before: BTreeSet<_> = files(&disk, ".log").into_iter().collect();
+    let engine = Engine::open(&disk, Sizes::LARGE).unwrap();
+    let found = engine.content().unwrap();
+    assert_eq!(found.get(&(0, b"synced".to_vec())), Some(&b"1".to_vec()));
+    assert_eq!(found.get(&(0, b"buffered".to_vec())), Some(&b"3".to_vec()), "all but the damaged record");
+    let quarantined = disk.list(&Path::new(DIRECTORY).join("quarantine")).unwrap();
+    assert!(!quarantined.is_empty(), "what was discarded is kept aside");
+    // The recovered segments are not written again, and their numbers are not used again.
+    engine.write(&put("later", "5"), Durability::Sync).unwrap();
+    let after: BTreeSet<_> = files(&disk, ".log").into_iter().collect();
+    assert!(after.is_disjoint(&before), "{after:?} and {before:?}");
+}
+
+/// The manifest edit that retires logs may be lost in a power cut; then the logs must be there still.
+#[test]
+fn engine_rule_05_logs_are_retired_only_behind_a_durable_edit() {
+    let trace = trace::flushes();
+    let whole = SimDisk::new(1);
+    run(&whole, &trace, OnError::Stop);
+    let mut inspector = Inspector::new(trace.sizes);
+    for call in 0..whole.mutating_calls() {
+        let disk = SimDisk::new(1);
+        disk.cut_power_after(call);
+        let history = run(&disk, &trace, OnError::Stop);
+        // Every unit of what is undecided, kept alone and lost alone: names are few, sectors are sampled.
+        let units = disk.unsynced_units();
+        let stride = usize::try_from(units / 24 + 1).unwrap();
+        for unit in (0..units).step_by(stride) {
+            for survival in [Survival::AllBut(unit), Survival::Only(unit), Survival::Prefix(unit)] {
+                let context = format!("call {call} {:?}, {survival:?}", disk.power_cut_at());
+                inspector.check(&disk.reboot(survival), &history, &context);
+            }
+        }
+    }
+    assert!(inspector.states > 100, "{} states", inspector.states);
+}
+
+#[test]
+fn engine_rule_06_no_space_rolls_a_write_back_and_loses_nothing() {
+    for room in [3, 5, 8, 13] {
+        let disk = SimDisk::new(1);
+        let engine = Engine::open(&disk, Sizes::LARGE).unwrap();
+        let mut history = History::starting_with(Content::new());
+        let used: u64 = disk.files().iter().map(|(_, length)| length.next_multiple_of(4096)).sum();
+        disk.set_capacity_bytes(Some(used + room * 4096));
+        let mut refused = 0;
+        for number in 0..60 {
+            let batch = batch(number, 900);
+            let durability = if number % 3 == 0 { Durability::Sync } else { Durability::Buffered };
+            match engine.write(&batch, durability) {
+                Ok(()) => history.acknowledge(&batch, durability == Durability::Sync),
+                Err(Error::NoSpace { .. }) => refused += 1,
+                Err(error) => panic!("room for {room} pages, write {number}: {error}"),
+            }
+            assert_eq!(engine.content().unwrap(), *history.current(), "room for {room} pages, write {number}");
+        }
+        assert!(refused > 0, "the disk was to be full");
+        // With room again it goes on as if nothing had happened.
+        disk.set_capacity_bytes(None);
+        let more = batch(100, 900);
+        engine.write(&more, Durability::Sync).unwrap();
+        history.acknowledge(&more, true);
+        engine.database.flush().unwrap();
+        let mut inspector = Inspector::new(Sizes::LARGE);
+        inspector.check(&disk.reboot(Survival::None), &history, &format_args!("room for {room} pages"));
+    }
+}
+
+#[test]
+fn engine_rule_06_no_space_in_a_sync_poisons() {
+    let disk = SimDisk::new(1);
+    let engine = Engine::open(&disk, Sizes::LARGE).unwrap();
+    disk.inject(Fault::new(Effect::Fail(ErrorKind::StorageFull)).on(CallKind::Sync).named(".log"));
+    assert!(matches!(engine.write(&put("a", "1"), Durability::Sync), Err(Error::Ambiguous { .. })));
+    assert!(matches!(engine.write(&put("b", "2"), Durability::Sync), Err(Error::Poisoned { .. })));
+}
+
+#[test]
+fn engine_rule_06_a_failed_sync_of_a_table_is_harmless() {
+    for effect in [Effect::Fail(ErrorKind::Other), Effect::FailHalfway(ErrorKind::StorageFull)] {
+        let disk = SimDisk::new(1);
+        let engine = Engine::open(&disk, Sizes::LARGE).unwrap();
+        let mut history = History::starting_with(Content::new());
+        for number in 0..10 {
+            write(&engine, &mut history, number, Durability::Buffered);
+        }
+        disk.inject(Fault::new(effect).on(CallKind::Sync).named(".table"));
+        let first = engine.database.flush();
+        assert!(
+            !matches!(first, Err(Error::Poisoned { .. } | Error::Ambiguous { .. })),
+            "a table that cannot be synced poisons nothing: {first:?}"
+        );
+        write(&engine, &mut history, 10, Durability::Sync);
+        engine.database.flush().unwrap();
+        write(&engine, &mut history, 11, Durability::Sync);
+        let mut inspector = Inspector::new(Sizes::LARGE);
+        inspector.check(&disk.reboot(Survival::None), &history, &format_args!("{effect:?}"));
+    }
+}
+
+/// Readers pin what they read before they ask how far they may see. In the other order a compaction drops the entry in
+/// between, and a key that was never deleted is missing.
+#[test]
+fn engine_rule_09_a_read_pins_the_version_before_the_sequence() {
+    let database = Database::builder(Path::new(DIRECTORY))
+        .disk(MemDisk::new())
+        .durability(Durability::Buffered)
+        .background(Background::Threads)
+        .memtable_bytes(16 << 10)
+        .level0_tables(2)
+        .table_bytes(16 << 10)
+        .open()
+        .unwrap();
+    let keyspace = database.keyspace("counters", KeyspaceOptions::default()).unwrap();
+    for key in 0..20_u64 {
+        keyspace.put(key.to_be_bytes(), 0_u64.to_be_bytes()).unwrap();
+    }
+    let number = |bytes: &[u8]| u64::from_be_bytes(bytes.try_into().unwrap());
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let mut seen = [0; 20];
+                while !done.load(Ordering::Relaxed) {
+                    for key in 0..20_u64 {
+                        let value = keyspace.get(key.to_be_bytes()).unwrap().expect("was never deleted");
+                        let last = &mut seen[usize::try_from(key).unwrap()];
+                        assert!(number(&value) >= *last, "key {key} went back in time");
+                        *last = number(&value);
+                    }
+                    assert_eq!(keyspace.iter().map(|entry| entry.unwrap()).count(), 20);
+                }
+            });
+        }
+        for round in 1..3000_u64 {
+            for key in 0..20_u64 {
+                keyspace.put(key.to_be_bytes(), round.to_be_bytes()).unwrap();
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+}
