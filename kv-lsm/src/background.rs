@@ -84,6 +84,9 @@ fn compaction_step(engine: &Engine) -> Result<bool, Error> {
     result
 }
 
+/// What a thread does until the database closes.
+type Loop = fn(&Engine);
+
 /// The threads of an open database.
 pub(crate) struct Workers {
     engine: Arc<Engine>,
@@ -95,7 +98,7 @@ impl Workers {
     /// When a thread cannot be started.
     pub(crate) fn start(engine: &Arc<Engine>) -> Result<Self, Error> {
         let mut workers = Self { engine: Arc::clone(engine), threads: Vec::new() };
-        let work: [(&str, fn(&Engine)); 3] =
+        let work: [(&str, Loop); 3] =
             [("kv-lsm sync", sync_loop), ("kv-lsm flush", flush_loop), ("kv-lsm compact", compaction_loop)];
         for (name, body) in work {
             let engine = Arc::clone(engine);

@@ -53,8 +53,9 @@ impl Database {
     ///
     /// # Errors
     /// [`Error::OptionsMismatch`] when it was created otherwise, [`Error::TooLarge`] for the name, and the disk's.
+    #[expect(clippy::needless_pass_by_value, reason = "options are made for one call")]
     pub fn keyspace(&self, name: &str, options: KeyspaceOptions) -> Result<Keyspace, Error> {
-        open_keyspace(&self.handle, name, None, options)
+        open_keyspace(&self.handle, name, None, &options)
     }
 
     /// Names of all keyspaces, in the order of their numbers.
@@ -99,6 +100,7 @@ impl Database {
     /// # Errors
     /// [`Error::Poisoned`].
     pub fn sync(&self) -> Result<(), Error> {
+        self.handle.health.check()?;
         background::sync_through(&self.handle, self.handle.snapshots.visible())
     }
 
@@ -157,7 +159,7 @@ pub(crate) fn open_keyspace(
     handle: &Arc<Handle>,
     name: &str,
     id: Option<u32>,
-    options: KeyspaceOptions,
+    options: &KeyspaceOptions,
 ) -> Result<Keyspace, Error> {
     if name.len() > NAME_BYTES_MAX {
         return Err(Error::TooLarge { what: "name", bytes: name.len(), bytes_max: NAME_BYTES_MAX });
@@ -197,7 +199,7 @@ fn create(engine: &Engine, name: &str, id: Option<u32>, merge: bool) -> Result<(
     engine.install(Edit(vec![Item::Keyspace(record), Item::Next { file: 0, keyspace: next }]), |_| {})
 }
 
-fn remember(engine: &Engine, id: u32, name: &str, options: KeyspaceOptions) {
+fn remember(engine: &Engine, id: u32, name: &str, options: &KeyspaceOptions) {
     engine.keyspaces.rcu(|keyspaces| {
         let mut keyspaces = (**keyspaces).clone();
         let state = keyspaces.entry(id).or_insert_with(|| KeyspaceState { name: name.into(), operator: None });

@@ -1,6 +1,6 @@
 //! The public handle of a keyspace.
 
-use std::ops::{Bound, Range, RangeBounds};
+use std::ops::{Bound, Range};
 use std::sync::Arc;
 
 use kv_core::store::{self, Space, prefix_end};
@@ -12,6 +12,7 @@ use crate::error::Error;
 use crate::flush;
 use crate::handle::Handle;
 use crate::iter::Iter;
+use crate::key_bounds::{KeyBounds, owned};
 use crate::read;
 use crate::slice::Slice;
 use crate::table::meta::Upper;
@@ -131,7 +132,8 @@ impl Keyspace {
 
     /// The entries whose keys lie in `range`, as they are now: later writes do not change what the iterator yields.
     #[must_use]
-    pub fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Iter {
+    #[expect(clippy::needless_pass_by_value, reason = "ranges are written in place")]
+    pub fn range(&self, range: impl KeyBounds) -> Iter {
         self.range_at(None, owned(&range))
     }
 
@@ -156,31 +158,28 @@ impl Keyspace {
     ///
     /// # Errors
     /// See [`Error`]; the contents are as before.
-    pub fn compact_range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<(), Error> {
+    #[expect(clippy::needless_pass_by_value, reason = "ranges are written in place")]
+    pub fn compact_range(&self, range: impl KeyBounds) -> Result<(), Error> {
         {
             let mut log = lock(&self.handle.log);
             self.handle.health.check()?;
             flush::seal(&self.handle, &mut log)?;
         }
         while flush::flush_oldest(&self.handle)? {}
-        let lower = match range.start_bound() {
-            Bound::Included(key) | Bound::Excluded(key) => key.as_ref(),
+        let (start, end) = range.bounds();
+        let lower = match start {
+            Bound::Included(key) | Bound::Excluded(key) => key,
             Bound::Unbounded => &[],
         };
-        let upper = match range.end_bound() {
-            Bound::Included(key) => Some(Upper { key: key.as_ref().into(), inclusive: true }),
-            Bound::Excluded(key) => Some(Upper { key: key.as_ref().into(), inclusive: false }),
+        let upper = match end {
+            Bound::Included(key) => Some(Upper { key: key.into(), inclusive: true }),
+            Bound::Excluded(key) => Some(Upper { key: key.into(), inclusive: false }),
             Bound::Unbounded => None,
         };
         run::compact_range(&self.handle, self.id, lower, upper.as_ref())?;
         self.handle.purge();
         Ok(())
     }
-}
-
-pub(crate) fn owned<K: AsRef<[u8]>>(range: &impl RangeBounds<K>) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
-    let own = |bound: Bound<&K>| bound.map(|key| key.as_ref().to_vec());
-    (own(range.start_bound()), own(range.end_bound()))
 }
 
 pub(crate) fn prefix_bounds(prefix: &[u8]) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {

@@ -1,12 +1,13 @@
 //! The public handle of a snapshot.
 
-use std::ops::{Bound, RangeBounds};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::error::Error;
 use crate::handle::Handle;
 use crate::iter::Iter;
-use crate::keyspace::{Keyspace, owned, prefix_bounds};
+use crate::key_bounds::{KeyBounds, owned};
+use crate::keyspace::{Keyspace, prefix_bounds};
 use crate::slice::Slice;
 
 /// The state of a database at one moment. A clone is another handle of the same.
@@ -87,7 +88,8 @@ impl Snapshot {
     /// # Panics
     /// When the keyspace belongs to another database.
     #[must_use]
-    pub fn range<K: AsRef<[u8]>>(&self, keyspace: &Keyspace, range: impl RangeBounds<K>) -> Iter {
+    #[expect(clippy::needless_pass_by_value, reason = "ranges are written in place")]
+    pub fn range(&self, keyspace: &Keyspace, range: impl KeyBounds) -> Iter {
         self.range_of(keyspace, owned(&range))
     }
 

@@ -54,7 +54,7 @@ impl LsmStore {
         let database = builder.open_with(&operators)?;
         for (space, name, options) in spaces {
             let options = KeyspaceOptions { merge: options.merge.clone() };
-            open_keyspace(database.handle(), name, Some(space.0), options)?;
+            open_keyspace(database.handle(), name, Some(space.0), &options)?;
         }
         Ok(Self { handle: Arc::clone(database.handle()) })
     }
@@ -159,7 +159,7 @@ impl Store for LsmStore {
     }
 
     fn on_durable(&self, wake: Arc<dyn Fn() + Send + Sync>) {
-        self.handle.syncer.set_wake(wake);
+        self.handle.syncer.set_wake(&wake);
     }
 }
 

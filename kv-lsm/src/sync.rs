@@ -186,9 +186,9 @@ impl Syncer {
         (requested > self.durable_sequence()).then_some(requested)
     }
 
-    pub(crate) fn set_wake(&self, wake: Wake) {
+    pub(crate) fn set_wake(&self, wake: &Wake) {
         let poisoned = self.health.is_poisoned();
-        *self.wake.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&wake));
+        *self.wake.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(wake));
         if poisoned {
             wake();
         }

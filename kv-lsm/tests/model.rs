@@ -226,8 +226,8 @@ fn check(keyspace: &Keyspace, snapshot: Option<&Snapshot>, model: &Model, seed: 
     ];
     for bounds in bounds {
         let range = || match snapshot {
-            Some(snapshot) => snapshot.range::<&[u8]>(keyspace, as_slices(bounds)),
-            None => keyspace.range::<&[u8]>(as_slices(bounds)),
+            Some(snapshot) => snapshot.range(keyspace, as_slices(bounds)),
+            None => keyspace.range(as_slices(bounds)),
         };
         let within: Vec<_> = expected
             .iter()
@@ -326,7 +326,7 @@ fn run(options: &Options, steps: &[Step]) {
     }
     let iterators = [keyspaces[0].iter(), keyspaces[1].iter()];
     for keyspace in &keyspaces {
-        keyspace.compact_range::<&[u8]>(..).unwrap();
+        keyspace.compact_range(..).unwrap();
     }
     while db.step().unwrap() {}
     for (which, iterator) in iterators.into_iter().enumerate() {

@@ -75,6 +75,9 @@ enum Base {
     Unknown,
 }
 
+/// Takes what is kept, newest first.
+pub(crate) type Keep<'a, E> = dyn FnMut(Trailer, &[u8]) -> Result<(), E> + 'a;
+
 /// Calls `keep` with what is kept of the versions of `key`, newest first. `covering` are the numbers of the deleted ranges
 /// of the input that cover the key, newest first; `bottom` says that nothing of the key is older than the input.
 pub(crate) fn fold_key<E>(
@@ -83,7 +86,7 @@ pub(crate) fn fold_key<E>(
     covering: &[u64],
     rules: &FoldRules,
     bottom: bool,
-    keep: &mut dyn FnMut(Trailer, &[u8]) -> Result<(), E>,
+    keep: &mut Keep<'_, E>,
 ) -> Result<(), E> {
     let parts = &versions.parts;
     let mut kept: Vec<Kept> = Vec::new();

@@ -87,7 +87,7 @@ pub(crate) fn replay(
     }
     let mut replay = Replay { segments, next_sequence: begin.sequence };
     let (end, visited) = replay.follow(disk, begin, each)?;
-    replay.judge(disk, end, &visited)
+    replay.judge(disk, &end, &visited)
 }
 
 struct Replay {
@@ -223,7 +223,7 @@ impl Replay {
     }
 
     /// Rule E4: torn or corrupt is decided by what later chunks state.
-    fn judge(&self, disk: &dyn Disk, end: End, visited: &[u64]) -> Result<Replayed, Error> {
+    fn judge(&self, disk: &dyn Disk, end: &End, visited: &[u64]) -> Result<Replayed, Error> {
         let mut stated = 0;
         let mut position = end.position;
         let mut discarded = Vec::new();

@@ -74,7 +74,7 @@ fn perform(engine: &Engine, step: &Step, history: &mut History, on_error: OnErro
             result.map(drop)
         }
         Step::Flush => engine.database.flush(),
-        Step::Compact(keyspace) => engine.keyspaces[*keyspace].compact_range::<&[u8]>(..),
+        Step::Compact(keyspace) => engine.keyspaces[*keyspace].compact_range(..),
         Step::Work(pieces) => (0..*pieces).try_for_each(|_| engine.database.step().map(drop)),
         Step::Reopen => unreachable!("the caller reopens"),
     };

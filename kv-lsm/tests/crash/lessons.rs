@@ -37,7 +37,7 @@ fn lesson_40_nothing_is_acknowledged_or_written_after_a_failed_sync() {
         }
         assert!(matches!(engine.database.sync(), Err(Error::Poisoned { .. })));
         assert!(matches!(engine.database.flush(), Err(Error::Poisoned { .. })));
-        assert!(engine.keyspaces[0].compact_range::<&[u8]>(..).is_err());
+        assert!(engine.keyspaces[0].compact_range(..).is_err());
         while matches!(engine.database.step(), Ok(true)) {}
         drop(engine);
         assert_eq!(disk.mutating_calls(), calls, "the disk was changed after the failed sync");

@@ -34,7 +34,7 @@ proptest! {
             let entry = block.entry(index);
             prop_assert_eq!([block.common_prefix(), entry.key].concat(), key.clone());
             prop_assert_eq!(entry.trailer.sequence(), *sequence);
-            prop_assert_eq!(entry.value, format!("v{sequence}").as_bytes());
+            prop_assert_eq!(entry.value.to_vec(), format!("v{sequence}").into_bytes());
             prop_assert_eq!(block.lower_bound(key, entry.trailer), index);
         }
         let trailer = Trailer::at(sequence);
