@@ -1,7 +1,7 @@
 //! Which nodes hold which partition: an assignment that meets the targets exactly, keeps what is held and moves little.
 //!
 //! 1. *Keep*: every replica of the previous assignment stays, if its node is still a member with a share and the zone rule
-//!    still allows it there.
+//!    still allows it there; where some must go, the nodes that are furthest behind their targets stay.
 //! 2. *Fill*: partition by partition, holes go to the node that is furthest behind its target, jittered by a hash so that
 //!    nodes of equal standing meet in ever different sets: when one fails, its load falls on all the others, not on two
 //!    neighbours. A node (or zone) that must be in every partition still to come goes first; with that, a first
@@ -46,7 +46,8 @@ pub(crate) struct Previous<'a> {
 /// The nodes of partition 0, then those of partition 1, and so on: `replicas` distinct nodes each, in no particular order.
 /// Every node has exactly its target.
 pub(crate) fn assign(problem: Problem<'_>) -> Vec<Index> {
-    let mut table = Table::keep(problem);
+    let mut table = Table::new(problem);
+    table.keep();
     table.fill();
     table.close_holes();
     table.shed();
@@ -75,7 +76,16 @@ struct Table<'a> {
     zone_load: Vec<u64>,
     /// How many replicas of one partition are beyond the least of their zones.
     extra_max: usize,
+    /// 2^[`STANDING_BITS`] / target of each node.
+    reciprocal: Vec<u64>,
 }
+
+/// The bits of a full standing (load = target), those below of its jitter, and where the urgency begins.
+const STANDING_BITS: u32 = 40;
+const JITTER_BITS: u32 = 16;
+const URGENCY_SHIFT: u32 = 60;
+const _: () =
+    assert!(STANDING_BITS + JITTER_BITS + 1 < URGENCY_SHIFT, "a load up to its target leaves the urgency alone");
 
 /// `to` takes the place of `from` in `partition`.
 #[derive(Copy, Clone)]
@@ -86,67 +96,77 @@ struct Exchange {
 }
 
 impl<'a> Table<'a> {
-    fn keep(problem: Problem<'a>) -> Self {
-        let zones = &problem.targets.zones;
-        let slots = problem.partitions as usize * problem.replicas;
-        let mut table = Self {
+    fn new(problem: Problem<'a>) -> Self {
+        let Targets { nodes, zones } = problem.targets;
+        Self {
             problem,
-            holders: vec![HOLE; slots],
-            load: vec![0; problem.targets.nodes.len()],
+            holders: vec![HOLE; problem.partitions as usize * problem.replicas],
+            load: vec![0; nodes.len()],
             zone_load: vec![0; zones.len()],
             extra_max: problem.replicas - zones.iter().map(|zone| zone.per_partition_min).sum::<usize>(),
-        };
-        if let Some(previous) = problem.previous {
-            let rows = previous.holders.chunks_exact(previous.replicas);
-            assert_eq!(rows.len(), problem.partitions as usize, "the number of partitions never changes");
-            for (partition, row) in (0..).zip(rows) {
-                for &holder in row.iter().filter(|&&holder| holder != HOLE) {
-                    if problem.targets.nodes[usize::from(holder)] > 0 && table.may_enter(partition, holder) {
-                        table.enter(partition, holder);
-                    }
-                }
-            }
+            reciprocal: nodes.iter().map(|&target| (1 << STANDING_BITS) / u64::from(target.max(1))).collect(),
         }
-        table
+    }
+
+    fn keep(&mut self) {
+        let Some(Previous { replicas, holders }) = self.problem.previous else { return };
+        assert_eq!(
+            holders.len() / replicas,
+            self.problem.partitions as usize,
+            "the number of partitions never changes"
+        );
+        let mut candidates = Vec::with_capacity(replicas);
+        for (partition, row) in (0..self.problem.partitions).zip(holders.chunks_exact(replicas)) {
+            // When not all can stay, those that are furthest behind do.
+            candidates.clear();
+            let members = row.iter().filter(|&&node| node != HOLE && self.problem.targets.nodes[usize::from(node)] > 0);
+            let left = u64::from(self.problem.partitions - partition);
+            candidates.extend(members.map(|&node| (self.standing(partition, node, left), node)));
+            self.enter_best(partition, &candidates);
+        }
     }
 
     fn fill(&mut self) {
-        // A node's standing is load / target, as a product with a reciprocal in fixed point; no overflow, since load is at
-        // most target, and so the product at most 2^(40+16).
-        let nodes = &self.problem.targets.nodes;
-        let reciprocal: Vec<u64> = nodes.iter().map(|&target| (1 << 40) / u64::from(target.max(1))).collect();
-        let open: Vec<u32> = (0..self.problem.partitions)
-            .filter(|&partition| self.holders[self.row(partition)].contains(&HOLE))
-            .collect();
+        let is_open = |&partition: &u32| self.holders[self.row(partition)].contains(&HOLE);
+        let open: Vec<u32> = (0..self.problem.partitions).filter(is_open).collect();
         let mut below_target: Vec<Index> = (0..self.nodes()).filter(|&node| self.need(node) > 0).collect();
-        let mut standings: Vec<(u64, Index)> = Vec::with_capacity(below_target.len());
+        let mut candidates = Vec::with_capacity(below_target.len());
         for (done, &partition) in open.iter().enumerate() {
             let left = (open.len() - done) as u64;
-            standings.clear();
-            standings.extend(below_target.iter().map(|&node| {
-                let index = usize::from(node);
-                let jitter = mix(partition, self.problem.salts[index]) >> 48;
-                let standing = ((u64::from(self.load[index]) << 16) + jitter) * reciprocal[index];
-                (self.urgency(node, left) << 60 | standing, node)
-            }));
-            let mut filled_up = false;
-            while self.holders[self.row(partition)].contains(&HOLE) {
-                let mut best = None;
-                for &standing in &standings {
-                    // In this order, because the comparison is cheap and rarely true.
-                    if best.is_none_or(|best| standing < best) && self.may_enter(partition, standing.1) {
-                        best = Some(standing);
-                    }
-                }
-                let Some((_, node)) = best else { break };
-                self.enter(partition, node);
-                filled_up |= self.need(node) == 0;
-            }
-            if filled_up {
-                below_target
-                    .retain(|&node| self.load[usize::from(node)] < self.problem.targets.nodes[usize::from(node)]);
+            candidates.clear();
+            candidates.extend(below_target.iter().map(|&node| (self.standing(partition, node, left), node)));
+            self.enter_best(partition, &candidates);
+            if self.holders[self.row(partition)].iter().any(|&node| node != HOLE && self.need(node) == 0) {
+                below_target.retain(|&node| self.need(node) > 0);
             }
         }
+    }
+
+    /// Lets the candidates of the lowest standings in, as long as there are holes.
+    fn enter_best(&mut self, partition: u32, candidates: &[(u64, Index)]) {
+        while self.holders[self.row(partition)].contains(&HOLE) {
+            let mut best = None;
+            for &candidate in candidates {
+                // In this order, because the comparison is cheap and rarely true.
+                if best.is_none_or(|best| candidate < best) && self.may_enter(partition, candidate.1) {
+                    best = Some(candidate);
+                }
+            }
+            let Some((_, node)) = best else { return };
+            self.enter(partition, node);
+        }
+    }
+
+    /// How much the node may wait for its turn, in a partition after which `left - 1` are to come: first by urgency, then
+    /// by load / target, jittered by part of a slot.
+    fn standing(&self, partition: u32, node: Index, left: u64) -> u64 {
+        let index = usize::from(node);
+        let jitter = mix(partition, self.problem.salts[index]) >> (64 - JITTER_BITS);
+        let load = (u64::from(self.load[index]) << JITTER_BITS) + jitter;
+        // A load of up to the target stays below the limit; one that is kept above it comes last, and it does not matter in
+        // which order.
+        let standing = load.saturating_mul(self.reciprocal[index]).min((1 << URGENCY_SHIFT) - 1);
+        self.urgency(node, left) << URGENCY_SHIFT | standing
     }
 
     /// 0 for a node that must be in all of the partitions that are left, 1 for one whose zone must, 3 for one whose zone

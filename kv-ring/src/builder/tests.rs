@@ -99,3 +99,22 @@ fn one_partition_and_one_node_are_enough() {
     assert_eq!(layout.replicas_of(layout.token_of(b"anything")), [NodeId(8)]);
     assert_eq!(layout.range_of(PartitionId(0)), crate::Token(0)..=crate::Token(u64::MAX));
 }
+
+#[test]
+fn when_replicas_are_given_up_the_right_ones_are() {
+    // Zones of very different weight: with two replicas the heaviest has one of every partition, and which other one goes decides
+    // whether any replica has to move.
+    let weighted = |replicas| {
+        (1..=30).fold(Layout::builder(replicas).partitions(1024), |builder, id| {
+            let zone = usize::try_from(id % 3).unwrap();
+            builder.node(NodeId(id), Weight(1 << zone), Zone::new(["a", "b", "c"][zone]))
+        })
+    };
+    let three = weighted(3).build().unwrap();
+    let two = weighted(2).after(&three).build().unwrap();
+    let new = |partition: PartitionId| {
+        two.replicas(partition).iter().filter(|node| !three.replicas(partition).contains(node)).count()
+    };
+    let moves: usize = two.partition_ids().map(new).sum();
+    assert!(moves <= 20, "{moves} of 2048 replicas moved");
+}
