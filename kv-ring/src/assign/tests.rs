@@ -139,8 +139,6 @@ fn cases(nodes_max: usize, bits_max: u32) -> impl Strategy<Value = Case> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
-
     #[test]
     fn targets_and_zone_rule_are_met_whatever_the_members(case in cases(24, 7)) {
         let targets = case.targets();
