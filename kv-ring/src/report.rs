@@ -9,6 +9,7 @@ use crate::{
     epoch::Epoch,
     layout::{Contents, Layout},
     node::{Weight, Zone},
+    targets::Targets,
 };
 
 /// What one node holds, in replica slots: a replica of one partition is one slot.
@@ -98,7 +99,7 @@ impl Layout {
             target: targets.nodes[index],
         });
         let loads: Vec<NodeLoad> = loads.collect();
-        let warnings = warnings(contents, &loads);
+        let warnings = warnings(contents, &targets, &loads);
         Report {
             epoch: self.epoch(),
             hash: self.hash(),
@@ -125,7 +126,7 @@ impl Report {
     }
 }
 
-fn warnings(contents: &Contents, loads: &[NodeLoad]) -> Vec<Warning> {
+fn warnings(contents: &Contents, targets: &Targets, loads: &[NodeLoad]) -> Vec<Warning> {
     let total = u64::from(contents.partitions.count()) * contents.replicas as u64;
     let weights: u64 = loads.iter().map(|load| u64::from(load.weight.0)).sum();
     let by_weight =
@@ -133,7 +134,6 @@ fn warnings(contents: &Contents, loads: &[NodeLoad]) -> Vec<Warning> {
 
     let mut warnings = Vec::new();
     let (zones, zone_of) = contents.zones();
-    let targets = targets(contents);
     let together = targets.zones.iter().map(|zone| zone.per_partition_max).max().unwrap_or(0);
     let in_use = targets.zones.iter().filter(|zone| zone.per_partition_max > 0).count();
     // A cluster that names no zones asked for none.

@@ -37,6 +37,19 @@ fn a_frozen_layout() {
 }
 
 #[test]
+fn frozen_hashes_of_larger_layouts() {
+    let hashes = [(3, 1), (30, 3), (100, 5)].map(|(nodes, zones)| {
+        let names = ["a", "b", "c", "d", "e"];
+        let builder = (1..=nodes).fold(Layout::builder(3), |builder, id: u64| {
+            let zone = names[usize::try_from(id % zones).unwrap()];
+            builder.node(NodeId(id * id), Weight(1 << (id % 3)), Zone::new(zone))
+        });
+        builder.build().unwrap().hash()
+    });
+    assert_eq!(hashes, [0x221e_aa2a_e8bb_98d5, 0xff52_d56a_220f_ff15, 0x60ee_359e_1479_b411]);
+}
+
+#[test]
 fn what_cannot_be_built_is_refused_by_name() {
     assert_eq!(Layout::builder(0).node(NodeId(1), Weight(1), Zone::default()).build(), Err(LayoutError::NoReplicas));
     assert_eq!(
