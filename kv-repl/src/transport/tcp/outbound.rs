@@ -209,3 +209,6 @@ impl Outbound {
         self.state.lock().expect("nothing panics while it holds the queues")
     }
 }
+
+#[cfg(test)]
+mod tests;
