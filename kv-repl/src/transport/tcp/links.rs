@@ -17,7 +17,8 @@ use super::timers::Timer;
 /// Most bytes offered to one socket in a round, so that a peer with a long queue does not delay the others.
 const WRITE_BYTES_PER_ROUND: usize = 1 << 20;
 
-/// A connection that lasted this long was a good one: the waits before dialing start again from the least.
+/// A connection that lasted this long was a good one: the waits before dialing start again from the least, and the peer's
+/// next dial is no answer to ours.
 const STEADY: Duration = Duration::from_secs(1);
 
 /// The dialing side.
@@ -110,10 +111,18 @@ impl Links {
         }
     }
 
-    /// `node` has just connected to us, so it is up: no need to wait before dialing it.
+    /// `node` has just connected to us, so it is up: no need to wait before dialing it. If there is an older connection to
+    /// it, the node may have vanished and come back without a word of it, so that one is made anew. (What the kernel has
+    /// of a healthy connection still arrives. The node will not answer in kind, for its own is new.)
     pub(super) fn on_sign_of_life(&mut self, node: NodeId, round: &mut Round<'_>) {
-        if self.links.get(&node).is_some_and(|link| matches!(link.phase, Phase::Waiting { .. })) {
-            self.dial(node, round);
+        match self.links.get(&node).map(|link| &link.phase) {
+            Some(Phase::Waiting { .. }) => self.dial(node, round),
+            Some(Phase::Connected { open_since: Some(since), .. }) if round.now.duration_since(*since) >= STEADY => {
+                self.drop_connection(node, round);
+                round.shared.outbound.broken(node);
+                self.dial(node, round);
+            }
+            _ => {}
         }
     }
 

@@ -16,7 +16,8 @@
 //! it, so introductions have to carry one.
 //!
 //! A peer is dialed as soon as it is known and again, after a jittered wait that doubles up to a limit, whenever its
-//! connection ends; a peer that dials us is dialed back at once. Frames wait while a connection is being made; after a
+//! connection ends; a peer that dials us is dialed back at once, even over an older connection, which may be all that is left
+//! of its former life. Frames wait while a connection is being made; after a
 //! failed attempt they are dropped, and refused with [`SendError::Unreachable`] until one succeeds. What was taken for a
 //! write when a connection breaks is dropped too: a frame arrives at most once.
 //!
@@ -29,7 +30,8 @@
 //!
 //! # Limits
 //! A peer that vanishes without a word (power, cable) is noticed when its queue has not moved for
-//! [`TcpOptions::stall_timeout`], or when the operating system gives up; the deadlines of requests do not wait for that.
+//! [`TcpOptions::stall_timeout`], when the operating system gives up, or when it comes back and dials; the deadlines of
+//! requests do not wait for that.
 
 mod backoff;
 mod connection;

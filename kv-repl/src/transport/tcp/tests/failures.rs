@@ -1,13 +1,15 @@
 //! Nodes that stop and come back.
 
+use std::io::Read;
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::harness::{echo, introduce, keep, member, member_with, wait_until};
+use super::harness::{Stranger, echo, encoded, introduce, keep, member, member_with, wait_until};
 use crate::transport::tcp::{TcpOptions, TcpTransport};
-use crate::transport::{Lane, SendError, Transport, Turn};
+use crate::transport::{Lane, PeerInfo, SendError, Transport, Turn};
 use kv_core::NodeId;
 
 #[test]
@@ -53,6 +55,27 @@ fn a_peer_that_dials_us_is_dialed_back_at_once() {
 }
 
 #[test]
+fn a_peer_that_comes_back_without_a_word_is_dialed_over_the_old_connection() {
+    let a = member(1);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let info = PeerInfo { node: NodeId(9), address: listener.local_addr().unwrap().to_string() };
+    a.transport.peers_changed(&[info]);
+    // Never closed, as by a machine whose power went.
+    let _former_life = Stranger::accept_as(&listener, 9);
+    wait_until("a is connected", || a.transport.stats().connects == 1);
+    let _answer = Stranger::dial_as(&a, 9);
+    std::thread::sleep(Duration::from_millis(1_100));
+    assert_eq!(a.transport.stats().connects, 1, "an answer to a dial is not a new life");
+    let _comes_back = Stranger::dial_as(&a, 9);
+    let mut new_life = Stranger::accept_as(&listener, 9);
+    wait_until("a is connected again", || a.transport.stats().reconnects == 1);
+    a.send(NodeId(9), "hello");
+    let mut arrived = vec![0; encoded(b"hello").len()];
+    new_life.stream.read_exact(&mut arrived).unwrap();
+    assert_eq!(arrived, encoded(b"hello"));
+}
+
+#[test]
 fn detaching_frees_the_node_the_port_and_the_thread() {
     let a = member(4_242);
     let b = member(2);
@@ -64,7 +87,7 @@ fn detaching_frees_the_node_the_port_and_the_thread() {
     wait_until("its thread is gone", || threads_named("kv-tcp-n4242") == 0);
     assert_eq!(Arc::strong_count(&a.node), 1, "nobody else holds the node");
     assert_eq!(a.transport.try_send(b.id, Lane::Request, Bytes::new()), Err(SendError::Unreachable));
-    std::net::TcpListener::bind(a.transport.local_addr()).expect("the port is free");
+    TcpListener::bind(a.transport.local_addr()).expect("the port is free");
     a.transport.detach();
 }
 
@@ -91,7 +114,7 @@ fn a_node_may_detach_its_transport_in_its_turn() {
     a.node.in_a_turn(|transport| transport.detach());
     wait_until("the loop has ended", || Arc::strong_count(&a.node) == 1);
     a.transport.detach();
-    std::net::TcpListener::bind(a.transport.local_addr()).expect("the port is free");
+    TcpListener::bind(a.transport.local_addr()).expect("the port is free");
 }
 
 #[test]
@@ -101,7 +124,7 @@ fn a_transport_that_never_had_a_node_ends_when_it_is_dropped() {
     assert!(TcpTransport::bind(NodeId(1), address).is_err(), "one listener per port");
     drop(transport);
     wait_until("its thread is gone", || threads_named("kv-tcp-n4343") == 0);
-    std::net::TcpListener::bind(address).expect("the port is free");
+    TcpListener::bind(address).expect("the port is free");
 }
 
 #[test]
