@@ -80,6 +80,12 @@ impl Record {
         Self { rule, set: DottedVersionSet::new() }
     }
 
+    /// A siblings state of these versions.
+    #[must_use]
+    pub const fn of_siblings(set: DottedVersionSet<Version>) -> Self {
+        Self { rule: Rule::Siblings, set }
+    }
+
     /// The change that a write makes which had seen `seen` of a siblings record. `self` is the state at the replica that
     /// mints, and supplies the counter; see [`DottedVersionSet::event`].
     ///

@@ -5,6 +5,8 @@
 mod sabotage;
 
 pub mod catalog;
+#[cfg(any(test, feature = "sim"))]
+pub mod check;
 pub mod client;
 pub mod config;
 mod coordinator;
@@ -22,6 +24,8 @@ pub mod quorum;
 mod replica;
 pub mod request;
 mod schema;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
 pub mod status;
 pub mod transport;
 mod turn;

@@ -25,6 +25,8 @@ pub enum Sabotage {
     CountRetriesTwice,
     /// A forwarded write that arrives twice is done twice (rule P10).
     RepeatForwarded,
+    /// A write that was passed on is passed on to the next life of the same replica too (rule P10).
+    ForwardToNextLife,
     /// A write covers everything its replica holds, seen or not (rule P5, lesson 02).
     CoverUnseen,
     /// Two writes of one key in one turn read the same state (rule P5).

@@ -1,8 +1,9 @@
 //! Passes a write on to a replica of its key, and keeps such a write from happening twice.
 //!
 //! 1. Choose the first replica that can be reached. It coordinates the write; its answer is the answer.
-//! 2. Ask the same replica again after a pause: the frame may be lost. Never ask another one, because the first may have
-//!    minted the write already; at the deadline the outcome is ambiguous (rule P10).
+//! 2. Ask the same replica again after a pause: the frame may be lost. Never ask another one, nor another life of the same
+//!    one: the first may have minted the write, sent it to others, and forgotten it in a crash. When its life has ended,
+//!    or the deadline has passed, the outcome is ambiguous (rule P10).
 //! 3. The replica takes each tag once. It remembers tags from the lowest that the asker has not settled, so its memory is
 //!    bounded by what the asker has under way, and a copy that arrives late is dropped.
 //!
@@ -37,6 +38,8 @@ struct UnderWay {
     origin: Origin,
     put: Box<Put>,
     to: NodeId,
+    /// The life that was asked.
+    boot: Option<Boot>,
     required: usize,
     patience: Patience,
 }
@@ -85,7 +88,8 @@ impl Forwards {
         let tag = self.next_tag;
         self.next_tag += 1;
         self.agenda.add(patience.at, tag);
-        self.under_way.insert(tag, UnderWay { origin, put: Box::new(put), to, required, patience });
+        let boot = boot_of(env, to);
+        self.under_way.insert(tag, UnderWay { origin, put: Box::new(put), to, boot, required, patience });
         self.send(env, tag, out);
         Ok(())
     }
@@ -111,7 +115,9 @@ impl Forwards {
     fn due(&mut self, env: &Environment<'_>, out: &mut Vec<Action>) {
         while let Some(tag) = self.agenda.pop(env.now.monotonic) {
             let forward = self.under_way.get_mut(&tag).expect("the agenda lists writes under way");
-            if env.now.monotonic >= forward.patience.deadline {
+            if env.now.monotonic >= forward.patience.deadline
+                || (forward.boot != boot_of(env, forward.to) && !sabotaged!(ForwardToNextLife))
+            {
                 let (operation, required) = (forward.put.operation, forward.required);
                 let error = WriteError::Ambiguous { operation, acknowledged: 0, required };
                 self.finish(tag, Err(error), out);
@@ -195,6 +201,10 @@ impl Machine for Forwards {
     fn next_deadline(&self) -> Option<Millis> {
         self.agenda.next()
     }
+}
+
+fn boot_of(env: &Environment<'_>, node: NodeId) -> Option<Boot> {
+    env.peers.life(node).map(|life| life.boot)
 }
 
 const fn forwarded(to: NodeId, tag: u64, outcome: Result<Written, WriteError>) -> Action {

@@ -188,7 +188,7 @@ fn the_examples_in_the_documentation_are_true() {
     let document = include_str!("../../../docs/protocol.md");
     let examples: Vec<(String, Vec<u8>)> = document
         .lines()
-        .filter_map(|line| line.strip_prefix("message "))
+        .filter_map(|line| line.strip_prefix("message ").filter(|rest| !rest.starts_with(char::is_whitespace)))
         .map(|line| {
             let (name, hex) = line.split_once(':').expect("a name and its bytes");
             let bytes = hex.split_whitespace().map(|byte| u8::from_str_radix(byte, 16).expect("bytes in hex"));

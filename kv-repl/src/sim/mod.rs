@@ -1,0 +1,31 @@
+//! A whole cluster in one thread, from a seed.
+//!
+//! The nodes are the real ones: the machines, the batching loop, frames as bytes. What is simulated is what surrounds them: a
+//! network that loses, duplicates, delays and reorders; clocks that are wrong and jump; disks that sync late and forget what
+//! was not synced when the power goes; and processes that stop, start again, and pause. One seed, one run: the same seed
+//! gives the same trace hash.
+//!
+//! [`World`] is the cluster, to be scripted. [`run`] lets clients and chaos loose on one and checks what they see:
+//! no acknowledged write lost, no read that goes back in time, nothing deleted that comes back, no dot minted twice, and
+//! replicas that are equal after all is healed.
+//!
+//! Stores come from a [`StoreFactory`], so that a simulation runs over any store that can lose its unsynced part.
+
+mod chaos;
+mod factory;
+mod network;
+mod options;
+#[cfg(test)]
+mod rules;
+mod run;
+mod workload;
+mod world;
+
+pub use chaos::Faults;
+pub use factory::{MemStores, StoreFactory};
+pub use network::NetworkFaults;
+pub use options::Options;
+pub use run::{Report, run};
+pub use world::{Answer, World};
+
+pub use crate::sabotage::Sabotage;

@@ -1,0 +1,62 @@
+//! What a simulated run is made of.
+
+use super::network::NetworkFaults;
+
+/// Size and roughness of a run. Times are simulated.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Decides everything that is left to chance.
+    pub seed: u64,
+    /// How many nodes.
+    pub nodes: u64,
+    /// How many nodes hold each key.
+    pub replicas: usize,
+    /// How many clients, each with one operation under way at a time.
+    pub clients: usize,
+    /// How many keys they share, in each of two tables. Few keys make conflicts frequent.
+    pub keys: usize,
+    /// For how long clients and chaos go on, in milliseconds; healing comes after.
+    pub duration_ms: u64,
+    /// What the network does to frames.
+    pub network: NetworkFaults,
+    /// Average pause between two faults of nodes, links, clocks and disks, in milliseconds; zero for none.
+    pub chaos_every_ms: u64,
+    /// How long a sync may take, in microseconds.
+    pub sync_max_us: u64,
+    /// How far wall clocks may be off, in milliseconds, in either direction.
+    pub clock_skew_ms: u64,
+    /// Most versions a record may hold before a write that replaces none is refused.
+    pub siblings_max: usize,
+}
+
+impl Options {
+    /// A run of the usual roughness, with the number of nodes and clients drawn from the seed.
+    #[must_use]
+    pub fn from_seed(seed: u64) -> Self {
+        let mut random = fastrand::Rng::with_seed(seed ^ 0x006f_7074_696f_6e73);
+        Self {
+            seed,
+            nodes: random.u64(3..=6),
+            replicas: 3,
+            clients: random.usize(2..=6),
+            keys: random.usize(1..=6),
+            duration_ms: 20_000,
+            network: NetworkFaults {
+                loss: random.f64() * 0.1,
+                duplication: random.f64() * 0.1,
+                delay_max_us: random.u64(500..=30_000),
+                straggler: 0.01,
+            },
+            chaos_every_ms: random.u64(300..=2_000),
+            sync_max_us: 10_u64.pow(random.u32(2..=5)),
+            clock_skew_ms: random.u64(0..=150),
+            siblings_max: 20,
+        }
+    }
+
+    /// A network and nodes without faults.
+    #[must_use]
+    pub fn calm(seed: u64) -> Self {
+        Self { network: NetworkFaults::default(), chaos_every_ms: 0, clock_skew_ms: 0, ..Self::from_seed(seed) }
+    }
+}

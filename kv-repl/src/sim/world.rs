@@ -1,0 +1,544 @@
+//! The simulated cluster: nodes, links, disks and clocks, and the order in which things happen to them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kv_core::hash::seeded;
+use kv_core::key::RecordKey;
+use kv_core::record::Record;
+use kv_core::store::Space;
+use kv_core::time::{Millis, Now};
+use kv_core::version::Incarnation;
+use kv_core::{NodeId, Store};
+
+use super::factory::StoreFactory;
+use super::network::{Network, NetworkFaults};
+use crate::catalog::TableSchema;
+use crate::check::DotLedger;
+use crate::config::{Config, Settings};
+use crate::identity::ClusterId;
+use crate::machine::{Outcome, Request};
+use crate::member::Member;
+use crate::message::Message;
+use crate::request::{Get, Put, Read, ReadError, TableOptions, WriteError, Written};
+use crate::status::{Standing, Status};
+use crate::transport::{Lane, PeerInfo};
+use crate::wire;
+use crate::worker::{Birth, Input, Outside, Worker};
+
+/// Wall clocks start here, so that a skew never goes below zero.
+const EPOCH_MS: u64 = 1_700_000_000_000;
+const FRAME_BYTES_MAX: usize = 1 << 20;
+
+/// A simulated cluster.
+pub struct World {
+    now_us: u64,
+    order: u64,
+    agenda: BTreeMap<(u64, u64), Due>,
+    pub(super) random: fastrand::Rng,
+    nodes: BTreeMap<NodeId, Host>,
+    pub(super) network: Network,
+    factory: Box<dyn StoreFactory>,
+    settings: Settings,
+    answers: BTreeMap<u64, Answer>,
+    next_request: u64,
+    trace: u64,
+    ledger: DotLedger,
+}
+
+/// One machine of the cluster.
+struct Host {
+    worker: Option<Worker>,
+    store: Option<Arc<dyn Store>>,
+    inbox: Vec<Input>,
+    turn_at: Option<u64>,
+    syncing: bool,
+    skew_ms: i64,
+    born_us: u64,
+    paused_until: u64,
+    sync_max_us: u64,
+    /// Requests of the present life that have no outcome yet.
+    open: Vec<u64>,
+}
+
+#[derive(Debug)]
+enum Due {
+    Frame { from: NodeId, to: NodeId, frame: Bytes },
+    Turn(NodeId),
+    Sync(NodeId),
+    Alarm(u64),
+}
+
+/// What is known of a request.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Answer {
+    /// Nothing yet.
+    Pending,
+    /// A write's outcome.
+    Written(Result<Written, WriteError>),
+    /// A read's outcome.
+    Read(Result<Read, ReadError>),
+    /// The outcome of something done to the cluster; whether it worked.
+    Cluster(Result<(), crate::request::ClusterError>),
+    /// The node died first.
+    Gone,
+}
+
+impl World {
+    /// A world of nodes 1 to `nodes`, all of them up and none in a cluster.
+    #[must_use]
+    pub fn new(
+        seed: u64,
+        nodes: u64,
+        network: NetworkFaults,
+        siblings_max: usize,
+        factory: Box<dyn StoreFactory>,
+    ) -> Self {
+        let config = Config {
+            deadline: std::time::Duration::from_secs(3),
+            retry_after: std::time::Duration::from_millis(100),
+            hello_every: std::time::Duration::from_millis(500),
+            siblings_max,
+            partitions: 16,
+            ..Config::default()
+        };
+        let settings = Settings::check(&config, FRAME_BYTES_MAX).expect("settings of the simulator are valid");
+        let mut world = Self {
+            now_us: 0,
+            order: 0,
+            agenda: BTreeMap::new(),
+            random: fastrand::Rng::with_seed(seed),
+            nodes: BTreeMap::new(),
+            network: Network::new(network),
+            factory,
+            settings,
+            answers: BTreeMap::new(),
+            next_request: 0,
+            trace: seed,
+            ledger: DotLedger::default(),
+        };
+        for node in 1..=nodes {
+            let host = Host {
+                worker: None,
+                store: None,
+                inbox: Vec::new(),
+                turn_at: None,
+                syncing: false,
+                skew_ms: 0,
+                born_us: 0,
+                paused_until: 0,
+                sync_max_us: 2_000,
+                open: Vec::new(),
+            };
+            world.nodes.insert(NodeId(node), host);
+            world.start(NodeId(node));
+        }
+        world
+    }
+
+    /// Simulated time since the beginning, in microseconds.
+    #[must_use]
+    pub const fn now_us(&self) -> u64 {
+        self.now_us
+    }
+
+    /// A hash of everything that happened so far, in order.
+    #[must_use]
+    pub const fn trace_hash(&self) -> u64 {
+        self.trace
+    }
+
+    /// What was minted, and what was wrong with it.
+    #[must_use]
+    pub const fn ledger(&self) -> &DotLedger {
+        &self.ledger
+    }
+
+    /// Everybody.
+    #[must_use]
+    pub fn nodes(&self) -> Vec<NodeId> {
+        self.nodes.keys().copied().collect()
+    }
+
+    /// Whether a node runs.
+    #[must_use]
+    pub fn is_up(&self, node: NodeId) -> bool {
+        self.nodes[&node].worker.is_some()
+    }
+
+    /// What a node says about itself, if it runs.
+    #[must_use]
+    pub fn status(&self, node: NodeId) -> Option<Status> {
+        self.nodes[&node].worker.as_ref().map(|worker| worker.core().status())
+    }
+
+    /// Whether a node runs and serves.
+    #[must_use]
+    pub fn is_serving(&self, node: NodeId) -> bool {
+        self.status(node).is_some_and(|status| status.standing == Standing::Serving)
+    }
+
+    /// A table, as a running node knows it.
+    #[must_use]
+    pub fn table(&self, name: &str) -> Option<Arc<TableSchema>> {
+        let workers = self.nodes.values().filter_map(|host| host.worker.as_ref());
+        workers.filter_map(|worker| worker.core().catalog()?.named(name).cloned()).next()
+    }
+
+    /// What a running node holds under a key, durable or not.
+    #[must_use]
+    pub fn record_at(&self, node: NodeId, key: &RecordKey) -> Option<Record> {
+        let mut record = None;
+        let store = self.nodes[&node].store.as_ref()?;
+        store.get(Space::DATA, key.as_bytes(), &mut |bytes| record = Record::decode_slice(bytes).ok()).ok()?;
+        record
+    }
+
+    // ---- what is done to the cluster ----
+
+    /// Founds a cluster of everybody at node 1 and creates tables, without faults of the network until it is done.
+    ///
+    /// # Panics
+    /// When it does not come about.
+    pub fn found(&mut self, tables: &[(&str, TableOptions)]) {
+        let rough = std::mem::take(&mut self.network.faults);
+        let members: Vec<Member> = self.nodes().into_iter().map(|node| Member::new(node, node)).collect();
+        let cluster = ClusterId(self.random.u128(1..));
+        let first = NodeId(1);
+        let request = Request::Bootstrap { members, cluster, partitions: 16 };
+        let founding = self.ask(first, request);
+        assert_eq!(self.finish(founding), Answer::Cluster(Ok(())), "a cluster without faults is founded");
+        for (name, options) in tables {
+            let request = Request::CreateTable { name: (*name).to_owned(), options: options.clone() };
+            let creation = self.ask(first, request);
+            assert_eq!(self.finish(creation), Answer::Cluster(Ok(())), "a cluster without faults creates a table");
+        }
+        self.network.faults = rough;
+    }
+
+    /// Starts the founding of a cluster of these nodes at `founder`.
+    pub fn bootstrap(&mut self, founder: NodeId, members: &[NodeId]) -> u64 {
+        let members = members.iter().map(|node| Member::new(*node, node)).collect();
+        let cluster = ClusterId(self.random.u128(1..));
+        self.ask(founder, Request::Bootstrap { members, cluster, partitions: 16 })
+    }
+
+    /// Hands a write to a node and returns the number of the request.
+    pub fn put(&mut self, node: NodeId, put: Put) -> u64 {
+        self.ask(node, Request::Put(put))
+    }
+
+    /// Hands a read to a node and returns the number of the request.
+    pub fn get(&mut self, node: NodeId, get: Get) -> u64 {
+        self.ask(node, Request::Get(get))
+    }
+
+    fn ask(&mut self, node: NodeId, request: Request) -> u64 {
+        self.next_request += 1;
+        let id = self.next_request;
+        let deadline = self.time_of(node).monotonic.saturating_add(self.settings.deadline);
+        let host = self.host(node);
+        if host.worker.is_some() {
+            host.inbox.push(Input::Request { client: id, deadline, request });
+            host.open.push(id);
+            self.answers.insert(id, Answer::Pending);
+            self.schedule_turn(node, 10);
+        } else {
+            self.answers.insert(id, Answer::Gone);
+        }
+        id
+    }
+
+    /// What is known of a request. One that has an outcome is forgotten.
+    pub fn take(&mut self, request: u64) -> Answer {
+        match self.answers.get(&request) {
+            Some(Answer::Pending) => Answer::Pending,
+            _ => self.answers.remove(&request).unwrap_or(Answer::Gone),
+        }
+    }
+
+    /// Lets time pass until a request has its outcome.
+    ///
+    /// # Panics
+    /// When it has none after a simulated minute.
+    pub fn finish(&mut self, request: u64) -> Answer {
+        let give_up = self.now_us + 60_000_000;
+        loop {
+            match self.take(request) {
+                Answer::Pending => {
+                    assert!(self.now_us < give_up, "a request without an outcome");
+                    self.step();
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    /// The power of a machine goes.
+    pub fn crash(&mut self, node: NodeId) {
+        let chance = self.random.u64(..);
+        self.note(1, node, chance);
+        self.stop(node);
+        self.factory.crash(node, chance);
+    }
+
+    /// The process dies; what it had written stays.
+    pub fn kill(&mut self, node: NodeId) {
+        self.note(2, node, 0);
+        self.stop(node);
+        self.factory.kill(node);
+    }
+
+    /// A machine dies and comes back with an empty disk, not started yet.
+    pub fn wipe(&mut self, node: NodeId) {
+        self.stop(node);
+        self.factory.wipe(node);
+    }
+
+    /// Copies the disk of a stopped node, for [`World::restore`].
+    pub fn remember(&mut self, node: NodeId) {
+        self.factory.remember(node);
+    }
+
+    /// Puts a disk back to an earlier copy; the node is stopped.
+    pub fn restore(&mut self, node: NodeId) {
+        self.stop(node);
+        self.factory.restore(node);
+    }
+
+    fn stop(&mut self, node: NodeId) {
+        let host = self.host(node);
+        host.worker = None;
+        host.store = None;
+        host.inbox.clear();
+        host.turn_at = None;
+        host.syncing = false;
+        let open = std::mem::take(&mut host.open);
+        for request in open {
+            if self.answers.get(&request) == Some(&Answer::Pending) {
+                self.answers.insert(request, Answer::Gone);
+            }
+        }
+    }
+
+    /// Starts a node that is down.
+    ///
+    /// # Panics
+    /// When its store cannot be opened.
+    pub fn start(&mut self, node: NodeId) {
+        if self.is_up(node) {
+            return;
+        }
+        let store = self.factory.open(node);
+        let (incarnation, nonce) = (Incarnation(self.random.u64(1..)), self.random.u64(1..));
+        self.note(3, node, nonce);
+        let seeds = self.nodes().into_iter().map(|node| PeerInfo { node, address: node.to_string() }).collect();
+        let birth = Birth { node, incarnation, nonce, seeds };
+        let worker = Worker::start(self.settings, &birth, Arc::clone(&store)).expect("a simulated node starts");
+        let born_us = self.now_us;
+        let host = self.host(node);
+        host.worker = Some(worker);
+        host.store = Some(store);
+        host.born_us = born_us;
+        self.schedule_turn(node, 10);
+    }
+
+    /// A node does nothing for a while, then finds everything that has arrived.
+    pub fn pause(&mut self, node: NodeId, span_us: u64) {
+        let until = self.now_us + span_us;
+        self.host(node).paused_until = until;
+    }
+
+    /// Sets a wall clock off.
+    pub fn set_skew(&mut self, node: NodeId, skew_ms: i64) {
+        self.host(node).skew_ms = skew_ms;
+    }
+
+    /// How long syncs of a node may take.
+    pub fn set_sync(&mut self, node: NodeId, sync_max_us: u64) {
+        self.host(node).sync_max_us = sync_max_us.max(20);
+    }
+
+    /// Cuts one direction of a link.
+    pub fn cut(&mut self, from: NodeId, to: NodeId) {
+        self.network.cut(from, to);
+    }
+
+    /// Mends every link.
+    pub fn heal_links(&mut self) {
+        self.network.heal();
+    }
+
+    /// Has [`World::step`] return this number after a while.
+    pub fn alarm(&mut self, after_us: u64, number: u64) {
+        self.schedule(after_us, Due::Alarm(number));
+    }
+
+    /// Hands a frame to a node, as if it had come from another one.
+    pub fn inject(&mut self, from: NodeId, to: NodeId, frame: Bytes) {
+        self.schedule(1, Due::Frame { from, to, frame });
+    }
+
+    /// Lets time pass.
+    pub fn run_for(&mut self, span_us: u64) {
+        let end = self.now_us + span_us;
+        while self.agenda.first_key_value().is_some_and(|((at, _), _)| *at <= end) {
+            self.step();
+        }
+        self.now_us = end;
+    }
+
+    // ---- what happens by itself ----
+
+    /// Lets the next thing happen. Returns the number of an alarm that went off.
+    pub fn step(&mut self) -> Option<u64> {
+        let ((at, _), due) = self.agenda.pop_first()?;
+        self.now_us = at;
+        match due {
+            Due::Frame { from, to, frame } => {
+                self.note(4, to, seeded(&frame, from.0));
+                let host = self.host(to);
+                if host.worker.is_some() {
+                    host.inbox.push(Input::Frame { from, frame });
+                    let delay = self.random.u64(1..100);
+                    self.schedule_turn(to, delay);
+                }
+            }
+            Due::Turn(node) => self.turn(node, at),
+            Due::Sync(node) => {
+                self.host(node).syncing = false;
+                if self.is_up(node) && self.factory.step(node) {
+                    self.note(5, node, 0);
+                    self.schedule_turn(node, 1);
+                    self.schedule_sync(node);
+                }
+            }
+            Due::Alarm(number) => return Some(number),
+        }
+        None
+    }
+
+    fn turn(&mut self, node: NodeId, at: u64) {
+        let now = self.time_of(node);
+        let host = self.nodes.get_mut(&node).expect("a known node");
+        if host.turn_at != Some(at) {
+            // An earlier turn has taken its place.
+            return;
+        }
+        host.turn_at = None;
+        if host.paused_until > self.now_us {
+            let wait = host.paused_until - self.now_us;
+            return self.schedule_turn(node, wait);
+        }
+        let Some(worker) = &mut host.worker else { return };
+        let inputs = std::mem::take(&mut host.inbox);
+        let mut outside = Collected::default();
+        worker.turn(now, inputs.into_iter(), &mut outside);
+        let next = worker.next_deadline();
+        for (to, frame) in outside.frames {
+            self.send(node, to, frame);
+        }
+        for (client, outcome) in outside.replies {
+            self.note(6, node, client);
+            self.host(node).open.retain(|open| *open != client);
+            self.answers.insert(client, answer(outcome));
+        }
+        self.schedule_sync(node);
+        if let Some(next) = next {
+            let wait_ms = next.saturating_sub(now.monotonic).0;
+            self.schedule_turn(node, wait_ms.min(3_600_000) * 1000 + 1);
+        }
+    }
+
+    fn send(&mut self, from: NodeId, to: NodeId, frame: Bytes) {
+        self.record_dots(&frame);
+        for delay in self.network.delays(from, to, &mut self.random) {
+            self.schedule(delay, Due::Frame { from, to, frame: frame.clone() });
+        }
+    }
+
+    /// Every version that travels is held against those that travelled before under its dot.
+    fn record_dots(&mut self, frame: &Bytes) {
+        let frame = wire::decode(frame).expect("a node sends whole frames");
+        for message in frame.messages {
+            if let Message::Write { key, record, .. } = message {
+                let record = Record::decode(&record).expect("a node sends whole records");
+                self.ledger.record(&key, &record);
+            }
+        }
+    }
+
+    fn schedule(&mut self, after_us: u64, due: Due) {
+        self.order += 1;
+        self.agenda.insert((self.now_us + after_us, self.order), due);
+    }
+
+    fn schedule_turn(&mut self, node: NodeId, after_us: u64) {
+        let at = self.now_us + after_us;
+        let host = self.host(node);
+        if host.turn_at.is_none_or(|planned| at < planned) {
+            host.turn_at = Some(at);
+            self.schedule(after_us, Due::Turn(node));
+        }
+    }
+
+    fn schedule_sync(&mut self, node: NodeId) {
+        let host = self.nodes.get_mut(&node).expect("a known node");
+        if !host.syncing && host.worker.is_some() {
+            host.syncing = true;
+            let delay = self.random.u64(10..=host.sync_max_us.max(11));
+            self.schedule(delay, Due::Sync(node));
+        }
+    }
+
+    fn time_of(&self, node: NodeId) -> Now {
+        let host = &self.nodes[&node];
+        let wall = (EPOCH_MS + self.now_us / 1000).saturating_add_signed(host.skew_ms);
+        Now { monotonic: Millis((self.now_us - host.born_us) / 1000 + 1), wall: Millis(wall) }
+    }
+
+    fn host(&mut self, node: NodeId) -> &mut Host {
+        self.nodes.get_mut(&node).expect("a known node")
+    }
+
+    fn note(&mut self, kind: u64, node: NodeId, detail: u64) {
+        let mut bytes = [0; 40];
+        for (chunk, word) in bytes.chunks_exact_mut(8).zip([self.trace, self.now_us, kind, node.0, detail]) {
+            chunk.copy_from_slice(&word.to_le_bytes());
+        }
+        self.trace = seeded(&bytes, 0);
+    }
+}
+
+fn answer(outcome: Outcome) -> Answer {
+    match outcome {
+        Outcome::Put(outcome) => Answer::Written(outcome),
+        Outcome::Get(outcome) => Answer::Read(outcome),
+        Outcome::Bootstrap(outcome) => Answer::Cluster(outcome),
+        Outcome::CreateTable(outcome) => Answer::Cluster(outcome.map(|_| ())),
+    }
+}
+
+#[derive(Default)]
+struct Collected {
+    frames: Vec<(NodeId, Bytes)>,
+    replies: Vec<(u64, Outcome)>,
+}
+
+impl Outside for Collected {
+    fn send(&mut self, to: NodeId, _lane: Lane, frame: Bytes) -> bool {
+        self.frames.push((to, frame));
+        true
+    }
+
+    fn frame_bytes_max(&self, _to: NodeId) -> usize {
+        FRAME_BYTES_MAX
+    }
+
+    fn reply(&mut self, client: u64, outcome: Outcome) {
+        self.replies.push((client, outcome));
+    }
+
+    fn peers_changed(&mut self, _peers: &[PeerInfo]) {}
+}
