@@ -73,8 +73,7 @@ fn mended_chunks(bytes: &[u8]) -> Vec<u8> {
         at = next_chunk(at + CHUNK_HEADER_BYTES + length);
     }
     if let Ok(chunk) = Chunk::read(&segment, 1, HEADER_BYTES) {
-        let header =
-            wal::format::chunk_header(1, HEADER_BYTES as u64, chunk.synced, chunk.kind, chunk.payload);
+        let header = wal::format::chunk_header(1, HEADER_BYTES as u64, chunk.synced, chunk.kind, chunk.payload);
         assert_eq!(header, segment[HEADER_BYTES..HEADER_BYTES + CHUNK_HEADER_BYTES], "one chunk, one encoding");
         assert!(chunk.kind != ChunkKind::Marker || chunk.bytes() >= CHUNK_HEADER_BYTES);
     }
@@ -142,7 +141,9 @@ pub fn filter(bytes: &[u8]) {
 /// The footer of a table.
 pub fn footer(bytes: &[u8]) {
     let mut mended = bytes.to_vec();
-    if let Some((covered, checksum)) = mended.get_mut(..FOOTER_BYTES - 8).map(|head| head.split_at_mut(FOOTER_BYTES - 16)) {
+    if let Some((covered, checksum)) =
+        mended.get_mut(..FOOTER_BYTES - 8).map(|head| head.split_at_mut(FOOTER_BYTES - 16))
+    {
         let identity = covered[64..].first_chunk().expect("the identity follows four handles");
         checksum.copy_from_slice(&seeded(covered, u64::from_le_bytes(*identity)).to_le_bytes());
     }

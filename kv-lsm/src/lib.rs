@@ -62,6 +62,7 @@ mod engine;
 mod error;
 mod files;
 mod flush;
+pub mod fuzzing;
 mod handle;
 mod health;
 mod internal_key;

@@ -173,6 +173,25 @@ fn engine_rule_06_no_space_rolls_a_write_back_and_loses_nothing() {
     }
 }
 
+/// A write that fails may have left anything in the log, even all of its record.
+#[test]
+fn engine_rule_06_a_refused_write_does_not_come_back() {
+    let mut inspector = Inspector::new(Sizes::LARGE);
+    for seed in 0..40 {
+        let disk = SimDisk::new(seed);
+        let engine = Engine::open(&disk, Sizes::LARGE).unwrap();
+        let mut history = History::starting_with(Content::new());
+        write(&engine, &mut history, 0, Durability::Sync);
+        disk.inject(Fault::new(Effect::FailHalfway(ErrorKind::Other)).on(CallKind::Write).named(".log"));
+        let refused = engine.write(&batch(1, 30), Durability::Buffered);
+        assert!(matches!(refused, Err(Error::Io { .. })), "{refused:?}");
+        inspector.check_alive(&disk.restart(), &history, &format_args!("seed {seed}, refused"));
+        write(&engine, &mut history, 2, Durability::Sync);
+        inspector.check_alive(&disk.restart(), &history, &format_args!("seed {seed}, refused, then written"));
+        inspector.check(&disk.reboot(Survival::None), &history, &format_args!("seed {seed}, then cut"));
+    }
+}
+
 #[test]
 fn engine_rule_06_no_space_in_a_sync_poisons() {
     let disk = SimDisk::new(1);

@@ -48,7 +48,7 @@ pub enum Effect {
     /// The call fails and does nothing. A failed sync marks what it should have written as clean: it stays readable,
     /// and no later sync makes it durable unless it is written again.
     Fail(io::ErrorKind),
-    /// The call fails half done: of a write a part, from its start, of a sync a random subset. Everything else as with
+    /// The call fails half done: of a write a part, from its start (at times all), of a sync a random subset. All else as with
     /// [`Effect::Fail`].
     FailHalfway(io::ErrorKind),
     /// The power is cut during the call: what it did is unsynced, and every later call fails. See

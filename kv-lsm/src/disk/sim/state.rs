@@ -244,7 +244,9 @@ impl State {
             Gate::Proceed | Gate::ShortRead => self.put(inode, bytes, offset),
             Gate::Fail(error) => Err(error),
             Gate::FailHalfway(error) => {
-                let count = self.random.below(bytes.len() as u64 + 1);
+                // Now and then everything was written, and only the good news got lost.
+                let all = self.random.chance(2);
+                let count = if all { bytes.len() as u64 } else { self.random.below(bytes.len() as u64 + 1) };
                 self.put(inode, &bytes[..usize::try_from(count).expect("not above the length of a slice")], offset)?;
                 Err(error)
             }
