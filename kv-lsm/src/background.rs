@@ -1,7 +1,7 @@
 //! Work that no caller waits for: syncs that were asked for, flushes, compactions, removal of files. On threads, or stepped.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -44,6 +44,8 @@ fn mark_idle(engine: &Engine) {
         Ok(()) => engine.syncer.appended(log.writer.position(), log.next_sequence - 1),
         Err(AppendError::RolledBack(_)) => {}
         Err(AppendError::Broken(error)) => {
+            // The host is woken by this, and may want to write.
+            drop(log);
             engine.poison(&error);
         }
     }
@@ -64,24 +66,28 @@ pub(crate) fn step(engine: &Engine) -> Result<bool, Error> {
 
 fn flush_step(engine: &Engine) -> Result<bool, Error> {
     let result = flush::flush_oldest(engine);
-    *lock(&engine.flush_failure) = result.as_ref().err().map(|error| match error {
-        // Only these are met again by whoever waits; the message is enough for the rest.
-        Error::NoSpace { operation, path } => Error::NoSpace { operation, path: path.clone() },
-        other => Error::Io {
-            operation: "flush",
-            path: engine.directory.clone(),
-            source: std::io::Error::other(other.to_string()),
-        },
-    });
-    engine.work_done.raise();
+    keep_failure(engine, &engine.flush_failure, "flush", &result);
     result
 }
 
 fn compaction_step(engine: &Engine) -> Result<bool, Error> {
     let result = run::compact_once(engine);
     engine.purge();
-    engine.work_done.raise();
+    keep_failure(engine, &engine.compaction_failure, "compact", &result);
     result
+}
+
+/// Tells writers that wait for the work how it went: one that can never be done must not hold them for ever.
+fn keep_failure(engine: &Engine, kept: &Mutex<Option<Error>>, operation: &'static str, result: &Result<bool, Error>) {
+    *lock(kept) = result.as_ref().err().map(|error| match error {
+        // Only this is something that a writer can do about; the message is enough for the rest.
+        Error::NoSpace { operation, path } => Error::NoSpace { operation, path: path.clone() },
+        other => {
+            let source = std::io::Error::other(other.to_string());
+            Error::Io { operation, path: engine.directory.clone(), source }
+        }
+    });
+    engine.work_done.raise();
 }
 
 /// What a thread does until the database closes.

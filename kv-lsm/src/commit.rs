@@ -139,7 +139,7 @@ fn make_room(engine: &Engine, batch_bytes: u64) -> Result<(), Error> {
             }
             Background::Threads => {
                 let seen = engine.work_done.generation();
-                if let Some(error) = lock(&engine.flush_failure).take() {
+                if let Some(error) = failure(engine) {
                     engine.work_wanted.raise();
                     return Err(error);
                 }
@@ -156,10 +156,23 @@ fn make_room(engine: &Engine, batch_bytes: u64) -> Result<(), Error> {
 }
 
 fn is_full(engine: &Engine) -> bool {
+    is_memory_full(engine) || is_level0_full(engine)
+}
+
+fn is_memory_full(engine: &Engine) -> bool {
     let version = engine.version();
-    let memory =
-        version.active.bytes() >= engine.config.memtable_bytes && version.sealed.len() >= engine.config.sealed_max;
-    memory || engine.level0_tables.load(Ordering::Relaxed) >= engine.config.level0_tables * STOP_FACTOR
+    version.active.bytes() >= engine.config.memtable_bytes && version.sealed.len() >= engine.config.sealed_max
+}
+
+fn is_level0_full(engine: &Engine) -> bool {
+    engine.level0_tables.load(Ordering::Relaxed) >= engine.config.level0_tables * STOP_FACTOR
+}
+
+/// Why the work that writers wait for failed when it was last tried. Each failure is told once, so that the next writer
+/// waits for the next try.
+fn failure(engine: &Engine) -> Option<Error> {
+    let flush = if is_memory_full(engine) { lock(&engine.flush_failure).take() } else { None };
+    flush.or_else(|| if is_level0_full(engine) { lock(&engine.compaction_failure).take() } else { None })
 }
 
 fn delay(engine: &Engine, batch_bytes: u64) {

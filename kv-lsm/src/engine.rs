@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use kv_core::store::MergeOperator;
@@ -15,6 +15,7 @@ use crate::manifest::catalog::{Catalog, LEVELS};
 use crate::manifest::edit::{Edit, Item};
 use crate::manifest::log::{EditError, Manifest};
 use crate::options::Config;
+use crate::signal::Signal;
 use crate::snapshots::Snapshots;
 use crate::sync::Syncer;
 use crate::table::reader::TableEnvironment;
@@ -55,36 +56,6 @@ pub(crate) struct Counters {
     pub(crate) stalls: AtomicU64,
 }
 
-/// Wakes whoever waits for background work to be asked for, or to be done.
-#[derive(Default)]
-pub(crate) struct Signal {
-    generation: Mutex<u64>,
-    changed: Condvar,
-}
-
-impl Signal {
-    pub(crate) fn generation(&self) -> u64 {
-        *self.lock()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, u64> {
-        self.generation.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn raise(&self) {
-        *self.lock() += 1;
-        self.changed.notify_all();
-    }
-
-    /// Waits until the signal is raised after `seen` was read, or for so long.
-    pub(crate) fn wait(&self, seen: u64, at_most: std::time::Duration) {
-        let guard = self.lock();
-        if *guard == seen {
-            drop(self.changed.wait_timeout_while(guard, at_most, |now| *now == seen));
-        }
-    }
-}
-
 pub(crate) struct Engine {
     /// Tells the databases of a process apart, so that a batch is not written to the wrong one.
     pub(crate) token: u64,
@@ -111,6 +82,8 @@ pub(crate) struct Engine {
     pub(crate) counters: Counters,
     /// Why the last flush failed, until one succeeds: who waits for it is told.
     pub(crate) flush_failure: Mutex<Option<Error>>,
+    /// The same for compactions.
+    pub(crate) compaction_failure: Mutex<Option<Error>>,
     pub(crate) closing: AtomicBool,
     /// Raised when a sync was asked for.
     pub(crate) sync_wanted: Signal,
@@ -176,6 +149,7 @@ impl Engine {
             level0_tables: AtomicUsize::new(0),
             counters: Counters::default(),
             flush_failure: Mutex::new(None),
+            compaction_failure: Mutex::new(None),
             closing: AtomicBool::new(false),
             sync_wanted: Signal::default(),
             work_wanted: Signal::default(),
@@ -214,12 +188,20 @@ impl Engine {
     ///
     /// # Errors
     /// After [`Error::Poisoned`] it is unknown whether the edit is durable. After any other error it is not.
-    pub(crate) fn install(&self, mut edit: Edit, change: impl FnOnce(&mut Version)) -> Result<(), Error> {
+    pub(crate) fn install(&self, edit: Edit, change: impl FnOnce(&mut Version)) -> Result<(), Error> {
+        // Poisoned outside the manifest's lock: the host is woken by it, and may call back.
+        self.try_install(edit, change).map_err(|error| match error {
+            EditError::RolledBack(error) => error,
+            EditError::Unknown(error) => self.poison(&error),
+        })
+    }
+
+    fn try_install(&self, mut edit: Edit, change: impl FnOnce(&mut Version)) -> Result<(), EditError> {
         let mut manifest = lock(&self.manifest);
-        self.health.check()?;
+        self.health.check().map_err(EditError::RolledBack)?;
         let next_keyspace = manifest.catalog().next_keyspace;
         edit.0.push(Item::Next { file: self.next_file.load(Ordering::Relaxed), keyspace: next_keyspace });
-        manifest.append(&edit).map_err(|error| self.edit_failed(error))?;
+        manifest.append(&edit)?;
         let changed = |keyspace: u32| {
             edit.0.iter().any(|item| match item {
                 Item::Added { keyspace: other, .. } | Item::Removed { keyspace: other, .. } => *other == keyspace,
@@ -235,15 +217,8 @@ impl Engine {
         });
         // The edit is durable; a manifest that cannot be rolled now is rolled after a later edit.
         match manifest.roll(self.config.manifest_bytes, || self.new_file_number()) {
-            Err(EditError::Unknown(error)) => Err(self.edit_failed(EditError::Unknown(error))),
-            Ok(()) | Err(EditError::RolledBack(_)) => Ok(()),
-        }
-    }
-
-    fn edit_failed(&self, error: EditError) -> Error {
-        match error {
-            EditError::RolledBack(error) => error,
-            EditError::Unknown(error) => self.poison(&error),
+            Err(EditError::RolledBack(_)) => Ok(()),
+            other => other,
         }
     }
 

@@ -79,6 +79,7 @@ mod range_delete;
 mod read;
 mod recover;
 mod scan;
+mod signal;
 mod slice;
 mod snapshot;
 mod snapshots;

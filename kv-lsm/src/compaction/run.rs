@@ -67,7 +67,8 @@ fn execute(engine: &Engine, keyspace: u32, choice: &Choice) -> Result<(), Error>
     } else {
         match rewrite(engine, keyspace, choice)? {
             Some(tables) => tables,
-            None => return Ok(()),
+            // Cancelled: the database closes, or was poisoned meanwhile.
+            None => return engine.health.check(),
         }
     };
     let numbers: Vec<u64> = added.iter().map(|table| table.number).collect();

@@ -7,7 +7,7 @@ use std::ops::{Bound, ControlFlow};
 
 use crossbeam_skiplist::SkipMap;
 
-use super::{Place, Version, Versions};
+use super::{Place, Version, Versions, head};
 use crate::internal_key::Trailer;
 
 #[derive(Default)]
@@ -23,23 +23,41 @@ impl SkipList {
 
 /// What versions and places have in common, so that a look-up need not own its key.
 trait Ordered {
-    fn parts(&self) -> (u32, &[u8], Trailer);
+    fn parts(&self) -> Parts<'_>;
+}
+
+struct Parts<'a> {
+    space: u32,
+    head: u64,
+    key: &'a [u8],
+    trailer: Trailer,
 }
 
 impl Ordered for Version {
-    fn parts(&self) -> (u32, &[u8], Trailer) {
-        (self.space, self.key(), self.trailer)
+    fn parts(&self) -> Parts<'_> {
+        Parts { space: self.space, head: self.head, key: self.key(), trailer: self.trailer }
     }
 }
 
-impl Ordered for Place<'_> {
-    fn parts(&self) -> (u32, &[u8], Trailer) {
-        (self.space, self.key, self.trailer)
+/// A place with the head of its key, which is computed once for a whole look-up.
+struct Sought<'a>(Place<'a>, u64);
+
+impl<'a> Sought<'a> {
+    fn new(place: Place<'a>) -> Self {
+        let head = head(place.key);
+        Self(place, head)
     }
 }
 
-fn compare(a: (u32, &[u8], Trailer), b: (u32, &[u8], Trailer)) -> Ordering {
-    a.0.cmp(&b.0).then_with(|| a.1.cmp(b.1)).then_with(|| b.2.cmp(&a.2))
+impl Ordered for Sought<'_> {
+    fn parts(&self) -> Parts<'_> {
+        Parts { space: self.0.space, head: self.1, key: self.0.key, trailer: self.0.trailer }
+    }
+}
+
+fn compare(a: &Parts<'_>, b: &Parts<'_>) -> Ordering {
+    let by_heads = a.space.cmp(&b.space).then(a.head.cmp(&b.head));
+    by_heads.then_with(|| a.key.cmp(b.key)).then_with(|| b.trailer.cmp(&a.trailer))
 }
 
 impl<'a> Borrow<dyn Ordered + 'a> for Version {
@@ -50,7 +68,7 @@ impl<'a> Borrow<dyn Ordered + 'a> for Version {
 
 impl Ord for dyn Ordered + '_ {
     fn cmp(&self, other: &Self) -> Ordering {
-        compare(self.parts(), other.parts())
+        compare(&self.parts(), &other.parts())
     }
 }
 
@@ -70,7 +88,7 @@ impl Eq for dyn Ordered + '_ {}
 
 impl Ord for Version {
     fn cmp(&self, other: &Self) -> Ordering {
-        compare(self.parts(), other.parts())
+        compare(&self.parts(), &other.parts())
     }
 }
 
@@ -94,7 +112,7 @@ impl Versions for SkipList {
     }
 
     fn of_key(&self, place: Place<'_>, each: &mut dyn FnMut(Trailer, &[u8]) -> ControlFlow<()>) {
-        let mut entry = self.map.lower_bound(Bound::Included(&place as &dyn Ordered));
+        let mut entry = self.map.lower_bound(Bound::Included(&Sought::new(place) as &dyn Ordered));
         while let Some(at) = entry {
             let version = at.key();
             if version.space != place.space || version.key() != place.key {
@@ -108,7 +126,7 @@ impl Versions for SkipList {
     }
 
     fn from(&self, place: Place<'_>, count: usize, out: &mut Vec<Version>) {
-        let mut entry = self.map.lower_bound(Bound::Included(&place as &dyn Ordered));
+        let mut entry = self.map.lower_bound(Bound::Included(&Sought::new(place) as &dyn Ordered));
         for _ in 0..count {
             match entry.take() {
                 Some(at) if at.key().space == place.space => {
@@ -122,10 +140,10 @@ impl Versions for SkipList {
 
     fn before(&self, space: u32, place: Option<Place<'_>>, count: usize, out: &mut Vec<Version>) {
         let mut entry = match (place, space.checked_add(1)) {
-            (Some(place), _) => self.map.upper_bound(Bound::Excluded(&place as &dyn Ordered)),
+            (Some(place), _) => self.map.upper_bound(Bound::Excluded(&Sought::new(place) as &dyn Ordered)),
             (None, Some(next_space)) => {
                 let place = Place { space: next_space, key: &[], trailer: Trailer::NEWEST };
-                self.map.upper_bound(Bound::Excluded(&place as &dyn Ordered))
+                self.map.upper_bound(Bound::Excluded(&Sought::new(place) as &dyn Ordered))
             }
             (None, None) => self.map.back(),
         };
@@ -148,7 +166,7 @@ impl Versions for SkipList {
             spaces.push(space);
             entry = space.checked_add(1).and_then(|next| {
                 let place = Place { space: next, key: &[], trailer: Trailer::NEWEST };
-                self.map.lower_bound(Bound::Included(&place as &dyn Ordered))
+                self.map.lower_bound(Bound::Included(&Sought::new(place) as &dyn Ordered))
             });
         }
         spaces
