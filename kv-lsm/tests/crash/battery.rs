@@ -10,6 +10,11 @@ use super::engine::{Engine, Sizes};
 use super::model::{Content, History};
 use super::trace::{Random, Step, Trace, batch};
 
+/// How much more than usual is tried: `KV_BATTERY=20 cargo test -p kv-lsm --release --test crash` for a night's run.
+pub(crate) fn effort() -> u64 {
+    std::env::var("KV_BATTERY").ok().and_then(|effort| effort.parse().ok()).unwrap_or(1)
+}
+
 /// What a run has to do when a step fails.
 #[derive(Copy, Clone, Eq, PartialEq)]
 pub(crate) enum OnError {
@@ -41,7 +46,11 @@ pub(crate) fn run(disk: &SimDisk, trace: &Trace, on_error: OnError) -> History {
             history = History::starting_with(found);
             continue;
         }
-        if perform(&engine, step, &mut history, on_error).is_err() && on_error == OnError::Stop {
+        let result = perform(&engine, step, &mut history, on_error);
+        if let Ok(sequence) = engine.database.durable_sequence() {
+            history.observe_durable(sequence);
+        }
+        if result.is_err() && on_error == OnError::Stop {
             return history;
         }
         if on_error == OnError::GoOn
@@ -59,7 +68,10 @@ fn perform(engine: &Engine, step: &Step, history: &mut History, on_error: OnErro
         Step::Write(batch, durability) => {
             let result = engine.write(batch, *durability);
             match &result {
-                Ok(()) => history.acknowledge(batch, *durability == Durability::Sync),
+                Ok(()) => {
+                    history.acknowledge(batch, *durability == Durability::Sync);
+                    history.numbered(engine.database.snapshot().sequence());
+                }
                 Err(Error::Ambiguous { .. }) => history.attempt(batch),
                 Err(_) if on_error == OnError::Stop => history.attempt(batch),
                 Err(_) => {}
@@ -142,7 +154,7 @@ pub(crate) fn survivals(disk: &SimDisk, salt: u64, samples: u64) -> Vec<Survival
     let mut survivals = vec![Survival::None, Survival::All];
     let units = disk.unsynced_units();
     if units > 1 {
-        for _ in 0..samples {
+        for _ in 0..samples * effort() {
             survivals.push(Survival::AllBut(random.below(units)));
             survivals.push(Survival::Only(random.below(units)));
             survivals.push(Survival::Prefix(random.below(units)));

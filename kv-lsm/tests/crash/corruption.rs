@@ -49,7 +49,7 @@ impl Victim {
         self.disk.reboot(Survival::All)
     }
 
-    fn bytes(&self, path: &PathBuf) -> Vec<u8> {
+    fn bytes(&self, path: &Path) -> Vec<u8> {
         let file = self.disk.open(path, OpenMode::Read).unwrap();
         let mut bytes = vec![0; usize::try_from(file.len().unwrap()).unwrap()];
         read_exact_at(&*file, &mut bytes, 0).unwrap();

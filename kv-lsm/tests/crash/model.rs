@@ -42,6 +42,8 @@ impl Operation {
 pub(crate) struct History {
     /// The state after each batch; the first is what there was when it was opened.
     states: Vec<Content>,
+    /// The engine's number of the last operation in each state that was acknowledged.
+    sequences: Vec<u64>,
     /// The last state that was acknowledged as synced.
     durable: usize,
     /// Nothing may be acknowledged any more.
@@ -50,7 +52,7 @@ pub(crate) struct History {
 
 impl History {
     pub(crate) fn starting_with(content: Content) -> Self {
-        Self { states: vec![content], durable: 0, poisoned: false }
+        Self { states: vec![content], sequences: vec![0], durable: 0, poisoned: false }
     }
 
     pub(crate) fn current(&self) -> &Content {
@@ -74,6 +76,17 @@ impl History {
         if synced {
             self.acknowledge_sync();
         }
+    }
+
+    /// The engine says that the last batch ends with this number.
+    pub(crate) fn numbered(&mut self, sequence: u64) {
+        self.sequences.resize(self.states.len(), sequence);
+    }
+
+    /// The engine says that everything up to this number is durable. Rule E17: kv-repl answers clients by it.
+    pub(crate) fn observe_durable(&mut self, sequence: u64) {
+        let covered = self.sequences.iter().rposition(|&last| last <= sequence);
+        self.durable = self.durable.max(covered.expect("the first state is durable"));
     }
 
     /// A sync of everything that was acknowledged.

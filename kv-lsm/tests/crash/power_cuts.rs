@@ -1,6 +1,6 @@
 //! The power is cut at every call of every trace.
 
-use super::battery::cut_everywhere;
+use super::battery::{cut_everywhere, effort};
 use super::trace;
 
 #[test]
@@ -40,7 +40,7 @@ fn reopenings_survive_every_power_cut() {
 
 #[test]
 fn random_traces_survive_every_power_cut() {
-    for seed in 0..5 {
+    for seed in 0..5 * effort() {
         assert!(cut_everywhere(&trace::mixed(seed, 40), 1, Some(100)) > 50);
     }
 }

@@ -44,7 +44,7 @@ fn engine_rule_01_recovery_does_not_trust_bytes_it_did_not_write() {
             let disk = disk.restart();
             let engine = Engine::open(&disk, Sizes::LARGE).unwrap();
             let mut history = History::starting_with(engine.content().unwrap());
-            assert!(history.current().len() >= 1, "what was synced before is there");
+            assert!(!history.current().is_empty(), "what was synced before is there");
             let more = put("d", "4");
             engine.write(&more, Durability::Sync).unwrap();
             history.acknowledge(&more, true);
@@ -254,7 +254,7 @@ fn engine_rule_09_a_read_pins_the_version_before_the_sequence() {
                         assert!(number(&value) >= *last, "key {key} went back in time");
                         *last = number(&value);
                     }
-                    assert_eq!(keyspace.iter().map(|entry| entry.unwrap()).count(), 20);
+                    assert_eq!(keyspace.iter().filter(|entry| entry.is_ok()).count(), 20);
                 }
             });
         }
