@@ -63,6 +63,8 @@ mod error;
 mod files;
 mod flush;
 pub mod fuzzing;
+#[cfg(test)]
+mod golden;
 mod handle;
 mod health;
 mod internal_key;
