@@ -178,7 +178,15 @@ impl Stranger {
 
     /// Accepts a dial, reads the preamble and answers with that of `node`.
     pub(super) fn accept_as(listener: &TcpListener, node: u64) -> Self {
-        let mut stranger = Self::over(listener.accept().unwrap().0);
+        listener.set_nonblocking(true).unwrap();
+        let mut accepted = None;
+        wait_until("somebody dials", || {
+            accepted = listener.accept().ok();
+            accepted.is_some()
+        });
+        let stream = accepted.unwrap().0;
+        stream.set_nonblocking(false).unwrap();
+        let mut stranger = Self::over(stream);
         stranger.read_preamble();
         stranger.write(&Preamble::of(NodeId(node)).encode());
         stranger
