@@ -6,7 +6,7 @@ use std::time::Duration;
 use kv_lsm::disk::{OsDisk, VolatileDisk};
 use kv_lsm::{Batch, Database, Durability, KeyspaceOptions, WriteOptions};
 
-const WRITERS: u64 = 3;
+const WRITERS: usize = 3;
 
 /// Writers count upwards, each in keys of its own, every eighth write synced; the power goes while they are at it, again
 /// and again on the same files.
@@ -14,7 +14,7 @@ const WRITERS: u64 = 3;
 fn a_database_loses_its_power_while_threads_write() {
     let directory = tempfile::tempdir().unwrap();
     let mut disk = VolatileDisk::new(OsDisk::new());
-    let mut synced = [0; WRITERS as usize];
+    let mut synced = [0; WRITERS];
     let mut bytes_lost = 0;
     for round in 0..6_u64 {
         let database = Database::builder(directory.path())
@@ -27,27 +27,26 @@ fn a_database_loses_its_power_while_threads_write() {
         let left = database.keyspace("left", KeyspaceOptions::default()).unwrap();
         let right = database.keyspace("right", KeyspaceOptions::default()).unwrap();
         let number = |slice: &[u8]| u64::from_be_bytes(slice[..8].try_into().unwrap());
-        let mut started = [0; WRITERS as usize];
+        let mut started = [0; WRITERS];
         for writer in 0..WRITERS {
             let key = |name: &str| format!("{name} {writer}");
             let last = left.get(key("last")).unwrap().map_or(0, |value| number(&value));
             let same = right.get(key("last")).unwrap().map_or(0, |value| number(&value));
             assert_eq!(last, same, "round {round}: half a batch of writer {writer}");
-            let promised = synced[usize::try_from(writer).unwrap()];
+            let promised = synced[writer];
             assert!(last >= promised, "round {round}: writer {writer} lost {promised}, found {last}");
             for earlier in (1..=last).rev().take(300) {
                 let value = left.get(key(&format!("{earlier:08}"))).unwrap();
                 assert!(value.is_some(), "round {round}: writer {writer} has a gap at {earlier} below {last}");
             }
-            started[usize::try_from(writer).unwrap()] = last;
+            started[writer] = last;
         }
-        let acknowledged = [const { AtomicU64::new(0) }; WRITERS as usize];
+        let acknowledged = [const { AtomicU64::new(0) }; WRITERS];
         let off = AtomicBool::new(false);
         std::thread::scope(|scope| {
             for writer in 0..WRITERS {
                 let (database, left, right, off) = (&database, &left, &right, &off);
-                let index = usize::try_from(writer).unwrap();
-                let (begin, acknowledged) = (started[index], &acknowledged[index]);
+                let (begin, acknowledged) = (started[writer], &acknowledged[writer]);
                 scope.spawn(move || {
                     for count in begin + 1.. {
                         let mut value = count.to_be_bytes().to_vec();
