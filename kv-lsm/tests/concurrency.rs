@@ -1,0 +1,146 @@
+//! Writers, readers, snapshots, flushes and compactions at once.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use kv_lsm::{Batch, Database, Durability, Keyspace, KeyspaceOptions};
+
+const KEYS: u64 = 40;
+
+fn key(number: u64) -> Vec<u8> {
+    format!("key {number:04}").into_bytes()
+}
+
+fn number(bytes: &[u8]) -> u64 {
+    std::str::from_utf8(bytes).unwrap().parse().unwrap()
+}
+
+/// Every batch writes one round number under all keys of both keyspaces, so whoever sees two of them saw half a batch.
+fn write_round(db: &Database, keyspaces: &[Keyspace; 2], round: u64) {
+    let mut batch = Batch::new();
+    for keyspace in keyspaces {
+        if round.is_multiple_of(7) {
+            batch.delete_range(keyspace, key(0)..key(KEYS));
+        }
+        for number in 0..KEYS {
+            batch.put(keyspace, key(number), round.to_string());
+        }
+    }
+    db.write(batch).unwrap();
+}
+
+fn rounds(entries: impl Iterator<Item = Result<(kv_lsm::Slice, kv_lsm::Slice), kv_lsm::Error>>) -> Vec<u64> {
+    let mut rounds: Vec<u64> = entries.map(|entry| number(&entry.unwrap().1)).collect();
+    assert_eq!(rounds.len() as u64, KEYS, "no key is missing");
+    rounds.dedup();
+    rounds
+}
+
+#[test]
+fn lesson_45_nobody_sees_half_a_batch() {
+    let directory = tempfile::tempdir().unwrap();
+    let db = Database::builder(directory.path())
+        .durability(Durability::Buffered)
+        .memtable_bytes(60_000)
+        .level0_tables(2)
+        .table_bytes(20_000)
+        .level1_bytes(60_000)
+        .block_bytes(512)
+        .cache_bytes(100_000)
+        .open()
+        .unwrap();
+    let open = |name| db.keyspace(name, KeyspaceOptions::default()).unwrap();
+    let keyspaces = [open("a"), open("b")];
+    write_round(&db, &keyspaces, 0);
+    let (over, written) = (AtomicBool::new(false), AtomicU64::new(0));
+    let reads = AtomicU64::new(0);
+    thread::scope(|scope| {
+        let (db, keyspaces, over, written, reads) = (&db, &keyspaces, &over, &written, &reads);
+        scope.spawn(move || {
+            for round in 1.. {
+                if over.load(Ordering::Relaxed) {
+                    break;
+                }
+                write_round(db, keyspaces, round);
+                written.store(round, Ordering::Release);
+            }
+        });
+        scope.spawn(move || {
+            while !over.load(Ordering::Relaxed) {
+                db.flush().unwrap();
+                keyspaces[0].compact_range(..).unwrap();
+                thread::sleep(Duration::from_millis(5));
+            }
+        });
+        for reader in 0..3_u64 {
+            scope.spawn(move || {
+                let mut last = 0;
+                while !over.load(Ordering::Relaxed) {
+                    let floor = written.load(Ordering::Acquire);
+                    let snapshot = db.snapshot();
+                    let mut seen = rounds(snapshot.iter(&keyspaces[0]));
+                    seen.extend(rounds(snapshot.iter(&keyspaces[1]).rev()));
+                    seen.push(number(&snapshot.get(&keyspaces[1], key(reader)).unwrap().unwrap()));
+                    seen.dedup();
+                    assert_eq!(seen.len(), 1, "a snapshot is of one moment: {seen:?}");
+                    assert!(seen[0] >= floor.max(last), "what was written is seen, and time does not go back");
+                    last = seen[0];
+                    assert_eq!(rounds(keyspaces[1].iter()).len(), 1, "so is an iterator");
+                    let values = keyspaces[0].multi_get((0..KEYS).map(key)).unwrap();
+                    let mut seen: Vec<u64> = values.iter().map(|value| number(value.as_ref().unwrap())).collect();
+                    seen.dedup();
+                    assert_eq!(seen.len(), 1, "so is a get of many: {seen:?}");
+                    reads.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        thread::sleep(Duration::from_secs(4));
+        over.store(true, Ordering::Relaxed);
+    });
+    let metrics = db.metrics();
+    let rounds = written.load(Ordering::Relaxed);
+    assert!(metrics.flushes > 3 && metrics.compactions > 3, "there was something to disturb: {metrics:?}");
+    assert!(rounds > 20 && reads.load(Ordering::Relaxed) > 20, "{rounds} rounds");
+}
+
+#[test]
+fn writers_that_wait_together_share_a_sync() {
+    let directory = tempfile::tempdir().unwrap();
+    let db = Database::open(directory.path()).unwrap();
+    let keyspace = db.keyspace("a", KeyspaceOptions::default()).unwrap();
+    thread::scope(|scope| {
+        for writer in 0..8 {
+            let (db, keyspace) = (&db, &keyspace);
+            scope.spawn(move || {
+                for round in 0..100 {
+                    keyspace.put(format!("{writer} {round}"), "v").unwrap();
+                    let metrics = db.metrics();
+                    assert!(metrics.durable_sequence <= metrics.visible_sequence + 800);
+                }
+            });
+        }
+    });
+    let metrics = db.metrics();
+    assert_eq!(metrics.durable_sequence, 800, "each put was acknowledged as durable");
+    assert!(metrics.syncs < 800, "{} syncs for 800 puts", metrics.syncs);
+    assert_eq!(keyspace.iter().count(), 800);
+}
+
+#[test]
+fn a_database_is_open_as_long_as_any_handle_lives_and_only_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let keyspace = {
+        let db = Database::open(directory.path()).unwrap();
+        db.keyspace("a", KeyspaceOptions::default()).unwrap()
+    };
+    keyspace.put("k", "v").unwrap();
+    let second = Database::open(directory.path());
+    let lock = directory.path().join("LOCK");
+    assert!(matches!(&second, Err(kv_lsm::Error::Locked { path }) if *path == lock), "{second:?}");
+    let iterator = keyspace.iter();
+    drop(keyspace);
+    assert_eq!(iterator.count(), 1);
+    let again = Database::open(directory.path()).unwrap().keyspace("a", KeyspaceOptions::default()).unwrap();
+    assert_eq!(again.get("k").unwrap().unwrap(), b"v");
+}
