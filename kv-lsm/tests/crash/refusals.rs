@@ -2,9 +2,11 @@
 
 use std::io::ErrorKind;
 
-use kv_lsm::disk::{Effect, Fault, SimDisk, Survival};
+use kv_lsm::Error;
+use kv_lsm::disk::{CallKind, Effect, Fault, SimDisk, Survival};
 
 use super::battery::{Inspector, OnError, effort, run};
+use super::engine::Engine;
 use super::trace::{self, Trace};
 
 const EFFECTS: [Effect; 4] = [
@@ -66,4 +68,95 @@ fn every_call_may_fail_for_ever() {
     for seed in 50..50 + effort() {
         fail_everywhere(&trace::mixed(seed, 30), true);
     }
+}
+
+/// A database in tables, closed, so that every read goes to the disk.
+fn in_tables() -> (SimDisk, Trace) {
+    let trace = trace::compactions();
+    let disk = SimDisk::new(1);
+    run(&disk, &trace, OnError::GoOn);
+    (disk.reboot(Survival::All), trace)
+}
+
+/// What was read before the error is right, what comes after it is nothing.
+#[test]
+fn lesson_52_after_an_error_an_iterator_yields_no_more() {
+    let (closed, trace) = in_tables();
+    let engine = Engine::open(&closed, trace.sizes).unwrap();
+    let expected = engine.content().unwrap();
+    drop(engine);
+    let mut failures = 0;
+    for call in 0..200 {
+        for backward in [false, true] {
+            let disk = closed.reboot(Survival::All);
+            let engine = Engine::open(&disk, trace.sizes).unwrap();
+            disk.inject(Fault::new(Effect::Fail(ErrorKind::Other)).on(CallKind::Read).after(call));
+            for (index, keyspace) in engine.keyspaces.iter().enumerate() {
+                let of_keyspace = expected.iter().filter(|((of, _), _)| *of == index);
+                let mut wanted: Vec<_> = of_keyspace.map(|((_, key), value)| (key, value)).collect();
+                let mut entries = keyspace.iter();
+                if backward {
+                    wanted.reverse();
+                }
+                let mut wanted = wanted.into_iter();
+                let mut next = || if backward { entries.next_back() } else { entries.next() };
+                loop {
+                    match next() {
+                        Some(Ok((key, value))) => {
+                            assert_eq!(wanted.next(), Some((&key.to_vec(), &value.to_vec())), "read {call}");
+                        }
+                        Some(Err(error)) => {
+                            assert!(matches!(error, Error::Io { .. }), "read {call}: {error:?}");
+                            assert!(next().is_none() && next().is_none(), "read {call}: more after an error");
+                            failures += 1;
+                            break;
+                        }
+                        None => {
+                            assert_eq!(wanted.next(), None, "read {call}: entries are missing");
+                            break;
+                        }
+                    }
+                }
+            }
+            // The disk recovered, and so did the database.
+            assert_eq!(engine.content().unwrap(), expected, "read {call}");
+        }
+    }
+    assert!(failures > 20, "only {failures} reads failed");
+}
+
+#[test]
+fn short_and_interrupted_reads_change_nothing() {
+    let (closed, trace) = in_tables();
+    let expected = Engine::open(&closed, trace.sizes).unwrap().content().unwrap();
+    let disk = closed.reboot(Survival::All);
+    disk.inject(Fault::new(Effect::ShortRead).on(CallKind::Read).for_ever());
+    assert_eq!(Engine::open(&disk, trace.sizes).unwrap().content().unwrap(), expected);
+    for call in 0..100 {
+        let disk = closed.reboot(Survival::All);
+        disk.inject(Fault::new(Effect::Fail(ErrorKind::Interrupted)).on(CallKind::Read).after(call));
+        assert_eq!(Engine::open(&disk, trace.sizes).unwrap().content().unwrap(), expected, "read {call}");
+    }
+}
+
+#[test]
+fn calls_that_only_look_may_fail_while_opening() {
+    let (closed, trace) = in_tables();
+    let expected = Engine::open(&closed, trace.sizes).unwrap().content().unwrap();
+    let mut failures = 0;
+    for kind in [CallKind::Open, CallKind::List, CallKind::Read] {
+        for call in 0..20 {
+            let disk = closed.reboot(Survival::All);
+            disk.inject(Fault::new(Effect::Fail(ErrorKind::Other)).on(kind).after(call));
+            match Engine::open(&disk, trace.sizes) {
+                Ok(engine) => drop(engine),
+                Err(Error::Io { .. }) => failures += 1,
+                Err(error) => panic!("{kind:?} {call}: {error:?}"),
+            }
+            disk.clear_faults();
+            let engine = Engine::open(&disk, trace.sizes).unwrap_or_else(|error| panic!("{kind:?} {call}: {error}"));
+            assert_eq!(engine.content().unwrap(), expected, "{kind:?} {call}");
+        }
+    }
+    assert!(failures > 3, "only {failures} calls failed");
 }

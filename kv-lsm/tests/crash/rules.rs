@@ -201,6 +201,26 @@ fn engine_rule_06_no_space_in_a_sync_poisons() {
     assert!(matches!(engine.write(&put("b", "2"), Durability::Sync), Err(Error::Poisoned { .. })));
 }
 
+/// A reader must not act on what a power cut may take back, once it is known that nothing will make it durable.
+#[test]
+fn engine_rule_06_what_may_be_lost_is_not_read_after_a_failed_sync() {
+    let disk = SimDisk::new(1);
+    let engine = Engine::open(&disk, Sizes::LARGE).unwrap();
+    engine.write(&put("durable", "1"), Durability::Sync).unwrap();
+    engine.write(&put("overwritten", "1"), Durability::Sync).unwrap();
+    engine.write(&put("buffered", "2"), Durability::Buffered).unwrap();
+    engine.write(&put("overwritten", "2"), Durability::Buffered).unwrap();
+    disk.inject(Fault::new(Effect::Fail(ErrorKind::Other)).on(CallKind::Sync).named(".log"));
+    engine.database.sync().unwrap_err();
+    let keyspace = &engine.keyspaces[0];
+    assert_eq!(keyspace.get("durable").unwrap().as_deref(), Some(&b"1"[..]));
+    for key in ["buffered", "overwritten"] {
+        assert!(matches!(keyspace.get(key), Err(Error::Poisoned { .. })), "{key} may be lost");
+    }
+    assert!(keyspace.iter().any(|entry| entry.is_err()), "a scan meets it as well");
+    assert!(engine.database.durable_sequence().is_err(), "nothing more becomes durable");
+}
+
 #[test]
 fn engine_rule_06_a_failed_sync_of_a_table_is_harmless() {
     for effect in [Effect::Fail(ErrorKind::Other), Effect::FailHalfway(ErrorKind::StorageFull)] {
