@@ -101,7 +101,7 @@ impl Engine {
 }
 
 /// Appends operands to the value: the order of operands shows, and nothing is ever the same twice.
-struct Append;
+pub(crate) struct Append;
 
 impl MergeOperator for Append {
     fn fold(

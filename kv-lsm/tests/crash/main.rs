@@ -11,4 +11,5 @@ mod model;
 mod power_cuts;
 mod refusals;
 mod rules;
+mod store_face;
 mod trace;
