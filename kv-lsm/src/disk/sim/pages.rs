@@ -1,7 +1,7 @@
 //! The bytes of a file, in pages that copies share until one of them writes.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// What the file system hands out space in.
 pub(super) const PAGE_BYTES: usize = 4096;
@@ -13,6 +13,9 @@ const _: () = assert!(PAGE_BYTES.is_multiple_of(SECTOR_BYTES), "a page is made o
 const LENGTH_MAX: u64 = 1 << 40;
 
 type Page = [u8; PAGE_BYTES];
+
+/// What reserved room holds until it is written: one page for all, so that reserving costs no memory.
+static ZEROS: LazyLock<Arc<Page>> = LazyLock::new(|| Arc::new([0; PAGE_BYTES]));
 
 /// Bytes of a file and its length. A missing page reads as zeros. Cloning copies no page.
 ///
@@ -95,7 +98,7 @@ impl Pages {
         if index >= self.pages.len() {
             self.pages.resize(index + 1, None);
         }
-        self.pages[index].get_or_insert_with(|| Arc::new([0; PAGE_BYTES]))
+        self.pages[index].get_or_insert_with(|| Arc::clone(&ZEROS))
     }
 
     /// Makes the length at least `length`.
