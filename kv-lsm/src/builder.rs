@@ -1,26 +1,19 @@
 //! How a database is opened.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use kv_core::store::MergeOperator;
 use kv_core::time::Millis;
 
-use crate::database::Database;
 use crate::disk::{Disk, OsDisk};
-use crate::engine::Engine;
-use crate::error::Error;
-use crate::handle::Handle;
 use crate::options::{Background, Compression, Config, Durability};
-use crate::recover::recover;
 
 /// Settings of a database that is about to be opened. Every one has a default; none is stored, except where it says so.
 pub struct Builder {
-    path: PathBuf,
-    disk: Arc<dyn Disk>,
-    config: Config,
+    pub(crate) path: PathBuf,
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) config: Config,
 }
 
 impl Builder {
@@ -136,25 +129,6 @@ impl Builder {
     pub fn clock(mut self, clock: Arc<dyn Fn() -> Millis + Send + Sync>) -> Self {
         self.config.clock = clock;
         self
-    }
-
-    /// Opens the database, and creates it when there is none.
-    ///
-    /// On return everything recovered is durable. The database stays open, and locked, until the last of its handles
-    /// (keyspaces, snapshots and iterators among them) is dropped.
-    ///
-    /// # Errors
-    /// [`Error::Locked`], [`Error::Corrupt`], [`Error::Unsupported`], [`Error::InvalidOptions`], and the disk's. Nothing that
-    /// was there before is changed then.
-    pub fn open(self) -> Result<Database, Error> {
-        self.open_with(&BTreeMap::new())
-    }
-
-    /// Opens with the merge operators of keyspaces that recovery may already fold.
-    pub(crate) fn open_with(self, operators: &BTreeMap<u32, Arc<dyn MergeOperator>>) -> Result<Database, Error> {
-        self.config.validate()?;
-        let parts = recover(&self.disk, &self.path, self.config, operators)?;
-        Ok(Database::new(Handle::new(Engine::new(parts))?))
     }
 }
 

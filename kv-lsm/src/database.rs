@@ -1,9 +1,10 @@
 //! The public handle of a database.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use kv_core::store::Space;
+use kv_core::store::{MergeOperator, Space};
 
 use crate::background;
 use crate::batch::Batch;
@@ -18,6 +19,7 @@ use crate::limits::NAME_BYTES_MAX;
 use crate::manifest::edit::{Edit, Item, KeyspaceRecord};
 use crate::metrics::Metrics;
 use crate::options::{KeyspaceOptions, WriteOptions};
+use crate::recover::recover;
 use crate::snapshot::Snapshot;
 
 /// An open database. A clone is another handle of the same.
@@ -109,15 +111,7 @@ impl Database {
     /// # Errors
     /// See [`Error`]; what was not flushed stays in memory and in the log.
     pub fn flush(&self) -> Result<(), Error> {
-        let through = {
-            let mut log = lock(&self.handle.log);
-            self.handle.health.check()?;
-            flush::seal(&self.handle, &mut log)?;
-            log.next_sequence - 1
-        };
-        while self.handle.version().sealed.last().is_some_and(|oldest| oldest.last_sequence() <= through) {
-            flush::flush_oldest(&self.handle)?;
-        }
+        flush::flush_all(&self.handle)?;
         self.handle.work_wanted.raise();
         Ok(())
     }
@@ -145,6 +139,27 @@ impl Database {
     #[must_use]
     pub fn metrics(&self) -> Metrics {
         Metrics::of(&self.handle)
+    }
+}
+
+impl Builder {
+    /// Opens the database, and creates it when there is none.
+    ///
+    /// On return everything recovered is durable. The database stays open, and locked, until the last of its handles
+    /// (keyspaces, snapshots and iterators among them) is dropped.
+    ///
+    /// # Errors
+    /// [`Error::Locked`], [`Error::Corrupt`], [`Error::Unsupported`], [`Error::InvalidOptions`], and the disk's. Nothing that
+    /// was there before is changed then.
+    pub fn open(self) -> Result<Database, Error> {
+        self.open_with(&BTreeMap::new())
+    }
+
+    /// Opens with the merge operators of keyspaces that recovery may already fold.
+    pub(crate) fn open_with(self, operators: &BTreeMap<u32, Arc<dyn MergeOperator>>) -> Result<Database, Error> {
+        self.config.validate()?;
+        let parts = recover(&self.disk, &self.path, self.config, operators)?;
+        Ok(Database::new(Handle::new(Engine::new(parts))?))
     }
 }
 

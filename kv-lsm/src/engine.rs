@@ -21,7 +21,7 @@ use crate::sync::Syncer;
 use crate::table::reader::TableEnvironment;
 use crate::table::writer::TableSettings;
 use crate::version::Version;
-use crate::visible::ReadRules;
+use crate::visible::{ReadRules, ScanRules};
 use crate::wal::writer::LogWriter;
 
 /// A keyspace, as commits and reads need it.
@@ -231,10 +231,27 @@ impl Engine {
     }
 
     /// Rules for reads of a keyspace that see everything up to `sequence`.
-    pub(crate) fn read_rules(&self, keyspace: u32, sequence: u64) -> Result<ReadRules, Error> {
-        let keyspaces = self.keyspaces.load();
+    pub(crate) fn read_rules<'a>(
+        &'a self,
+        keyspaces: &'a Keyspaces,
+        keyspace: u32,
+        sequence: u64,
+    ) -> Result<ReadRules<'a>, Error> {
         let state = keyspaces.get(&keyspace).ok_or(Error::UnknownKeyspace { keyspace })?;
         Ok(ReadRules {
+            keyspace,
+            sequence,
+            operator: state.operator.as_deref(),
+            clock: &self.config.clock,
+            health: &self.health,
+        })
+    }
+
+    /// The same for a scan.
+    pub(crate) fn scan_rules(&self, keyspace: u32, sequence: u64) -> Result<ScanRules, Error> {
+        let keyspaces = self.keyspaces.load();
+        let state = keyspaces.get(&keyspace).ok_or(Error::UnknownKeyspace { keyspace })?;
+        Ok(ScanRules {
             keyspace,
             sequence,
             operator: state.operator.clone(),

@@ -30,7 +30,7 @@ struct Source {
 
 impl Source {
     fn scan(&self, bounds: &Bounds, reverse: bool) -> Result<Scan, Error> {
-        let rules = self.handle.read_rules(self.keyspace, self.sequence)?;
+        let rules = self.handle.scan_rules(self.keyspace, self.sequence)?;
         Scan::new(&self.version, rules, bounds.clone(), reverse)
     }
 }

@@ -7,7 +7,6 @@ use kv_core::store::{self, Space, prefix_end};
 
 use crate::commit::commit;
 use crate::compaction::run;
-use crate::engine::lock;
 use crate::error::Error;
 use crate::flush;
 use crate::handle::Handle;
@@ -108,10 +107,11 @@ impl Keyspace {
     pub fn multi_get<K: AsRef<[u8]>>(&self, keys: impl IntoIterator<Item = K>) -> Result<Vec<Option<Slice>>, Error> {
         // Rule E9: the version is pinned before the visible number is read.
         let version = self.handle.version();
-        let rules = self.handle.read_rules(self.id, self.handle.snapshots.visible())?;
+        let keyspaces = self.handle.keyspaces.load();
+        let rules = self.handle.read_rules(&keyspaces, self.id, self.handle.snapshots.visible())?;
         let one = |key: K| {
             let mut value = None;
-            read::get(&version, &rules, key.as_ref(), &mut |bytes| value = Some(Slice::copy_of(bytes)))?;
+            read::get(&version, rules, key.as_ref(), &mut |bytes| value = Some(Slice::copy_of(bytes)))?;
             Ok(value)
         };
         keys.into_iter().map(one).collect()
@@ -126,8 +126,9 @@ impl Keyspace {
     ) -> Result<bool, Error> {
         let version = self.handle.version();
         let sequence = sequence.unwrap_or_else(|| self.handle.snapshots.visible());
-        let rules = self.handle.read_rules(self.id, sequence)?;
-        read::get(&version, &rules, key, found)
+        let keyspaces = self.handle.keyspaces.load();
+        let rules = self.handle.read_rules(&keyspaces, self.id, sequence)?;
+        read::get(&version, rules, key, found)
     }
 
     /// The entries whose keys lie in `range`, as they are now: later writes do not change what the iterator yields.
@@ -160,12 +161,7 @@ impl Keyspace {
     /// See [`Error`]; the contents are as before.
     #[expect(clippy::needless_pass_by_value, reason = "ranges are written in place")]
     pub fn compact_range(&self, range: impl KeyBounds) -> Result<(), Error> {
-        {
-            let mut log = lock(&self.handle.log);
-            self.handle.health.check()?;
-            flush::seal(&self.handle, &mut log)?;
-        }
-        while flush::flush_oldest(&self.handle)? {}
+        flush::flush_all(&self.handle)?;
         let (start, end) = range.bounds();
         let lower = match start {
             Bound::Included(key) | Bound::Excluded(key) => key,

@@ -15,7 +15,7 @@ use crate::visible::{Operands, ReadRules, Resolver};
 /// See [`Error`]; `found` was not called.
 pub(crate) fn get(
     version: &Version,
-    rules: &ReadRules,
+    rules: ReadRules<'_>,
     key: &[u8],
     found: &mut dyn FnMut(&[u8]),
 ) -> Result<bool, Error> {

@@ -13,7 +13,7 @@ use crate::table::cursor::TableCursor;
 use crate::table::meta::TableMeta;
 use crate::table::reader::Table;
 use crate::version::Version;
-use crate::visible::{Operands, ReadRules, Resolver};
+use crate::visible::{Operands, Resolver, ScanRules};
 
 /// After so many versions of one key that do not matter, the cursors seek instead of stepping.
 const STEPS_BEFORE_SEEK: usize = 16;
@@ -23,7 +23,7 @@ pub(crate) type Bounds = (Bound<Vec<u8>>, Bound<Vec<u8>>);
 
 /// Stands on one key and its value after the other.
 pub(crate) struct Scan {
-    rules: ReadRules,
+    rules: ScanRules,
     bounds: Bounds,
     reverse: bool,
     cursor: MergeCursor,
@@ -52,7 +52,7 @@ struct Versions {
 impl Scan {
     /// # Errors
     /// When the deleted ranges of a table cannot be read.
-    pub(crate) fn new(version: &Version, rules: ReadRules, bounds: Bounds, reverse: bool) -> Result<Self, Error> {
+    pub(crate) fn new(version: &Version, rules: ScanRules, bounds: Bounds, reverse: bool) -> Result<Self, Error> {
         let keyspace = rules.keyspace;
         let mut cursors: Vec<Box<dyn Cursor>> = Vec::new();
         let mut range_deletes = Vec::new();
@@ -171,7 +171,7 @@ impl Scan {
     fn forward_key(&mut self) -> Result<bool, Error> {
         let Self { rules, cursor, range_deletes, key, value, operands, .. } = self;
         let mut found = |bytes: &[u8]| value.extend_from_slice(bytes);
-        let mut resolver = Resolver::new(rules, key, operands, &mut found);
+        let mut resolver = Resolver::new(rules.rules(), key, operands, &mut found);
         for ranges in range_deletes {
             resolver.cover(ranges.newest(key, rules.sequence));
         }
@@ -210,7 +210,7 @@ impl Scan {
             cursor.previous()?;
         }
         let mut found = |bytes: &[u8]| value.extend_from_slice(bytes);
-        let mut resolver = Resolver::new(rules, key, operands, &mut found);
+        let mut resolver = Resolver::new(rules.rules(), key, operands, &mut found);
         for ranges in range_deletes {
             resolver.cover(ranges.newest(key, rules.sequence));
         }

@@ -90,8 +90,9 @@ fn get(
     // Rule E9: the version is pinned before the visible number is read.
     let version = engine.version();
     let sequence = sequence.unwrap_or_else(|| engine.snapshots.visible());
-    let rules = engine.read_rules(space.0, sequence)?;
-    Ok(read::get(&version, &rules, key, found)?)
+    let keyspaces = engine.keyspaces.load();
+    let rules = engine.read_rules(&keyspaces, space.0, sequence)?;
+    Ok(read::get(&version, rules, key, found)?)
 }
 
 fn scan(
@@ -104,7 +105,7 @@ fn scan(
 ) -> Result<(), StoreError> {
     let version = Arc::clone(&engine.version());
     let sequence = sequence.unwrap_or_else(|| engine.snapshots.visible());
-    let rules = engine.read_rules(space.0, sequence)?;
+    let rules = engine.scan_rules(space.0, sequence)?;
     if range.is_empty() {
         return Ok(());
     }

@@ -186,6 +186,12 @@ impl Syncer {
         (requested > self.durable_sequence()).then_some(requested)
     }
 
+    /// After poison: forgets what was asked for, and tells whoever asked.
+    pub(crate) fn refuse(&self) {
+        self.requested_sequence.store(0, Ordering::Release);
+        self.call_wake();
+    }
+
     pub(crate) fn set_wake(&self, wake: &Wake) {
         let poisoned = self.health.is_poisoned();
         *self.wake.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(wake));

@@ -11,14 +11,36 @@ use crate::health::Health;
 use crate::internal_key::{Kind, Trailer};
 use crate::options::Clock;
 
-/// What is the same for all keys of one read.
+/// What is the same for all keys of one read. Borrowed, so that a read of one key touches no reference count.
+#[derive(Copy, Clone)]
+pub(crate) struct ReadRules<'a> {
+    pub(crate) keyspace: u32,
+    pub(crate) sequence: u64,
+    pub(crate) operator: Option<&'a dyn MergeOperator>,
+    pub(crate) clock: &'a Clock,
+    pub(crate) health: &'a Health,
+}
+
+/// The same for a scan, which may outlive the handle that began it.
 #[derive(Clone)]
-pub(crate) struct ReadRules {
+pub(crate) struct ScanRules {
     pub(crate) keyspace: u32,
     pub(crate) sequence: u64,
     pub(crate) operator: Option<Arc<dyn MergeOperator>>,
     pub(crate) clock: Clock,
     pub(crate) health: Arc<Health>,
+}
+
+impl ScanRules {
+    pub(crate) fn rules(&self) -> ReadRules<'_> {
+        ReadRules {
+            keyspace: self.keyspace,
+            sequence: self.sequence,
+            operator: self.operator.as_deref(),
+            clock: &self.clock,
+            health: &self.health,
+        }
+    }
 }
 
 /// Merge operands, newest first, in one run of bytes.
@@ -43,7 +65,7 @@ impl Operands {
 
 /// Takes the versions of one key, newest first, and hands the value that they come to on to `found`.
 pub(crate) struct Resolver<'a> {
-    rules: &'a ReadRules,
+    rules: ReadRules<'a>,
     key: &'a [u8],
     operands: &'a mut Operands,
     found: &'a mut dyn FnMut(&[u8]),
@@ -54,7 +76,7 @@ pub(crate) struct Resolver<'a> {
 
 impl<'a> Resolver<'a> {
     pub(crate) fn new(
-        rules: &'a ReadRules,
+        rules: ReadRules<'a>,
         key: &'a [u8],
         operands: &'a mut Operands,
         found: &'a mut dyn FnMut(&[u8]),
@@ -126,7 +148,7 @@ impl<'a> Resolver<'a> {
             return Ok(false);
         }
         let keyspace = self.rules.keyspace;
-        let operator = self.rules.operator.as_ref().ok_or(Error::NoMergeOperator { keyspace })?;
+        let operator = self.rules.operator.ok_or(Error::NoMergeOperator { keyspace })?;
         let oldest_first: Vec<&[u8]> =
             self.operands.parts.iter().rev().map(|part| &self.operands.bytes[part.clone()]).collect();
         let mut out = Vec::new();

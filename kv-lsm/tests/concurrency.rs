@@ -1,10 +1,14 @@
 //! Writers, readers, snapshots, flushes and compactions at once.
 
+use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use kv_lsm::{Batch, Database, Durability, Keyspace, KeyspaceOptions};
+use kv_core::store::{Corrupt, Fold, Folded, MergeOperator};
+use kv_lsm::disk::MemDisk;
+use kv_lsm::{Batch, Database, Durability, Error, Keyspace, KeyspaceOptions};
 
 const KEYS: u64 = 40;
 
@@ -30,7 +34,7 @@ fn write_round(db: &Database, keyspaces: &[Keyspace; 2], round: u64) {
     db.write(batch).unwrap();
 }
 
-fn rounds(entries: impl Iterator<Item = Result<(kv_lsm::Slice, kv_lsm::Slice), kv_lsm::Error>>) -> Vec<u64> {
+fn rounds(entries: impl Iterator<Item = Result<(kv_lsm::Slice, kv_lsm::Slice), Error>>) -> Vec<u64> {
     let mut rounds: Vec<u64> = entries.map(|entry| number(&entry.unwrap().1)).collect();
     assert_eq!(rounds.len() as u64, KEYS, "no key is missing");
     rounds.dedup();
@@ -137,10 +141,31 @@ fn a_database_is_open_as_long_as_any_handle_lives_and_only_once() {
     keyspace.put("k", "v").unwrap();
     let second = Database::open(directory.path());
     let lock = directory.path().join("LOCK");
-    assert!(matches!(&second, Err(kv_lsm::Error::Locked { path }) if *path == lock), "{second:?}");
+    assert!(matches!(&second, Err(Error::Locked { path }) if *path == lock), "{second:?}");
     let iterator = keyspace.iter();
     drop(keyspace);
     assert_eq!(iterator.count(), 1);
     let again = Database::open(directory.path()).unwrap().keyspace("a", KeyspaceOptions::default()).unwrap();
     assert_eq!(again.get("k").unwrap().unwrap(), b"v");
+}
+
+struct Panics;
+
+impl MergeOperator for Panics {
+    fn fold(&self, _: &[u8], _: Option<&[u8]>, _: &[&[u8]], _: Fold, _: &mut Vec<u8>) -> Result<Folded, Corrupt> {
+        panic!("the operator of this test panics, and the flush thread with it");
+    }
+}
+
+#[test]
+fn writers_do_not_wait_for_a_background_thread_that_panicked() {
+    let db = Database::builder(Path::new("/db"))
+        .disk(MemDisk::new())
+        .durability(Durability::Buffered)
+        .memtable_bytes(1000)
+        .open()
+        .unwrap();
+    let keyspace = db.keyspace("a", KeyspaceOptions::default().merge(Arc::new(Panics))).unwrap();
+    let refused = (0..10_000).find_map(|_| keyspace.merge("k", [7; 100]).err());
+    assert!(matches!(refused, Some(Error::Poisoned { .. })), "{refused:?}");
 }

@@ -228,6 +228,10 @@ fn lesson_40_poison_wakes_the_host_and_hides_what_is_not_durable() {
     assert!(matches!(read, Err(StoreError::Poisoned(_))), "{read:?}");
     let scanned = store.scan(Space::META, KeyRange::ALL, Direction::Forward, &mut |_, _| ControlFlow::Continue(()));
     assert!(matches!(scanned, Err(StoreError::Poisoned(_))));
+    store.request_sync(lost);
+    assert!(matches!(store.step(), Err(Error::Poisoned { .. })));
+    assert_eq!(woken.load(Ordering::SeqCst), 3, "a request after the poison is answered, once");
+    assert!(store.step().is_err() && woken.load(Ordering::SeqCst) == 3);
     let late = Arc::new(AtomicU64::new(0));
     let count = Arc::clone(&late);
     store.on_durable(Arc::new(move || {
