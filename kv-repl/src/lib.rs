@@ -36,5 +36,7 @@ pub use client::Table;
 pub use kv_core::NodeId;
 pub use member::Member;
 pub use node::Node;
+pub use node_core::RestoreError;
 pub use quorum::Consistency;
 pub use request::TableOptions;
+pub use worker::StartError;

@@ -20,8 +20,8 @@ pub struct Member {
 
 impl Member {
     /// A member of weight one in the zone that everybody is in who names none.
-    pub fn new(node: NodeId, address: impl ToString) -> Self {
-        Self { node, address: address.to_string(), zone: Zone::new(""), weight: Weight(1) }
+    pub fn new(node: NodeId, address: impl std::fmt::Display) -> Self {
+        Self { node, address: format!("{address}"), zone: Zone::new(""), weight: Weight(1) }
     }
 
     /// Places it in a zone.

@@ -93,7 +93,7 @@ impl NodeCore {
         let mut damage: Result<(), DecodeError> = Ok(());
         view.scan(Space::META, KeyRange::ALL, Direction::Forward, &mut |key, value| {
             let mut reader = Reader::new(value);
-            let mut take = || -> Result<(), DecodeError> {
+            damage = (|| {
                 if key == MARK_KEY {
                     mark = Stamp(reader.u64()?);
                 } else if key == FOUNDING_KEY {
@@ -104,8 +104,7 @@ impl NodeCore {
                     peers.restore(key, value)?;
                 }
                 Ok(())
-            };
-            damage = take();
+            })();
             if damage.is_err() { std::ops::ControlFlow::Break(()) } else { std::ops::ControlFlow::Continue(()) }
         })?;
         damage?;

@@ -87,6 +87,7 @@ fn a_value_with_a_time_to_live_is_hidden_afterwards() {
     let table = nodes[0].create_table("t", TableOptions::siblings().replicas(1)).unwrap();
     table.put("key", "soon gone").ttl(Duration::from_millis(150)).wait().unwrap();
     assert_eq!(table.get("key").wait().unwrap().values(), ["soon gone"]);
+    #[expect(clippy::disallowed_methods, reason = "the test waits for the wall clock of the node")]
     std::thread::sleep(Duration::from_millis(200));
     assert!(table.get("key").wait().unwrap().values().is_empty());
     assert!(matches!(table.put("key", "v").ttl(Duration::ZERO).wait(), Err(WriteError::InvalidTtl(_))));

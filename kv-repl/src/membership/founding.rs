@@ -138,7 +138,7 @@ fn check(env: &Environment<'_>, bootstrap: &Bootstrap) -> Result<(), ClusterErro
 }
 
 /// A founding arrives at a node that has none.
-pub(super) fn found(env: &Environment<'_>, header: &Header, founding: Founding, out: &mut Vec<Action>) {
+pub(super) fn found(env: &Environment<'_>, header: &Header, founding: &Founding, out: &mut Vec<Action>) {
     match env.catalog {
         Some(catalog) if catalog.founding().cluster == founding.cluster => return,
         Some(_) => return out.push(dropped(DropReason::OtherCluster)),
@@ -149,7 +149,7 @@ pub(super) fn found(env: &Environment<'_>, header: &Header, founding: Founding, 
     if !listed || !by_member || header.cluster != founding.cluster || env.standing != Standing::Unfounded {
         return out.push(dropped(DropReason::Stranger));
     }
-    store(env, &founding, out);
+    store(env, founding, out);
 }
 
 fn store(env: &Environment<'_>, founding: &Founding, out: &mut Vec<Action>) {

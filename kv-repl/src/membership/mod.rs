@@ -77,7 +77,7 @@ impl Membership {
             Message::Unwelcome { nonce, reason } if nonce == env.me.nonce => {
                 self.unwelcome(env, header, reason, out);
             }
-            Message::Found(founding) => founding::found(env, header, *founding, out),
+            Message::Found(founding) => founding::found(env, header, &founding, out),
             _ => out.push(dropped(DropReason::OtherBoot)),
         }
     }

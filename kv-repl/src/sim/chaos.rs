@@ -5,6 +5,9 @@ use kv_core::NodeId;
 use super::options::Options;
 use super::world::World;
 
+/// The alarm that goes off when something is to be mended.
+pub(super) const MEND: u64 = u64::MAX - 1;
+
 /// How often each fault happened.
 #[derive(Copy, Clone, Default, Eq, PartialEq, Debug)]
 pub struct Faults {
@@ -69,9 +72,8 @@ impl Chaos {
         (self.every_us > 0).then(|| world.random.u64(1_000..=self.every_us * 2))
     }
 
-    /// Mends what is due, then breaks something.
+    /// Breaks something.
     pub(super) fn strike(&mut self, world: &mut World) {
-        self.mend(world);
         let nodes = world.nodes();
         let node = nodes[world.random.usize(..nodes.len())];
         match world.random.u32(0..12) {
@@ -118,8 +120,9 @@ impl Chaos {
     }
 
     fn down_for_a_while(&mut self, world: &mut World, node: NodeId) {
-        let until = world.now_us() + world.random.u64(50_000..4_000_000);
-        self.down.push((until, node));
+        let span = world.random.u64(50_000..4_000_000);
+        self.down.push((world.now_us() + span, node));
+        world.alarm(span, MEND);
     }
 
     fn split(&mut self, world: &mut World, nodes: &[NodeId]) {
@@ -132,10 +135,13 @@ impl Chaos {
                 }
             }
         }
-        self.links_heal_at = Some(world.now_us() + world.random.u64(100_000..4_000_000));
+        let span = world.random.u64(100_000..4_000_000);
+        self.links_heal_at = Some(world.now_us() + span);
+        world.alarm(span, MEND);
     }
 
-    fn mend(&mut self, world: &mut World) {
+    /// Mends what is due.
+    pub(super) fn mend(&mut self, world: &mut World) {
         let now = world.now_us();
         let (due, later): (Vec<_>, Vec<_>) = self.down.iter().partition(|(at, _)| *at <= now);
         self.down = later;

@@ -47,7 +47,7 @@ impl Options {
                 delay_max_us: random.u64(500..=30_000),
                 straggler: 0.01,
             },
-            chaos_every_ms: random.u64(300..=2_000),
+            chaos_every_ms: [300, 1_000, 3_000, 6_000][random.usize(..4)],
             sync_max_us: 10_u64.pow(random.u32(2..=5)),
             clock_skew_ms: random.u64(0..=150),
             siblings_max: 20,

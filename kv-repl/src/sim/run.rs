@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use kv_core::record::{Record, Rule};
 
-use super::chaos::{Chaos, Faults};
+use super::chaos::{Chaos, Faults, MEND};
 use super::factory::StoreFactory;
 use super::options::Options;
 use super::workload::Workload;
@@ -66,6 +66,7 @@ pub fn run(options: &Options, factory: Box<dyn StoreFactory>) -> Report {
                 let pause = chaos.pause_us(&mut world).expect("chaos comes again");
                 world.alarm(pause, CHAOS);
             }
+            Some(MEND) => chaos.mend(&mut world),
             Some(client) => {
                 workload.attend(&mut world, usize::try_from(client).expect("a client"));
                 let think = world.random.u64(100..20_000);
@@ -120,7 +121,11 @@ fn converge(world: &mut World, workload: &mut Workload, violations: &mut Vec<Str
             let request = world.get(nodes[attempt % nodes.len()], get);
             match world.finish(request) {
                 Answer::Read(Ok(read)) => Some(read),
-                _ => None,
+                _ => {
+                    // Nodes that serve may still have to greet each other.
+                    world.run_for(500_000);
+                    None
+                }
             }
         });
         let Some(read) = read else {

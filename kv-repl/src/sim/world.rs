@@ -437,7 +437,7 @@ impl World {
         worker.turn(now, inputs.into_iter(), &mut outside);
         let next = worker.next_deadline();
         for (to, frame) in outside.frames {
-            self.send(node, to, frame);
+            self.send(node, to, &frame);
         }
         for (client, outcome) in outside.replies {
             self.note(6, node, client);
@@ -451,8 +451,8 @@ impl World {
         }
     }
 
-    fn send(&mut self, from: NodeId, to: NodeId, frame: Bytes) {
-        self.record_dots(&frame);
+    fn send(&mut self, from: NodeId, to: NodeId, frame: &Bytes) {
+        self.record_dots(frame);
         for delay in self.network.delays(from, to, &mut self.random) {
             self.schedule(delay, Due::Frame { from, to, frame: frame.clone() });
         }

@@ -5,6 +5,7 @@
 
 pub mod memory;
 #[cfg(feature = "tcp")]
+#[expect(clippy::disallowed_methods, reason = "an event loop reads the clock and starts its thread")]
 pub mod tcp;
 
 use std::sync::Arc;

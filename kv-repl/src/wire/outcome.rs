@@ -150,7 +150,7 @@ fn standing(reader: &mut Reader<'_>) -> Result<Standing, DecodeError> {
 
 fn put_reason(reason: &str, out: &mut Vec<u8>) {
     let end = (0..=reason.len().min(REASON_BYTES_MAX)).rev().find(|&at| reason.is_char_boundary(at)).unwrap_or(0);
-    put_prefixed(out, reason[..end].as_bytes());
+    put_prefixed(out, &reason.as_bytes()[..end]);
 }
 
 fn reason(reader: &mut Reader<'_>) -> Result<String, DecodeError> {
