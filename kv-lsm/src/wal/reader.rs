@@ -304,3 +304,6 @@ fn read_file(disk: &dyn Disk, path: &Path) -> Result<Vec<u8>, Error> {
     };
     read().map_err(|error| Error::io("read", path, error))
 }
+
+#[cfg(test)]
+mod tests;
