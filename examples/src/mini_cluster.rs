@@ -12,6 +12,7 @@ use std::sync::mpsc::sync_channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use kv_lsm::disk::Lost;
 use kv_repl::request::ClusterError;
 use kv_repl::{NodeId, TableOptions};
 use tempfile::TempDir;
@@ -38,6 +39,10 @@ const TABLE: &str = "siblings";
 const UNSYNCED_BYTES_WANTED: u64 = 1024;
 /// How long the next write waits for its predecessors to reach the disk of the node that is to die.
 const UNSYNCED_PATIENCE: Duration = Duration::from_millis(2);
+/// More than the marks that an idle log writes: what is lost should be of writes.
+const LOST_BYTES_WANTED: u64 = 64;
+/// How often a node is killed at most until it loses so much.
+const CUTS_MAX: u32 = 20;
 /// How long to wait for one write to be acknowledged while a node is down.
 const DOWN_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -180,11 +185,8 @@ impl Stage<'_> {
 
     fn play(&mut self, feeder: &mut Feeder<'_>, node: NodeId) -> Result<Kill, RunError> {
         feeder.feed_until(1)?;
-        self.wait_for_unsynced_bytes(feeder, node)?;
-        let lost = self.cluster.kill(node)?;
+        let lost = self.cut_power(feeder, node)?;
         self.progress.enter(Phase::Down);
-        // Until here its clients had to find out for themselves.
-        self.coordinators.set(node, None);
         self.screen.killed(node, lost);
 
         feeder.feed_until(2)?;
@@ -197,10 +199,27 @@ impl Stage<'_> {
         Ok(Kill { node, lost, acknowledged_while_down: self.progress.acknowledged_while_down(), restart_took })
     }
 
+    /// Kills the node so that it loses something.
+    fn cut_power(&mut self, feeder: &mut Feeder<'_>, node: NodeId) -> Result<Lost, RunError> {
+        for cut in 1..=CUTS_MAX {
+            self.wait_for_unsynced_bytes(feeder, node)?;
+            let lost = self.cluster.kill(node)?;
+            // Until here its clients had to find out for themselves.
+            self.coordinators.set(node, None);
+            if lost.bytes >= LOST_BYTES_WANTED || (lost.bytes > 0 && cut == CUTS_MAX) {
+                return Ok(lost);
+            }
+            // The node's syncs were quicker than this thread.
+            self.start_again(node)?;
+        }
+        Err(RunError::NothingToLose { node })
+    }
+
     /// Goes on with the load until a power cut would hurt.
     ///
-    /// What counts is what has just been added: a sync that is under way takes the rest along. The more writes were in vain,
-    /// the less will do, because a small load may never have many bytes unsynced.
+    /// Best is when bytes are added to others that are not synced either: a sync of those is likely under way, will end
+    /// before the power goes, and leave the new ones. The more writes were in vain, the less will do, because a small load
+    /// may never have many bytes unsynced.
     fn wait_for_unsynced_bytes(&self, feeder: &mut Feeder<'_>, node: NodeId) -> Result<(), RunError> {
         let mut wanted = UNSYNCED_BYTES_WANTED;
         loop {
@@ -208,7 +227,7 @@ impl Stage<'_> {
             let mut before = self.cluster.unsynced_bytes(node);
             while began.elapsed() < UNSYNCED_PATIENCE {
                 let now = self.cluster.unsynced_bytes(node);
-                if now.saturating_sub(before) >= wanted {
+                if now > 0 && before >= wanted && now.saturating_sub(before) >= wanted {
                     return Ok(());
                 }
                 before = now;
@@ -216,7 +235,7 @@ impl Stage<'_> {
             if feeder.has_fed(2) || !feeder.feed_one()? {
                 return Err(RunError::NothingToLose { node });
             }
-            wanted = (wanted / 2).max(1);
+            wanted /= 2;
         }
     }
 
@@ -232,12 +251,17 @@ impl Stage<'_> {
 
     fn restart(&mut self, node: NodeId) -> Result<Duration, RunError> {
         let began = Instant::now();
-        self.cluster.restart(node)?;
+        self.start_again(node)?;
         let took = began.elapsed();
-        self.coordinators.set(node, Some(self.cluster.node(node).table(TABLE)?));
         self.progress.enter(Phase::After);
         self.screen.restarted(node, took, self.progress.acknowledged_while_down());
         Ok(took)
+    }
+
+    fn start_again(&mut self, node: NodeId) -> Result<(), RunError> {
+        self.cluster.restart(node)?;
+        self.coordinators.set(node, Some(self.cluster.node(node).table(TABLE)?));
+        Ok(())
     }
 }
 

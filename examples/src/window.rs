@@ -47,7 +47,7 @@ impl<F: Future + Unpin, T> Window<F, T> {
     /// Whether another request finds no room.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.free.is_empty()
+        self.free.len() == self.finished.len()
     }
 
     /// Starts a request.
@@ -55,7 +55,8 @@ impl<F: Future + Unpin, T> Window<F, T> {
     /// # Panics
     /// When the window is full.
     pub fn start(&mut self, mut request: F, tag: T) {
-        let slot = self.free.pop().expect("a request is started only when there is room");
+        assert!(!self.is_full(), "a request is started only when there is room");
+        let slot = self.free.pop().expect("there is room");
         match Pin::new(&mut request).poll(&mut Context::from_waker(&self.wakers[slot])) {
             Poll::Ready(output) => {
                 self.free.push(slot);
@@ -154,6 +155,19 @@ mod tests {
         assert_eq!(window.finish(), Some((10, 1)));
         keeper.join().unwrap();
         assert_eq!(window.finish(), None);
+    }
+
+    #[test]
+    fn what_finished_at_once_keeps_its_room_until_it_is_taken_back() {
+        let mut window = Window::new(2);
+        let at_once = Promise::default();
+        at_once.keep(1);
+        window.start(at_once, ());
+        assert!(!window.is_full());
+        window.start(Promise::default(), ());
+        assert!(window.is_full());
+        assert_eq!(window.finish(), Some((1, ())));
+        assert!(!window.is_full(), "whoever takes a request back has room to start it again");
     }
 
     #[test]

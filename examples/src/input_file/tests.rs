@@ -8,8 +8,10 @@ fn file(contents: &[u8]) -> tempfile::NamedTempFile {
     file
 }
 
+type Pair = (Vec<u8>, Vec<u8>);
+
 /// The pairs before the end or the first error, and the error.
-fn read(contents: &[u8]) -> (Vec<(Vec<u8>, Vec<u8>)>, Option<String>) {
+fn read(contents: &[u8]) -> (Vec<Pair>, Option<String>) {
     let file = file(contents);
     let mut pairs = Vec::new();
     let mut input = InputFile::open(file.path()).unwrap();
@@ -29,7 +31,7 @@ fn read(contents: &[u8]) -> (Vec<(Vec<u8>, Vec<u8>)>, Option<String>) {
     (pairs, None)
 }
 
-fn pair(key: &[u8], value: &[u8]) -> (Vec<u8>, Vec<u8>) {
+fn pair(key: &[u8], value: &[u8]) -> Pair {
     (key.to_vec(), value.to_vec())
 }
 
