@@ -132,7 +132,7 @@ fn zeroed_runs_never_give_a_wrong_answer() {
     let mut random = Random::new(2);
     for victim in victims() {
         for (path, length) in &victim.files {
-            for bytes in [1_usize, 16, 512, 4096] {
+            for bytes in [1_usize, 16, 512] {
                 for offset in offsets(*length, 30, &mut random) {
                     let damaged = victim.copy();
                     damaged.damage(path, offset, &vec![0; bytes]).unwrap();
@@ -213,7 +213,7 @@ fn stray_writes_never_give_a_wrong_answer() {
     for trace in [trace::compactions(), trace::rotation(), trace::mixed(22, 40)] {
         let whole = SimDisk::new(1);
         run(&whole, &trace, OnError::GoOn);
-        for call in (0..whole.mutating_calls()).step_by(2) {
+        for call in (0..whole.mutating_calls()).step_by(3) {
             for (effect, file) in [
                 (Effect::Ignore, "/db/"),
                 (Effect::Misdirect(512), "/db/"),
