@@ -32,7 +32,7 @@ pub(crate) fn compact_once(engine: &Engine) -> Result<bool, Error> {
         picked.max_by(|a, b| a.1.0.total_cmp(&b.1.0)).map(|(keyspace, (_, choice))| (keyspace, choice))
     };
     match choice {
-        Some((keyspace, choice)) => execute(engine, keyspace, &choice).map(|()| true),
+        Some((keyspace, choice)) => execute(engine, keyspace, &choice).map(|_| true),
         None => Ok(false),
     }
 }
@@ -43,14 +43,23 @@ pub(crate) fn compact_once(engine: &Engine) -> Result<bool, Error> {
 /// As [`compact_once`].
 pub(crate) fn compact_range(engine: &Engine, keyspace: u32, lower: &[u8], upper: Option<&Upper>) -> Result<(), Error> {
     let _turn = lock(&engine.compaction_turn);
+    let mut fresh: Vec<u64> = Vec::new();
     for level in 0..LEVELS {
         engine.health.check()?;
         let choice = {
             let version = engine.version();
             version.trees.get(&keyspace).and_then(|tree| pick_range(tree, level, lower, upper, settings(engine)))
         };
-        if let Some(choice) = choice {
-            execute(engine, keyspace, &choice)?;
+        let Some(choice) = choice else { continue };
+        // What this call wrote there a moment ago needs no second pass. All or nothing: the output may span what lies
+        // between two inputs, so they must be neighbours.
+        let in_place = choice.level == choice.output_level;
+        if !(in_place && choice.inputs.iter().all(|table| fresh.contains(&table.meta().number))) {
+            let moved = choice.is_move();
+            let written = execute(engine, keyspace, &choice)?;
+            if !moved {
+                fresh.extend(written);
+            }
         }
     }
     Ok(())
@@ -60,7 +69,8 @@ const fn settings(engine: &Engine) -> PickSettings {
     PickSettings { level0_tables: engine.config.level0_tables, level1_bytes: engine.config.level1_bytes }
 }
 
-fn execute(engine: &Engine, keyspace: u32, choice: &Choice) -> Result<(), Error> {
+/// Returns the numbers of the tables that are on the output level now and were not before.
+fn execute(engine: &Engine, keyspace: u32, choice: &Choice) -> Result<Vec<u64>, Error> {
     let added = if choice.is_move() {
         engine.counters.moved_tables.fetch_add(1, Ordering::Relaxed);
         vec![choice.inputs[0].meta().clone()]
@@ -68,7 +78,7 @@ fn execute(engine: &Engine, keyspace: u32, choice: &Choice) -> Result<(), Error>
         match rewrite(engine, keyspace, choice)? {
             Some(tables) => tables,
             // Cancelled: the database closes, or was poisoned meanwhile.
-            None => return engine.health.check(),
+            None => return engine.health.check().map(|()| Vec::new()),
         }
     };
     let numbers: Vec<u64> = added.iter().map(|table| table.number).collect();
@@ -88,9 +98,9 @@ fn execute(engine: &Engine, keyspace: u32, choice: &Choice) -> Result<(), Error>
         // Whether the edit is durable is unknown, so nothing that it may name goes.
         Err(Error::Poisoned { .. }) => {}
         Err(_) if choice.is_move() => {}
-        Err(_) => discard_tables(engine.disk.as_ref(), &engine.directory, numbers),
+        Err(_) => discard_tables(engine.disk.as_ref(), &engine.directory, numbers.iter().copied()),
     }
-    result
+    result.map(|()| numbers)
 }
 
 fn rewrite(engine: &Engine, keyspace: u32, choice: &Choice) -> Result<Option<Vec<TableMeta>>, Error> {
