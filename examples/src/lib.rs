@@ -21,3 +21,8 @@ pub mod report;
 pub mod sim_stores;
 pub mod window;
 pub mod workload;
+
+/// The examples of the README, run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

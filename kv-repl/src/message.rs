@@ -22,6 +22,8 @@ pub enum Message {
         nonce: u64,
         /// How many tables the sender knows.
         catalog_version: u32,
+        /// Where the sender is, so that a node which was told of nobody can answer. Empty when it does not know.
+        address: String,
     },
     /// "I know you as the member you say you are."
     HelloReply {

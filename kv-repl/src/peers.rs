@@ -124,6 +124,12 @@ impl Peers {
         self.peers.get(&node).is_some_and(|peer| peer.greeted && peer.taken)
     }
 
+    /// Whether it is known where `node` is.
+    #[must_use]
+    pub fn has_address(&self, node: NodeId) -> bool {
+        self.peers.get(&node).is_some_and(|peer| peer.address.is_some())
+    }
+
     /// Everybody.
     pub fn nodes(&self) -> impl Iterator<Item = NodeId> + '_ {
         self.peers.keys().copied()

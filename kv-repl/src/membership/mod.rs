@@ -30,6 +30,7 @@ use crate::message::{Message, Unwelcome};
 use crate::peers::{DropReason, Life, Peers};
 use crate::quorum::majority;
 use crate::status::Standing;
+use crate::transport::PeerInfo;
 use crate::wire::Header;
 
 /// The machine of introductions.
@@ -58,7 +59,18 @@ impl Membership {
 
     fn greet_all(&mut self, env: &Environment<'_>, out: &mut Vec<Action>) {
         self.next_hello = env.now.monotonic.saturating_add(self.hello_every);
-        out.extend(env.peers.nodes().map(|to| hello(env, to)));
+        out.extend(env.peers.nodes().map(|to| self.greeting(env, to)));
+    }
+
+    fn greeting(&self, env: &Environment<'_>, to: NodeId) -> Action {
+        let listed = env.catalog.and_then(|catalog| catalog.founding().member(env.me.node)).map(|me| &me.member);
+        let me = listed.or_else(|| self.bootstrap.as_ref()?.members.iter().find(|member| member.node == env.me.node));
+        let message = Message::Hello {
+            nonce: env.me.nonce,
+            catalog_version: env.catalog.map_or(0, crate::catalog::Catalog::version),
+            address: me.map(|me| me.address.clone()).unwrap_or_default(),
+        };
+        Action::Send { to, message, release: Release::Durable(Stripe::META) }
     }
 
     fn introduced(&mut self, env: &Environment<'_>, header: &Header, message: Message, out: &mut Vec<Action>) {
@@ -69,7 +81,13 @@ impl Membership {
             return;
         }
         match message {
-            Message::Hello { nonce, .. } => self.hello(env, header, nonce, out),
+            Message::Hello { nonce, address, .. } => {
+                // Somebody this node was told nothing of can be answered only where they say they are.
+                if !address.is_empty() && !env.peers.has_address(header.from) {
+                    out.push(Action::Notify(Notice::Peers(vec![PeerInfo { node: header.from, address }])));
+                }
+                self.hello(env, header, nonce, out);
+            }
             // The nonce of this life can only be known from its own hello.
             Message::HelloReply { nonce, own_nonce, .. } if nonce == env.me.nonce => {
                 self.hello_reply(env, header, own_nonce, out);
@@ -100,7 +118,7 @@ impl Membership {
                 out.push(Action::Send { to: header.from, message, release: Release::Durable(Stripe::META) });
                 tell_founding(env, header, out);
                 if !self.confirmed.contains(&header.from) {
-                    out.push(hello(env, header.from));
+                    out.push(self.greeting(env, header.from));
                 }
             }
         }
@@ -167,15 +185,6 @@ impl Machine for Membership {
     fn next_deadline(&self) -> Option<Millis> {
         let bootstrap = self.bootstrap.as_ref().map(|bootstrap| bootstrap.deadline);
         Some(bootstrap.map_or(self.next_hello, |deadline| deadline.min(self.next_hello)))
-    }
-}
-
-fn hello(env: &Environment<'_>, to: NodeId) -> Action {
-    let catalog_version = env.catalog.map_or(0, crate::catalog::Catalog::version);
-    Action::Send {
-        to,
-        message: Message::Hello { nonce: env.me.nonce, catalog_version },
-        release: Release::Durable(Stripe::META),
     }
 }
 

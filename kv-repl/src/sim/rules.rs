@@ -24,7 +24,7 @@ type Scenario = fn() -> Result<(), String>;
 /// Every switch, and the scenario that it must break. Names begin with the rule or lesson they stand for.
 const RULES: &[(Sabotage, &str, Scenario)] = &[
     (Sabotage::ReplyBeforeDurable, "protocol_rule_03_lesson_19_no_reply_outruns_durability", slow_disks),
-    (Sabotage::KeepActorAfterCrash, "protocol_rule_05_lesson_03_a_crash_retires_the_actor", crashes),
+    (Sabotage::KeepActorAfterCrash, "protocol_rule_05_lesson_03_a_crash_retires_the_actor", crash_after_a_mint),
     (Sabotage::AnswerBeforeRepair, "lesson_09_a_quorum_read_repairs_before_it_answers", splits),
     (Sabotage::CountAcksTwice, "protocol_rule_13_a_quorum_counts_replicas_and_not_replies", doubled_acknowledgements),
     (Sabotage::CountRetriesTwice, "protocol_rule_10_two_copies_of_an_operation_count_once", crashes),
@@ -74,7 +74,7 @@ fn search(seeds: std::ops::Range<u64>, options: impl Fn(u64) -> Options) -> Resu
 }
 
 fn crashes() -> Result<(), String> {
-    search(0..25, |seed| Options {
+    search(0..40, |seed| Options {
         chaos_every_ms: 150,
         duration_ms: 10_000,
         clients: 6,
@@ -91,11 +91,11 @@ fn slow_disks() -> Result<(), String> {
         network: NetworkFaults::default(),
         ..Options::from_seed(seed)
     };
-    search(0..25, |seed| Options { chaos_every_ms: 400, duration_ms: 10_000, ..options(seed) })
+    search(0..40, |seed| Options { chaos_every_ms: 400, duration_ms: 10_000, ..options(seed) })
 }
 
 fn splits() -> Result<(), String> {
-    search(0..25, |seed| Options {
+    search(0..40, |seed| Options {
         nodes: 3,
         chaos_every_ms: 200,
         duration_ms: 10_000,
@@ -106,7 +106,7 @@ fn splits() -> Result<(), String> {
 
 fn doubled_frames() -> Result<(), String> {
     let network = NetworkFaults { loss: 0.1, duplication: 0.5, delay_max_us: 20_000, straggler: 0.05 };
-    search(0..25, |seed| Options {
+    search(0..40, |seed| Options {
         nodes: 6,
         keys: 2,
         clients: 6,
@@ -183,6 +183,33 @@ fn doubled_acknowledgement(seed: u64) -> Result<(), String> {
     world.crash(NodeId(2));
     let held = values(&mut world, 3, "k").expect("two of three are up");
     if acknowledged && held.is_empty() { Err("an acknowledged write is gone".to_owned()) } else { Ok(()) }
+}
+
+/// A replica mints a write, spreads it, forgets it in a crash, and mints the next one of the same key.
+fn crash_after_a_mint() -> Result<(), String> {
+    (0..8).try_for_each(|seed| {
+        let mut world = founded_from(seed);
+        let put = put_of(&mut world, "j", "before", None);
+        let request = world.put(NodeId(1), put);
+        assert!(matches!(world.finish(request), Answer::Written(Ok(_))));
+        world.set_sync(NodeId(1), u64::MAX / 4);
+        world.run_for(5_000);
+        let put = put_of(&mut world, "k", "one", None);
+        world.put(NodeId(1), put);
+        world.run_for(100_000);
+        world.crash(NodeId(1));
+        world.set_sync(NodeId(1), 1_000);
+        world.start(NodeId(1));
+        world.run_for(2_000_000);
+        let put = put_of(&mut world, "k", "two", None);
+        let request = world.put(NodeId(1), put);
+        assert!(matches!(world.finish(request), Answer::Written(Ok(_))));
+        let held = values(&mut world, 2, "k").expect("a read of a healthy cluster");
+        match (held.len(), world.ledger().violations()) {
+            (2, []) => Ok(()),
+            (_, violations) => Err(format!("seed {seed}: {held:?} {violations:?}")),
+        }
+    })
 }
 
 /// A replica mints a write that was passed on to it, spreads it, and forgets it in a crash, before whoever passed it on has

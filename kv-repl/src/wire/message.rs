@@ -38,9 +38,10 @@ const CONTEXT_BYTES_MAX: usize = 1 << 20;
 /// Appends the body and returns the kind.
 pub(super) fn encode(message: &Message, out: &mut Vec<u8>) -> u8 {
     match message {
-        Message::Hello { nonce, catalog_version } => {
+        Message::Hello { nonce, catalog_version, address } => {
             out.extend_from_slice(&nonce.to_le_bytes());
             put_varint(out, u64::from(*catalog_version));
+            put_prefixed(out, address.as_bytes());
             HELLO
         }
         Message::HelloReply { nonce, own_nonce, catalog_version } => {
@@ -137,7 +138,7 @@ pub(super) fn decode(kind: u8, body: &Bytes) -> Result<Option<Message>, DecodeEr
     let mut reader = Reader::new(body);
     let reader = &mut reader;
     Ok(Some(match kind {
-        HELLO => Message::Hello { nonce: reader.u64()?, catalog_version: reader.varint32()? },
+        HELLO => Message::Hello { nonce: reader.u64()?, catalog_version: reader.varint32()?, address: text(reader)? },
         HELLO_REPLY => {
             Message::HelloReply { nonce: reader.u64()?, own_nonce: reader.u64()?, catalog_version: reader.varint32()? }
         }

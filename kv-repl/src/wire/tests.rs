@@ -86,7 +86,8 @@ fn messages() -> Vec<Message> {
         Refusal::Damaged,
     ];
     let mut all = vec![
-        Message::Hello { nonce: 1, catalog_version: 2 },
+        Message::Hello { nonce: 1, catalog_version: 2, address: String::new() },
+        Message::Hello { nonce: 1, catalog_version: 2, address: "127.0.0.1:9".to_owned() },
         Message::HelloReply { nonce: 1, own_nonce: 3, catalog_version: 2 },
         Message::Found(Box::new(founding())),
         Message::CatalogPush { after: 0, tables: vec![Arc::new(table)] },
@@ -196,7 +197,7 @@ fn the_examples_in_the_documentation_are_true() {
         })
         .collect();
     let expected = [
-        ("hello", Message::Hello { nonce: 1, catalog_version: 2 }),
+        ("hello", Message::Hello { nonce: 1, catalog_version: 2, address: "h:1".to_owned() }),
         ("write", Message::Write { tag: 9, epoch: 1, key: key(), record: Bytes::from_static(b"record") }),
         ("write-reply", Message::WriteReply { tag: 9, refused: None }),
         ("read", Message::Read { tag: 10, epoch: 1, key: key() }),
