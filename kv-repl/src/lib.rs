@@ -49,6 +49,7 @@ pub mod client;
 pub mod config;
 mod coordinator;
 mod driver;
+pub mod fuzzing;
 pub mod identity;
 mod machine;
 pub mod member;

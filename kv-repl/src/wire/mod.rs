@@ -146,5 +146,15 @@ pub fn decode(bytes: &Bytes) -> Result<Frame, DecodeError> {
     Ok(Frame { header, messages, unknown })
 }
 
+/// The same bytes with the checksum that a frame of them would have.
+pub(crate) fn with_right_checksum(bytes: &[u8]) -> Bytes {
+    let mut bytes = bytes.to_vec();
+    if let Some(rest) = bytes.get(HEADER_AT..) {
+        let checksum = crc32(&[rest]);
+        bytes[CHECKSUM_AT..HEADER_AT].copy_from_slice(&checksum.to_le_bytes());
+    }
+    bytes.into()
+}
+
 #[cfg(test)]
 mod tests;
