@@ -42,6 +42,11 @@ pub(crate) struct Minter {
 pub(crate) struct Minted {
     /// The change to send to the other replicas, or the whole record when the write was there already.
     pub(crate) change: Bytes,
+    /// What the record is with the change, to be stored here; nothing when the write was there already.
+    ///
+    /// The whole record and not the change: it has just been read, and a store finds it later without folding what lies
+    /// beneath.
+    pub(crate) record: Option<Bytes>,
     /// The name, and the context for the writer's next write. How many replicas acknowledged is filled in later.
     pub(crate) written: Written,
     /// What the node must remember about itself before the change may leave it.
@@ -74,11 +79,11 @@ impl Minter {
     }
 
     pub(crate) fn mint(&mut self, env: &Environment<'_>, rule: Rule, put: &Put) -> Result<Minted, WriteError> {
-        let (stored, stored_bytes) = read(env, rule, &put.key)?;
+        let stored = read(env, rule, &put.key)?;
         if let Some((dot, version)) = stored.versions().iter().find(|(_, v)| v.operation == Some(put.operation)) {
             let (dot, birth) = (*dot, version.birth);
             let written = written(&put.key, dot, birth, stored.context());
-            return Ok(Minted { change: stored.to_bytes(), written, meta: Batch::new(), epoch: None });
+            return Ok(Minted { change: stored.to_bytes(), record: None, written, meta: Batch::new(), epoch: None });
         }
         let seen = match (&put.context, &put.payload) {
             (Some(context), _) => context.open(&put.key)?,
@@ -104,32 +109,26 @@ impl Minter {
             Rule::Siblings => stored.sibling(actor, 0, &seen, version),
             Rule::LastWriteWins => Record::last_write(actor, version),
         };
-        self.check_siblings(&stored, &change)?;
-        let change_bytes = change.to_bytes();
-        // A join is never larger than its parts together.
-        if stored_bytes + change_bytes.len() > self.record_bytes_max {
-            let bytes = stored.join(&change).map_or(0, |joined| joined.to_bytes().len());
-            if bytes > self.record_bytes_max {
-                return Err(WriteError::RecordTooLarge { bytes, bytes_max: self.record_bytes_max });
-            }
+        let joined = stored.join(&change).map_err(|mismatch| WriteError::Store(mismatch.to_string()))?;
+        let held = stored.versions().len();
+        if held >= self.siblings_max && joined.versions().len() > held && !sabotaged!(NoSiblingsLimit) {
+            return Err(WriteError::TooManySiblings { held, held_max: self.siblings_max });
+        }
+        let record = joined.to_bytes();
+        if record.len() > self.record_bytes_max {
+            return Err(WriteError::RecordTooLarge { bytes: record.len(), bytes_max: self.record_bytes_max });
         }
         self.clock = clock;
         let (dot, _) = change.versions()[0];
         let written = written(&put.key, dot, birth, change.context());
         let meta = self.remember(env, epoch);
-        Ok(Minted { change: change_bytes, written, meta, epoch: (epoch != env.me.epoch).then_some(epoch) })
-    }
-
-    fn check_siblings(&self, stored: &Record, change: &Record) -> Result<(), WriteError> {
-        let held = stored.versions().len();
-        if held < self.siblings_max || sabotaged!(NoSiblingsLimit) {
-            return Ok(());
-        }
-        let after = stored.join(change).map_err(|mismatch| WriteError::Store(mismatch.to_string()))?;
-        if after.versions().len() > held {
-            return Err(WriteError::TooManySiblings { held, held_max: self.siblings_max });
-        }
-        Ok(())
+        Ok(Minted {
+            change: change.to_bytes(),
+            record: Some(record),
+            written,
+            meta,
+            epoch: (epoch != env.me.epoch).then_some(epoch),
+        })
     }
 
     fn remember(&mut self, env: &Environment<'_>, epoch: u32) -> Batch {
@@ -146,17 +145,17 @@ impl Minter {
     }
 }
 
-/// The record at this replica and how many bytes it has.
-fn read(env: &Environment<'_>, rule: Rule, key: &RecordKey) -> Result<(Record, usize), WriteError> {
+/// The record at this replica.
+fn read(env: &Environment<'_>, rule: Rule, key: &RecordKey) -> Result<Record, WriteError> {
     let mut found = None;
     env.view
-        .get(Space::DATA, key.as_bytes(), &mut |bytes| found = Some((Record::decode_slice(bytes), bytes.len())))
+        .get(Space::DATA, key.as_bytes(), &mut |bytes| found = Some(Record::decode_slice(bytes)))
         .map_err(|error| WriteError::Store(error.to_string()))?;
     match found {
-        None => Ok((Record::empty(rule), 0)),
-        Some((Ok(record), bytes)) if record.rule() == rule => Ok((record, bytes)),
-        Some((Ok(_), _)) => Err(WriteError::Store("the record is not of the table's rule".to_owned())),
-        Some((Err(error), _)) => Err(WriteError::Store(error.to_string())),
+        None => Ok(Record::empty(rule)),
+        Some(Ok(record)) if record.rule() == rule => Ok(record),
+        Some(Ok(_)) => Err(WriteError::Store("the record is not of the table's rule".to_owned())),
+        Some(Err(error)) => Err(WriteError::Store(error.to_string())),
     }
 }
 

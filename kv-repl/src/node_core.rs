@@ -136,7 +136,7 @@ impl NodeCore {
             writes: Writes::new(&settings, Minter::new(&settings, mark, &me)),
             reads: Reads::new(&settings),
             forwards: Forwards::new(&settings),
-            replica: Replica,
+            replica: Replica::new(),
             waiting: VecDeque::new(),
             settings,
         })

@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 use kv_core::NodeId;
+use kv_core::hash::seeded;
 use kv_core::key::RecordKey;
 use kv_core::record::Record;
 use kv_core::store::{Batch, Space};
@@ -14,12 +15,25 @@ use crate::machine::{Action, Environment, Event, Machine, Notice, Release, Strip
 use crate::message::{Message, Refusal};
 use crate::status::Standing;
 
-/// The machine of a replica. It remembers nothing: all there is, is in the store.
-#[derive(Copy, Clone, Debug, Default)]
-pub(crate) struct Replica;
+/// The machine of a replica. All that matters is in the store.
+#[derive(Debug)]
+pub(crate) struct Replica {
+    /// How many changes were joined blindly since the last fold, counted together for keys that share a slot. A key that
+    /// is written often is folded now and then, so that no read finds thousands of changes to join.
+    unfolded: Vec<u8>,
+}
+
+/// One write in so many reads the record, joins, and stores the whole.
+const FOLD_EVERY: u8 = 32;
+const SLOTS: usize = 4096;
 
 impl Replica {
+    pub(crate) fn new() -> Self {
+        Self { unfolded: vec![0; SLOTS] }
+    }
+
     fn write(
+        &mut self,
         env: &Environment<'_>,
         epoch: u64,
         key: &RecordKey,
@@ -32,7 +46,13 @@ impl Replica {
             return Err(Refusal::Damaged);
         }
         let mut batch = Batch::new();
-        batch.merge(Space::DATA, key.as_bytes(), record);
+        if self.folds_now(key) {
+            let held = Self::held(env, key)?.map_or(Ok(change.clone()), |held| Record::decode(&held));
+            let joined = held.map_err(|_| Refusal::Damaged)?.join(&change).map_err(|_| Refusal::Damaged)?;
+            batch.put(Space::DATA, key.as_bytes(), &joined.to_bytes());
+        } else {
+            batch.merge(Space::DATA, key.as_bytes(), record);
+        }
         out.push(Action::Store { stripe: Stripe::of(key.token()), batch });
         out.push(Action::Notify(Notice::Observed(change.birth_max())));
         Ok(())
@@ -40,6 +60,16 @@ impl Replica {
 
     fn read(env: &Environment<'_>, epoch: u64, key: &RecordKey) -> Result<Option<Bytes>, Refusal> {
         check(env, epoch, key)?;
+        Self::held(env, key)
+    }
+
+    fn folds_now(&mut self, key: &RecordKey) -> bool {
+        let slot = usize::try_from(seeded(key.as_bytes(), 0) % SLOTS as u64).expect("less than the number of slots");
+        self.unfolded[slot] = (self.unfolded[slot] + 1) % FOLD_EVERY;
+        self.unfolded[slot] == 0
+    }
+
+    fn held(env: &Environment<'_>, key: &RecordKey) -> Result<Option<Bytes>, Refusal> {
         let mut record = None;
         env.view
             .get(Space::DATA, key.as_bytes(), &mut |bytes| record = Some(Bytes::copy_from_slice(bytes)))
@@ -68,7 +98,7 @@ impl Machine for Replica {
         let Event::Message { from, message } = event else { return };
         match message {
             Message::Write { tag, epoch, key, record } => {
-                let refused = Self::write(env, epoch, &key, &record, out).err();
+                let refused = self.write(env, epoch, &key, &record, out).err();
                 reply(from, &key, Message::WriteReply { tag, refused }, out);
             }
             Message::Read { tag, epoch, key } => {

@@ -101,9 +101,11 @@ impl Writes {
             out.push(Action::Notify(Notice::ActorEpoch(epoch)));
         }
         let stripe = Stripe::of(put.key.token());
-        let mut batch = Batch::new();
-        batch.merge(Space::DATA, put.key.as_bytes(), &minted.change);
-        out.push(Action::Store { stripe, batch });
+        if let Some(record) = &minted.record {
+            let mut batch = Batch::new();
+            batch.put(Space::DATA, put.key.as_bytes(), record);
+            out.push(Action::Store { stripe, batch });
+        }
         let tag = self.next_tag;
         self.next_tag += 1;
         out.push(Action::Send {
