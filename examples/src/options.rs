@@ -15,7 +15,7 @@ pub struct Options {
     pub nodes: u64,
 
     /// How many keys to load; some are written more than once
-    #[arg(long, default_value_t = 150_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 350_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub keys: u64,
 
     /// Length of each value
