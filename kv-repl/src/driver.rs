@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::ThreadId;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
@@ -30,6 +31,8 @@ pub(crate) struct Driver {
     awake: AtomicBool,
     wake: OnceLock<Arc<dyn Fn() + Send + Sync>>,
     running: Mutex<Running>,
+    /// Which thread is within a turn.
+    turning: Mutex<Option<ThreadId>>,
     stop: Mutex<Stop>,
     stopped: Condvar,
 }
@@ -96,6 +99,7 @@ impl Driver {
             awake: AtomicBool::new(true),
             wake: OnceLock::new(),
             running: Mutex::new(Running { worker, clients: BTreeMap::new(), next_client: 0, finishing: None }),
+            turning: Mutex::new(None),
             stop: Mutex::new(Stop::No),
             stopped: Condvar::new(),
         });
@@ -168,7 +172,12 @@ impl Driver {
     }
 
     /// Stops the loop and waits until it has. A clean stop notes durably that nothing was forgotten.
+    ///
+    /// # Panics
+    /// When it is called from within a turn, by a waker that runs its task at once: it would wait for itself.
     pub(crate) fn stop(&self, clean: bool) {
+        let within = *lock(&self.turning) == Some(std::thread::current().id());
+        assert!(!within, "a node cannot be stopped from within its own turn");
         {
             let mut stop = lock(&self.stop);
             if matches!(*stop, Stop::No | Stop::Clean) {
@@ -218,6 +227,21 @@ impl Inbound for Driver {
     fn turn(&self) -> Turn {
         let mut running = lock(&self.running);
         let running = &mut *running;
+        *lock(&self.turning) = Some(std::thread::current().id());
+        let turn = self.turn_once(running);
+        *lock(&self.turning) = None;
+        turn
+    }
+
+    fn on_wake(&self, wake: Arc<dyn Fn() + Send + Sync>) {
+        // A node is attached once; the first one to register runs its turns.
+        let wake = self.wake.get_or_init(|| wake);
+        wake();
+    }
+}
+
+impl Driver {
+    fn turn_once(&self, running: &mut Running) -> Turn {
         if self.stops_now(running) {
             return Turn::Stopped;
         }
@@ -244,12 +268,6 @@ impl Inbound for Driver {
         }
         let wait = running.worker.next_deadline().map(|at| at.saturating_sub(now.monotonic).as_duration());
         Turn::Wait(wait)
-    }
-
-    fn on_wake(&self, wake: Arc<dyn Fn() + Send + Sync>) {
-        // A node is attached once; the first one to register runs its turns.
-        let wake = self.wake.get_or_init(|| wake);
-        wake();
     }
 }
 
