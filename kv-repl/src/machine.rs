@@ -75,6 +75,8 @@ pub(crate) enum Event {
         /// What is asked.
         request: Request,
     },
+    /// The transport has begun to refuse frames to a peer: what was asked of it will not be answered.
+    Unreachable(NodeId),
     /// The time that the machine asked for has come.
     Deadline,
 }

@@ -40,6 +40,8 @@ pub(crate) struct NodeCore {
     catalog: Option<Catalog>,
     peers: Peers,
     peers_changed: bool,
+    /// Peers that have become unreachable since the machines last heard of it.
+    unreachable: Vec<NodeId>,
     dropped: Dropped,
     membership: Membership,
     schema: Schema,
@@ -130,6 +132,7 @@ impl NodeCore {
             catalog,
             peers,
             peers_changed: true,
+            unreachable: Vec::new(),
             dropped: Dropped::default(),
             membership: Membership::new(&settings),
             schema: Schema::new(&settings),
@@ -239,6 +242,9 @@ impl NodeCore {
 
     /// Tells the machines the time.
     pub(crate) fn deadline(&mut self, now: Now, turn: &mut Turn<'_>) {
+        for peer in std::mem::take(&mut self.unreachable) {
+            self.handle(To::Reads, now, turn, Event::Unreachable(peer));
+        }
         for (to, at) in self.deadlines() {
             if at.is_some_and(|at| at <= now.monotonic) {
                 self.handle(to, now, turn, Event::Deadline);
@@ -260,7 +266,7 @@ impl NodeCore {
 
     /// When [`NodeCore::deadline`] should be called next.
     pub(crate) fn next_deadline(&self) -> Option<Millis> {
-        if self.standing == Standing::Serving && !self.waiting.is_empty() {
+        if !self.unreachable.is_empty() || (self.standing == Standing::Serving && !self.waiting.is_empty()) {
             return Some(Millis::ZERO);
         }
         let machines = self.deadlines().into_iter().filter_map(|(_, at)| at);
@@ -387,8 +393,11 @@ impl NodeCore {
         self.standing
     }
 
-    pub(crate) const fn peers(&mut self) -> &mut Peers {
-        &mut self.peers
+    /// Notes whether the transport took the last frame to a peer.
+    pub(crate) fn sent(&mut self, to: NodeId, taken: bool) {
+        if self.peers.taken(to, taken) {
+            self.unreachable.push(to);
+        }
     }
 
     /// The peers, when they have changed since the last call.

@@ -105,11 +105,12 @@ impl Peers {
         peer.taken = true;
     }
 
-    /// Notes whether the transport took a frame.
-    pub(crate) fn taken(&mut self, node: NodeId, taken: bool) {
-        if let Some(peer) = self.peers.get_mut(&node) {
-            peer.taken = taken;
-        }
+    /// Notes whether the transport took a frame. Returns whether the peer could be reached until now and cannot any more.
+    pub(crate) fn taken(&mut self, node: NodeId, taken: bool) -> bool {
+        let Some(peer) = self.peers.get_mut(&node) else { return false };
+        let lost = peer.greeted && peer.taken && !taken;
+        peer.taken = taken;
+        lost
     }
 
     /// The life a peer was last met in.

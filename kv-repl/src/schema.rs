@@ -202,7 +202,7 @@ impl Machine for Schema {
                 }
             }
             Event::Deadline if self.next_retry.is_some_and(|at| at <= env.now.monotonic) => self.retry(env, out),
-            Event::Deadline | Event::Request { .. } => {}
+            Event::Deadline | Event::Request { .. } | Event::Unreachable(_) => {}
         }
     }
 

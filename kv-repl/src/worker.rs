@@ -272,7 +272,7 @@ impl Worker {
             if !frame.is_empty() {
                 taken &= outside.send(to, lane, frame.finish());
             }
-            self.core.peers().taken(to, taken);
+            self.core.sent(to, taken);
         }
     }
 

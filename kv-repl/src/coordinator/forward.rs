@@ -194,7 +194,7 @@ impl Machine for Forwards {
                 }
             }
             Event::Deadline => self.due(env, out),
-            Event::Message { .. } | Event::Request { .. } | Event::Introduction { .. } => {}
+            Event::Message { .. } | Event::Request { .. } | Event::Introduction { .. } | Event::Unreachable(_) => {}
         }
     }
 

@@ -156,6 +156,16 @@ impl Reads {
         }
     }
 
+    /// Asks the other replicas now, rather than after the pause.
+    fn unreachable(&mut self, peer: NodeId, out: &mut Vec<Action>) {
+        for (tag, read) in &mut self.under_way {
+            if read.waits_for(peer) {
+                let others: Vec<NodeId> = read.replicas[read.required..].to_vec();
+                read.ask(*tag, others.into_iter(), out);
+            }
+        }
+    }
+
     fn answer(&mut self, env: &Environment<'_>, tag: u64, record: Option<Record>, out: &mut Vec<Action>) {
         if let Some(read) = self.finish(tag) {
             out.push(reply(read.origin, Ok(Read::new(&read.get.key, record, env.now.wall))));
@@ -199,6 +209,14 @@ impl Reads {
 }
 
 impl UnderWay {
+    /// Whether the answer of a replica that was asked first is still missing.
+    fn waits_for(&self, node: NodeId) -> bool {
+        match &self.stage {
+            Stage::Asking { answers } => self.replicas[..self.required].contains(&node) && !answers.contains_key(&node),
+            Stage::Repairing { .. } => false,
+        }
+    }
+
     fn ask(&mut self, tag: u64, nodes: impl Iterator<Item = NodeId>, out: &mut Vec<Action>) {
         out.extend(nodes.map(|to| Action::Send {
             to,
@@ -274,6 +292,7 @@ impl Machine for Reads {
             Event::Message { from, message: Message::WriteReply { tag, refused: None } } => {
                 self.repaired(env, from, tag, out);
             }
+            Event::Unreachable(peer) => self.unreachable(peer, out),
             Event::Deadline => self.due(env, out),
             Event::Message { .. } | Event::Request { .. } | Event::Introduction { .. } => {}
         }

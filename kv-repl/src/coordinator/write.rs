@@ -195,7 +195,7 @@ impl Machine for Writes {
             }
             Event::Deadline => self.due(env, out),
             // A refusal is no answer: the replica is asked again when the reason may have gone.
-            Event::Message { .. } | Event::Request { .. } | Event::Introduction { .. } => {}
+            Event::Message { .. } | Event::Request { .. } | Event::Introduction { .. } | Event::Unreachable(_) => {}
         }
     }
 

@@ -178,7 +178,7 @@ impl Machine for Membership {
                 }
                 self.advance_bootstrap(env, out);
             }
-            Event::Message { .. } | Event::Request { .. } => {}
+            Event::Message { .. } | Event::Request { .. } | Event::Unreachable(_) => {}
         }
     }
 

@@ -39,6 +39,7 @@ pub struct World {
     pub(super) random: fastrand::Rng,
     nodes: BTreeMap<NodeId, Host>,
     pub(super) network: Network,
+    refuses: bool,
     factory: Box<dyn StoreFactory>,
     settings: Settings,
     answers: BTreeMap<u64, Answer>,
@@ -111,6 +112,7 @@ impl World {
             random: fastrand::Rng::with_seed(seed),
             nodes: BTreeMap::new(),
             network: Network::new(network),
+            refuses: seed % 2 == 1,
             factory,
             settings,
             answers: BTreeMap::new(),
@@ -421,6 +423,11 @@ impl World {
 
     fn turn(&mut self, node: NodeId, at: u64) {
         let now = self.time_of(node);
+        // Every other world has a network that knows who is down, as connections do; in the rest frames just vanish.
+        let refused: Vec<NodeId> = match self.refuses {
+            true => self.nodes.iter().filter(|(_, host)| host.worker.is_none()).map(|(node, _)| *node).collect(),
+            false => Vec::new(),
+        };
         let host = self.nodes.get_mut(&node).expect("a known node");
         if host.turn_at != Some(at) {
             // An earlier turn has taken its place.
@@ -433,7 +440,7 @@ impl World {
         }
         let Some(worker) = &mut host.worker else { return };
         let inputs = std::mem::take(&mut host.inbox);
-        let mut outside = Collected::default();
+        let mut outside = Collected { refused, ..Collected::default() };
         worker.turn(now, inputs.into_iter(), &mut outside);
         let next = worker.next_deadline();
         for (to, frame) in outside.frames {
@@ -522,14 +529,18 @@ fn answer(outcome: Outcome) -> Answer {
 
 #[derive(Default)]
 struct Collected {
+    refused: Vec<NodeId>,
     frames: Vec<(NodeId, Bytes)>,
     replies: Vec<(u64, Outcome)>,
 }
 
 impl Outside for Collected {
     fn send(&mut self, to: NodeId, _lane: Lane, frame: Bytes) -> bool {
-        self.frames.push((to, frame));
-        true
+        let taken = !self.refused.contains(&to);
+        if taken {
+            self.frames.push((to, frame));
+        }
+        taken
     }
 
     fn frame_bytes_max(&self, _to: NodeId) -> usize {

@@ -6,7 +6,7 @@ mod names;
 
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use super::tree::normal;
@@ -40,6 +40,9 @@ struct Shared<D> {
     below: Arc<D>,
     /// Every call holds it shared while it works, so that a power cut comes before or after it, never in between.
     power_is_on: RwLock<bool>,
+    /// Set while a power cut waits for the calls under way. Calls that begin meanwhile fail at once: else a sync that ends
+    /// would let in the next one, and the cut would come when there is nothing left to lose.
+    power_goes_off: AtomicBool,
     unsynced_bytes: Arc<AtomicU64>,
     names: Mutex<Names>,
     locks: Mutex<Vec<Arc<HeldLock>>>,
@@ -63,6 +66,7 @@ impl<D: Disk> VolatileDisk<D> {
         let shared = Shared {
             below,
             power_is_on: RwLock::new(true),
+            power_goes_off: AtomicBool::new(false),
             unsynced_bytes: Arc::default(),
             names: Mutex::default(),
             locks: Mutex::default(),
@@ -82,6 +86,7 @@ impl<D: Disk> VolatileDisk<D> {
     /// # Errors
     /// When the disk below does not let an unsynced file be removed. The power is off then, too.
     pub fn cut_power(&self) -> io::Result<Lost> {
+        self.shared.power_goes_off.store(true, Ordering::Release);
         let mut power_is_on = self.shared.power_is_on.write().unwrap_or_else(PoisonError::into_inner);
         if !*power_is_on {
             return Ok(Lost::default());
@@ -115,8 +120,12 @@ impl<D> Clone for VolatileDisk<D> {
 impl<D> Shared<D> {
     /// Holds the power on.
     fn power(&self) -> io::Result<RwLockReadGuard<'_, bool>> {
+        let off = || io::Error::other("the power is off");
+        if self.power_goes_off.load(Ordering::Acquire) {
+            return Err(off());
+        }
         let power_is_on = self.power_is_on.read().unwrap_or_else(PoisonError::into_inner);
-        if *power_is_on { Ok(power_is_on) } else { Err(io::Error::other("the power is off")) }
+        if *power_is_on { Ok(power_is_on) } else { Err(off()) }
     }
 }
 
