@@ -33,6 +33,8 @@ pub enum Sabotage {
     ReadBehindTheTurn,
     /// Siblings multiply without a limit (lesson 02).
     NoSiblingsLimit,
+    /// A node that has noted that it forgets nothing goes on minting (rule P5).
+    GoOnAfterTheEnd,
     /// A node serves right after its start, before peers have confirmed it (rules P1 and P11).
     ServeUnconfirmed,
 }

@@ -98,6 +98,8 @@ pub(crate) struct Worker {
     held: BTreeMap<Sequence, Vec<Output>>,
     /// Messages too large for any frame.
     oversized: u64,
+    /// The life has noted that it forgets nothing: it decides nothing more.
+    finished: bool,
 }
 
 impl Worker {
@@ -120,11 +122,19 @@ impl Worker {
             durable: Sequence::default(),
             held: BTreeMap::new(),
             oversized: 0,
+            finished: false,
         })
     }
 
     /// One turn.
     pub(crate) fn turn(&mut self, now: Now, inputs: impl Iterator<Item = Input>, outside: &mut dyn Outside) {
+        if self.finished && !sabotaged!(GoOnAfterTheEnd) {
+            // What a decision wrote now would come after the note that nothing was forgotten.
+            if let Ok(durable) = self.store.durable_sequence() {
+                self.durable = durable;
+            }
+            return;
+        }
         let mut outbox = Outbox::default();
         let mut to_self = VecDeque::new();
         self.release(&mut to_self, &mut outbox, outside);
@@ -291,8 +301,10 @@ impl Worker {
         self.committed <= self.durable
     }
 
-    /// Notes that this life forgets nothing, as its last write; durable once [`Worker::is_settled`].
+    /// Notes that this life forgets nothing, as its last write; durable once [`Worker::is_settled`]. Turns do nothing from
+    /// here on: a version that was minted after the note might be forgotten, and its dot minted again.
     pub(crate) fn finish(&mut self) -> Result<(), CommitError> {
+        self.finished = true;
         let mut batch = Batch::new();
         self.core.me().save(true, &mut batch);
         self.committed = self.store.commit(&batch)?;

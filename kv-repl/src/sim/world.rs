@@ -292,6 +292,16 @@ impl World {
         self.factory.kill(node);
     }
 
+    /// A node begins to stop in order: it notes that it forgets nothing. Whether the note becomes durable is up to its disk.
+    ///
+    /// # Panics
+    /// When the node is down or its store refuses.
+    pub fn begin_stop(&mut self, node: NodeId) {
+        let worker = self.host(node).worker.as_mut().expect("a node that is up");
+        worker.finish().expect("a simulated store takes a batch");
+        self.schedule_sync(node);
+    }
+
     /// A machine dies and comes back with an empty disk, not started yet.
     pub fn wipe(&mut self, node: NodeId) {
         self.stop(node);
