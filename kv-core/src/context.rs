@@ -1,16 +1,17 @@
 //! The causal context that a client carries from a read to its next write, as opaque bytes.
 //!
 //! ```text
-//! context := format:u8 (1)  table:u32  token:u64  version vector  crc32 of all before:u32
+//! context := format:u8 (1)  table:u32  XXH3-64 of the record key, seed 0:u64  version vector  crc32 of all before:u32
 //! ```
 //!
-//! It is tied to the key's table and token, so that the context of another key is an error and not a silent overwrite.
+//! It is tied to the key's table and to the whole key, so that the context of another key is an error and not a silent overwrite.
 
 use bytes::Bytes;
 use thiserror::Error;
 
 use crate::checksum::crc32;
 use crate::codec::{DecodeError, Reader};
+use crate::hash::seeded;
 use crate::key::RecordKey;
 use crate::version::VersionVector;
 
@@ -47,7 +48,7 @@ impl CausalContext {
     pub fn seal(key: &RecordKey, seen: &VersionVector) -> Self {
         let mut out = vec![FORMAT];
         out.extend_from_slice(&key.table().0.to_le_bytes());
-        out.extend_from_slice(&key.token().0.to_le_bytes());
+        out.extend_from_slice(&seeded(key.as_bytes(), 0).to_le_bytes());
         seen.encode(&mut out);
         let checksum = crc32(&[&out]);
         out.extend_from_slice(&checksum.to_le_bytes());
@@ -88,7 +89,7 @@ impl CausalContext {
         };
         let (owner, seen) = parse().map_err(InvalidContext::Malformed)?;
         reader.finish().map_err(InvalidContext::Malformed)?;
-        if owner == (key.table().0, key.token().0) { Ok(seen) } else { Err(InvalidContext::OtherKey) }
+        if owner == (key.table().0, seeded(key.as_bytes(), 0)) { Ok(seen) } else { Err(InvalidContext::OtherKey) }
     }
 }
 
@@ -108,6 +109,8 @@ mod tests {
         assert_eq!(context.open(&key), Ok(seen));
 
         let other_key = RecordKey::new(TableId(1), &Key::from("b")).unwrap();
+        let other_sort_key = RecordKey::new(TableId(1), &Key::from(("a", "sort"))).unwrap();
+        assert_eq!(context.open(&other_sort_key), Err(InvalidContext::OtherKey));
         let other_table = RecordKey::new(TableId(2), &Key::from("a")).unwrap();
         assert_eq!(context.open(&other_key), Err(InvalidContext::OtherKey));
         assert_eq!(context.open(&other_table), Err(InvalidContext::OtherKey));

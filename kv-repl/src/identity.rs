@@ -28,6 +28,14 @@ impl std::fmt::Debug for ClusterId {
 #[derive(Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Hash, Debug, Default)]
 pub struct Boot(pub u64);
 
+impl Boot {
+    /// The first tag of this life. Lives do not share tags: a reply that was held back until it was durable may be sent
+    /// when the asker is in its next life already, and must not be taken for the answer to another request there.
+    pub(crate) fn first_tag(self) -> u64 {
+        if sabotaged!(ShareTagsBetweenLives) { 1 } else { (self.0 % (1 << 22)) << 40 | 1 }
+    }
+}
+
 /// What a node knows of itself during one life.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub struct Identity {

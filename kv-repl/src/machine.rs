@@ -214,6 +214,8 @@ pub(crate) enum Notice {
     },
     /// A peer of this cluster answered this life's greeting.
     Greeted(NodeId),
+    /// A peer has not been heard of for long.
+    Silent(NodeId),
     /// A majority has confirmed that this node is who it was.
     Confirmed,
     /// A member has shown that this storage is not what it was.

@@ -1,7 +1,7 @@
 //! Everything that nodes say to each other.
 //!
-//! A `tag` ties a reply to its request. Tags are unique within one life of the node that asks, and frames name the lives at
-//! both ends, so a reply never meets the request of another life.
+//! A `tag` ties a reply to its request. A node never uses a tag twice, not even in another life, so a reply that was held
+//! back for long never meets the request of a later life.
 
 use std::sync::Arc;
 

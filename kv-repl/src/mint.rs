@@ -81,8 +81,11 @@ impl Minter {
     pub(crate) fn mint(&mut self, env: &Environment<'_>, rule: Rule, put: &Put) -> Result<Minted, WriteError> {
         let stored = read(env, rule, &put.key)?;
         if let Some((dot, version)) = stored.versions().iter().find(|(_, v)| v.operation == Some(put.operation)) {
-            let (dot, birth) = (*dot, version.birth);
-            let written = written(&put.key, dot, birth, stored.context());
+            // The writer learns what it had seen, and its own write, and nothing that others wrote meanwhile.
+            let mut seen = put.context.as_ref().map_or(Ok(VersionVector::new()), |context| context.open(&put.key))?;
+            seen.insert(*dot);
+            let seen = if sabotaged!(TellUnseen) { stored.context() } else { &seen };
+            let written = written(&put.key, *dot, version.birth, seen);
             return Ok(Minted { change: stored.to_bytes(), record: None, written, meta: Batch::new(), epoch: None });
         }
         let seen = match (&put.context, &put.payload) {

@@ -135,10 +135,10 @@ impl NodeCore {
             unreachable: Vec::new(),
             dropped: Dropped::default(),
             membership: Membership::new(&settings),
-            schema: Schema::new(&settings),
-            writes: Writes::new(&settings, Minter::new(&settings, mark, &me)),
-            reads: Reads::new(&settings),
-            forwards: Forwards::new(&settings),
+            schema: Schema::new(&settings, me.boot),
+            writes: Writes::new(&settings, me.boot, Minter::new(&settings, mark, &me)),
+            reads: Reads::new(&settings, me.boot),
+            forwards: Forwards::new(&settings, me.boot),
             replica: Replica::new(),
             waiting: VecDeque::new(),
             settings,
@@ -164,7 +164,10 @@ impl NodeCore {
                 continue;
             }
             match self.peers.admit(&self.me, self.cluster(), &frame.header) {
-                Ok(()) => self.message(now, turn, from, message),
+                Ok(()) => {
+                    self.peers.heard(from, now.monotonic);
+                    self.message(now, turn, from, message);
+                }
                 Err(reason) => self.drop_message(reason),
             }
         }
@@ -345,7 +348,14 @@ impl NodeCore {
             Notice::Peers(infos) => self.peers_changed |= self.peers.learn(&infos, self.me.node),
             Notice::Dropped(reason) => self.drop_message(reason),
             Notice::Met { peer, life } => self.peers.meet(peer, life),
-            Notice::Greeted(peer) => self.peers.greeted(peer),
+            Notice::Greeted(peer) => {
+                self.peers.greeted(peer);
+                self.peers.heard(peer, now.monotonic);
+            }
+            Notice::Silent(peer) => {
+                self.peers.silent(peer);
+                self.unreachable.push(peer);
+            }
             Notice::Confirmed => self.standing = Standing::Serving,
             Notice::Quarantined => {
                 self.me.quarantined = true;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use kv_core::NodeId;
 use kv_core::codec::{DecodeError, Reader, put_varint};
 use kv_core::store::{Batch, Space};
+use kv_core::time::Millis;
 use kv_core::version::Incarnation;
 
 use crate::identity::{Boot, ClusterId, Identity};
@@ -51,6 +52,8 @@ struct Peer {
     greeted: bool,
     /// The transport took the last frame.
     taken: bool,
+    /// When it was last heard of, on the monotonic clock.
+    heard_at: Millis,
 }
 
 /// All peers a node knows of, by name.
@@ -97,6 +100,25 @@ impl Peers {
 
     pub(crate) fn meet(&mut self, node: NodeId, life: Life) {
         self.peers.entry(node).or_default().life = Some(life);
+    }
+
+    /// Notes that a peer was heard of.
+    pub(crate) fn heard(&mut self, node: NodeId, now: Millis) {
+        if let Some(peer) = self.peers.get_mut(&node) {
+            peer.heard_at = now;
+        }
+    }
+
+    /// When a peer was last heard of.
+    pub(crate) fn heard_at(&self, node: NodeId) -> Millis {
+        self.peers.get(&node).map_or(Millis::ZERO, |peer| peer.heard_at)
+    }
+
+    /// A peer counts as unreachable until it answers a greeting.
+    pub(crate) fn silent(&mut self, node: NodeId) {
+        if let Some(peer) = self.peers.get_mut(&node) {
+            peer.greeted = false;
+        }
     }
 
     pub(crate) fn greeted(&mut self, node: NodeId) {

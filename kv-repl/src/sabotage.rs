@@ -33,6 +33,10 @@ pub enum Sabotage {
     ReadBehindTheTurn,
     /// Siblings multiply without a limit (lesson 02).
     NoSiblingsLimit,
+    /// A retry is answered with a context that covers what its writer never saw (rule P5).
+    TellUnseen,
+    /// The tags of requests begin again in each life of a node (rule P1).
+    ShareTagsBetweenLives,
     /// A node that has noted that it forgets nothing goes on minting (rule P5).
     GoOnAfterTheEnd,
     /// A node serves right after its start, before peers have confirmed it (rules P1 and P11).

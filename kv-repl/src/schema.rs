@@ -18,6 +18,7 @@ use kv_core::time::Millis;
 
 use crate::catalog::{Catalog, NAME_BYTES_MAX, TableSchema};
 use crate::config::Settings;
+use crate::identity::Boot;
 use crate::machine::{Action, Environment, Event, Machine, Notice, Origin, Outcome, Release, Request, Stripe};
 use crate::message::Message;
 use crate::request::{ClusterError, TableOptions};
@@ -50,7 +51,7 @@ struct Asked {
 }
 
 impl Schema {
-    pub(crate) const fn new(settings: &Settings) -> Self {
+    pub(crate) fn new(settings: &Settings, boot: Boot) -> Self {
         Self {
             retry_after: settings.retry_after,
             deadline: settings.deadline,
@@ -58,7 +59,7 @@ impl Schema {
             have: BTreeMap::new(),
             creating: Vec::new(),
             asked: BTreeMap::new(),
-            next_tag: 1,
+            next_tag: boot.first_tag(),
         }
     }
 

@@ -54,12 +54,12 @@ struct Taken {
 }
 
 impl Forwards {
-    pub(crate) const fn new(settings: &Settings) -> Self {
+    pub(crate) fn new(settings: &Settings, boot: Boot) -> Self {
         Self {
             retry_after: settings.retry_after,
             under_way: BTreeMap::new(),
             agenda: Agenda::new(),
-            next_tag: 1,
+            next_tag: boot.first_tag(),
             taken: BTreeMap::new(),
         }
     }

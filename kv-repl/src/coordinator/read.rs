@@ -16,6 +16,7 @@ use kv_core::time::Millis;
 use super::retry::{Agenda, Patience};
 use super::{placed, reachable};
 use crate::config::Settings;
+use crate::identity::Boot;
 use crate::machine::{Action, Environment, Event, Machine, Notice, Origin, Outcome, Release, Request};
 use crate::message::{Message, Refusal};
 use crate::request::{Get, Read, ReadError};
@@ -50,13 +51,13 @@ enum Stage {
 }
 
 impl Reads {
-    pub(crate) const fn new(settings: &Settings) -> Self {
+    pub(crate) fn new(settings: &Settings, boot: Boot) -> Self {
         Self {
             retry_after: settings.retry_after,
             under_way: BTreeMap::new(),
             agenda: Agenda::new(),
             // Writes and reads are told apart by the top bit of their tags, because both send writes.
-            next_tag: 1 << 63,
+            next_tag: 1 << 63 | boot.first_tag(),
         }
     }
 

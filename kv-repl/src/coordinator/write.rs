@@ -19,6 +19,7 @@ use kv_core::time::Millis;
 use super::retry::{Agenda, Patience};
 use super::{placed, reachable};
 use crate::config::Settings;
+use crate::identity::Boot;
 use crate::machine::{Action, Environment, Event, Machine, Notice, Origin, Outcome, Release, Request, Stripe};
 use crate::message::Message;
 use crate::mint::Minter;
@@ -51,13 +52,13 @@ struct UnderWay {
 }
 
 impl Writes {
-    pub(crate) const fn new(settings: &Settings, minter: Minter) -> Self {
+    pub(crate) fn new(settings: &Settings, boot: Boot, minter: Minter) -> Self {
         Self {
             minter,
             retry_after: settings.retry_after,
             under_way: BTreeMap::new(),
             agenda: Agenda::new(),
-            next_tag: 1,
+            next_tag: boot.first_tag(),
         }
     }
 

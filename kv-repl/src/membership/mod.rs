@@ -33,6 +33,11 @@ use crate::status::Standing;
 use crate::transport::PeerInfo;
 use crate::wire::Header;
 
+/// How many nodes a node listens to before it belongs to a cluster.
+const STRANGERS_MAX: usize = 10_000;
+/// How many greetings a peer may leave unanswered before it counts as unreachable.
+const SILENT_GREETINGS: u64 = 3;
+
 /// The machine of introductions.
 #[derive(Debug)]
 pub(crate) struct Membership {
@@ -59,6 +64,11 @@ impl Membership {
 
     fn greet_all(&mut self, env: &Environment<'_>, out: &mut Vec<Action>) {
         self.next_hello = env.now.monotonic.saturating_add(self.hello_every);
+        let silence = Millis(self.hello_every.0.saturating_mul(SILENT_GREETINGS));
+        let silent = env.peers.nodes().filter(|node| {
+            env.peers.is_reachable(*node) && env.peers.heard_at(*node).saturating_add(silence) < env.now.monotonic
+        });
+        out.extend(silent.map(|node| Action::Notify(Notice::Silent(node))));
         out.extend(env.peers.nodes().map(|to| self.greeting(env, to)));
     }
 
@@ -83,7 +93,8 @@ impl Membership {
         match message {
             Message::Hello { nonce, address, .. } => {
                 // Somebody this node was told nothing of can be answered only where they say they are.
-                if !address.is_empty() && !env.peers.has_address(header.from) {
+                let unfounded = env.catalog.is_none() && self.heard.len() < STRANGERS_MAX;
+                if unfounded && !address.is_empty() && !env.peers.has_address(header.from) {
                     out.push(Action::Notify(Notice::Peers(vec![PeerInfo { node: header.from, address }])));
                 }
                 self.hello(env, header, nonce, out);
@@ -100,15 +111,29 @@ impl Membership {
         }
     }
 
+    /// Notes what a node says of itself. Strangers are bounded in number: anybody may claim any name.
+    fn hear(&mut self, env: &Environment<'_>, header: &Header) {
+        let known = env.catalog.is_some_and(|catalog| catalog.founding().member(header.from).is_some());
+        if known || (env.catalog.is_none() && self.heard.len() < STRANGERS_MAX) || self.heard.contains_key(&header.from)
+        {
+            self.heard.insert(header.from, (header.from_incarnation, header.cluster));
+        }
+    }
+
     fn hello(&mut self, env: &Environment<'_>, header: &Header, nonce: u64, out: &mut Vec<Action>) {
+        if matches!(env.standing, Standing::Quarantined | Standing::Halted) {
+            // Nobody is confirmed by a node whose own storage is in doubt.
+            return;
+        }
         let life = Life { incarnation: header.from_incarnation, boot: header.from_boot, nonce };
-        self.heard.insert(header.from, (header.from_incarnation, header.cluster));
+        self.hear(env, header);
         match examine(env, header.from, life) {
             Err(reason) => {
                 let message = Message::Unwelcome { nonce, reason };
                 out.push(Action::Send { to: header.from, message, release: Release::Now });
             }
             Ok(()) => {
+                let first_met = env.peers.life(header.from) != Some(life);
                 meet(env, header.from, life, out);
                 let message = Message::HelloReply {
                     nonce,
@@ -117,7 +142,8 @@ impl Membership {
                 };
                 out.push(Action::Send { to: header.from, message, release: Release::Durable(Stripe::META) });
                 tell_founding(env, header, out);
-                if !self.confirmed.contains(&header.from) {
+                // Once for each life: two nodes that greet back each time would never stop.
+                if first_met {
                     out.push(self.greeting(env, header.from));
                 }
             }
@@ -126,7 +152,7 @@ impl Membership {
 
     fn hello_reply(&mut self, env: &Environment<'_>, header: &Header, own_nonce: u64, out: &mut Vec<Action>) {
         let life = Life { incarnation: header.from_incarnation, boot: header.from_boot, nonce: own_nonce };
-        self.heard.insert(header.from, (header.from_incarnation, header.cluster));
+        self.hear(env, header);
         if examine(env, header.from, life).is_err() {
             out.push(dropped(DropReason::OtherIncarnation));
             return;
@@ -152,7 +178,7 @@ impl Membership {
     }
 
     fn unwelcome(&mut self, env: &Environment<'_>, header: &Header, reason: Unwelcome, out: &mut Vec<Action>) {
-        self.heard.insert(header.from, (header.from_incarnation, header.cluster));
+        self.hear(env, header);
         self.advance_bootstrap(env, out);
         let by_member = env.catalog.is_none_or(|catalog| catalog.founding().member(header.from).is_some());
         if by_member && reason != Unwelcome::Stranger && header.cluster != ClusterId::NONE {
@@ -211,7 +237,8 @@ fn examine(env: &Environment<'_>, from: NodeId, life: Life) -> Result<(), Unwelc
 
 /// Remembers the life a peer is in; durably, when it is a member.
 fn meet(env: &Environment<'_>, peer: NodeId, life: Life, out: &mut Vec<Action>) {
-    if env.peers.life(peer) != Some(life) {
+    let room = env.catalog.is_some() || env.peers.nodes().count() < STRANGERS_MAX;
+    if env.peers.life(peer) != Some(life) && room {
         if env.catalog.is_some() {
             let mut batch = Batch::new();
             Peers::save(peer, life, &mut batch);
