@@ -240,6 +240,53 @@ fn a_lock_is_held_once_and_freed_by_its_guard() {
     }
 }
 
+#[test]
+fn readers_share_a_lock_and_keep_a_writer_out() {
+    for place in places() {
+        let name = place.name;
+        let path = place.path("LOCK");
+        assert_eq!(kind(place.disk.lock_shared(&path)), ErrorKind::NotFound, "{name}: it is not created");
+        assert_eq!(place.list(), Vec::<String>::new(), "{name}");
+        drop(place.disk.lock(&path).unwrap());
+        let one = place.disk.lock_shared(&path).unwrap();
+        let other = place.disk.lock_shared(&path).unwrap();
+        assert_eq!(kind(place.disk.lock(&path)), ErrorKind::WouldBlock, "{name}");
+        drop(one);
+        assert_eq!(kind(place.disk.lock(&path)), ErrorKind::WouldBlock, "{name}: one reader is left");
+        drop(other);
+        let guard = place.disk.lock(&path).unwrap();
+        assert_eq!(kind(place.disk.lock_shared(&path)), ErrorKind::WouldBlock, "{name}");
+        drop(guard);
+        drop(place.disk.lock_shared(&path).unwrap());
+    }
+}
+
+#[test]
+fn a_directory_is_renamed_with_all_that_is_in_it() {
+    for place in places() {
+        let name = place.name;
+        let (from, to) = (place.path("from"), place.path("to"));
+        assert_eq!(kind(place.disk.rename_dir(&from, &to)), ErrorKind::NotFound, "{name}");
+        place.disk.create_dir(&from.join("deep")).unwrap();
+        for file in ["a", "deep/b"] {
+            let written = place.disk.open(&from.join(file), OpenMode::CreateNew).unwrap();
+            written.write_at(file.as_bytes(), 0).unwrap();
+            written.sync().unwrap();
+        }
+        place.disk.sync_dir(&from).unwrap();
+        place.disk.sync_dir(&from.join("deep")).unwrap();
+        place.disk.create_dir(&to).unwrap();
+        assert_eq!(kind(place.disk.rename_dir(&from, &to)), ErrorKind::AlreadyExists, "{name}");
+        let to = place.path("other");
+        place.disk.rename_dir(&from, &to).unwrap();
+        assert_eq!(place.list(), ["other", "to"], "{name}");
+        assert_eq!(place.disk.list(&to).unwrap(), ["a", "deep"], "{name}");
+        assert_eq!(place.content("other/a"), b"a", "{name}");
+        assert_eq!(place.content("other/deep/b"), b"deep/b", "{name}");
+        assert_eq!(kind(place.disk.list(&from)), ErrorKind::NotFound, "{name}");
+    }
+}
+
 /// The same random calls on every disk give the same results.
 #[test]
 fn all_disks_agree_on_random_calls() {

@@ -1,10 +1,10 @@
 //! A disk in memory, which never fails and forgets everything with its last clone.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use super::locks::Locks;
 use super::tree::{Tree, normal};
 use super::{Disk, File, LockGuard, OpenMode};
 
@@ -19,7 +19,7 @@ pub struct MemDisk {
 #[derive(Default)]
 struct Shared {
     tree: Mutex<Tree<Arc<Content>>>,
-    locked: Mutex<BTreeSet<PathBuf>>,
+    locks: Mutex<Locks>,
 }
 
 type Content = RwLock<Vec<u8>>;
@@ -33,6 +33,10 @@ impl MemDisk {
 
     fn tree(&self) -> MutexGuard<'_, Tree<Arc<Content>>> {
         self.shared.tree.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn locks(&self) -> MutexGuard<'_, Locks> {
+        self.shared.locks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -89,6 +93,14 @@ impl Disk for MemDisk {
         Ok(())
     }
 
+    fn rename_dir(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let (from, to) = (normal(from), normal(to));
+        let mut tree = self.tree();
+        tree.check_rename_directory(&from, &to)?;
+        tree.rename_directory(&from, &to);
+        Ok(())
+    }
+
     fn sync_dir(&self, directory: &Path) -> io::Result<()> {
         self.tree().list(&normal(directory)).map(drop)
     }
@@ -100,17 +112,21 @@ impl Disk for MemDisk {
             tree.check_free(&path)?;
             tree.set(path.clone(), Arc::default());
         }
-        let mut locked = self.shared.locked.lock().unwrap_or_else(PoisonError::into_inner);
-        if !locked.insert(path.clone()) {
-            let message = format!("cannot lock {}: held already", path.display());
-            return Err(io::Error::new(io::ErrorKind::WouldBlock, message));
-        }
-        Ok(Box::new(MemLock { shared: Arc::clone(&self.shared), path }))
+        drop(tree);
+        self.locks().take(&path)?;
+        Ok(Box::new(MemLock { disk: self.clone(), path }))
+    }
+
+    fn lock_shared(&self, path: &Path) -> io::Result<Box<dyn LockGuard>> {
+        let path = normal(path);
+        self.tree().file(&path)?;
+        self.locks().share(&path)?;
+        Ok(Box::new(MemLock { disk: self.clone(), path }))
     }
 }
 
 struct MemLock {
-    shared: Arc<Shared>,
+    disk: MemDisk,
     path: PathBuf,
 }
 
@@ -118,7 +134,7 @@ impl LockGuard for MemLock {}
 
 impl Drop for MemLock {
     fn drop(&mut self) {
-        self.shared.locked.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.path);
+        self.disk.locks().release(&self.path);
     }
 }
 

@@ -7,6 +7,7 @@
 //! [`OsDisk`] is the real one, [`MemDisk`] lives in memory, [`SimDisk`] simulates power cuts and faults from a seed, and
 //! [`VolatileDisk`] stands on another disk and can cut its power.
 
+mod locks;
 mod mem;
 mod os;
 mod sim;
@@ -75,6 +76,14 @@ pub trait Disk: Send + Sync + 'static {
     /// As the disk says; some of the parents may have been made.
     fn create_dir(&self, directory: &Path) -> io::Result<()>;
 
+    /// Gives a directory, with all that is in it, another name, which must be free. Everything in it must be synced. On
+    /// return the new name is durable, as with [`Disk::create_dir`].
+    ///
+    /// # Errors
+    /// As the disk says. After an error the directory has the old name or the new one, and which of them survives a power
+    /// cut is unknown.
+    fn rename_dir(&self, from: &Path, to: &Path) -> io::Result<()>;
+
     /// Makes the names in a directory durable.
     ///
     /// # Errors
@@ -87,6 +96,12 @@ pub trait Disk: Send + Sync + 'static {
     /// # Errors
     /// `WouldBlock` when somebody else holds it.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn LockGuard>>;
+
+    /// Takes the same lock for reading, beside others who do, and changes nothing on the disk: the file must exist.
+    ///
+    /// # Errors
+    /// `WouldBlock` when somebody holds it alone, `NotFound` when there is no such file.
+    fn lock_shared(&self, path: &Path) -> io::Result<Box<dyn LockGuard>>;
 }
 
 /// Held as long as the lock is.

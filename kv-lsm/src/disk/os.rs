@@ -84,20 +84,44 @@ impl Disk for OsDisk {
         }
     }
 
+    fn rename_dir(&self, from: &Path, to: &Path) -> io::Result<()> {
+        // The system would put it in the place of an empty directory.
+        match fs::symlink_metadata(to) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+            Ok(_) => return Err(io::ErrorKind::AlreadyExists.into()),
+        }
+        if !fs::metadata(from)?.is_dir() {
+            return Err(io::ErrorKind::NotADirectory.into());
+        }
+        fs::rename(from, to)?;
+        let (before, after) = (from.parent(), to.parent());
+        after.map_or(Ok(()), |parent| self.sync_dir(parent))?;
+        if before == after { Ok(()) } else { before.map_or(Ok(()), |parent| self.sync_dir(parent)) }
+    }
+
     fn sync_dir(&self, directory: &Path) -> io::Result<()> {
         fs::File::open(or_here(directory))?.sync_all()
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn LockGuard>> {
         let file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-        // A lock of this kind belongs to the open file, not to the process, so a second opening in the same process is
-        // refused as well.
-        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|errno| {
-            let error = io::Error::from(errno);
-            io::Error::new(error.kind(), format!("cannot lock {}: {error}", path.display()))
-        })?;
-        Ok(Box::new(OsLock { _file: file }))
+        lock(file, path, FlockOperation::NonBlockingLockExclusive)
     }
+
+    fn lock_shared(&self, path: &Path) -> io::Result<Box<dyn LockGuard>> {
+        lock(fs::File::open(path)?, path, FlockOperation::NonBlockingLockShared)
+    }
+}
+
+/// A lock of this kind belongs to the open file, not to the process, so a second opening in the same process is refused as
+/// well.
+fn lock(file: fs::File, path: &Path, operation: FlockOperation) -> io::Result<Box<dyn LockGuard>> {
+    rustix::fs::flock(&file, operation).map_err(|errno| {
+        let error = io::Error::from(errno);
+        io::Error::new(error.kind(), format!("cannot lock {}: {error}", path.display()))
+    })?;
+    Ok(Box::new(OsLock { _file: file }))
 }
 
 /// The empty path is the working directory to the trait, but nothing to the system.

@@ -33,6 +33,12 @@ pub(super) fn parent_of(path: &Path) -> &Path {
     path.parent().unwrap_or(Path::new(""))
 }
 
+/// Where `path` lies once the directory `from` is called `to`; `None` when it is not inside.
+pub(super) fn moved(path: &Path, from: &Path, to: &Path) -> Option<PathBuf> {
+    let rest = path.strip_prefix(from).ok()?;
+    Some(if rest.as_os_str().is_empty() { to.to_path_buf() } else { to.join(rest) })
+}
+
 /// All paths are normal.
 impl<T: Clone> Tree<T> {
     /// The file of that name.
@@ -108,6 +114,29 @@ impl<T: Clone> Tree<T> {
             if path.parent().is_some() {
                 self.entries.entry(path.to_path_buf()).or_insert(Entry::Directory);
             }
+        }
+    }
+
+    /// Whether the directory `from` can be renamed to `to`.
+    pub(super) fn check_rename_directory(&self, from: &Path, to: &Path) -> io::Result<()> {
+        if !self.is_directory(from) {
+            return Err(match self.entries.get(from) {
+                Some(_) => io::ErrorKind::NotADirectory.into(),
+                None => io::ErrorKind::NotFound.into(),
+            });
+        }
+        if to.starts_with(from) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        self.check_free(to)
+    }
+
+    /// Renames a directory, with all that is in it.
+    pub(super) fn rename_directory(&mut self, from: &Path, to: &Path) {
+        let inside: Vec<PathBuf> = self.entries.keys().filter(|path| path.starts_with(from)).cloned().collect();
+        for path in inside {
+            let entry = self.entries.remove(&path).expect("just listed");
+            self.entries.insert(moved(&path, from, to).expect("inside the directory"), entry);
         }
     }
 

@@ -20,6 +20,8 @@ pub enum CallKind {
     List,
     /// Making a directory.
     CreateDirectory,
+    /// Renaming a directory.
+    RenameDirectory,
     /// Syncing a directory.
     SyncDirectory,
     /// Reading from a file.

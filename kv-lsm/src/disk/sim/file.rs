@@ -82,6 +82,6 @@ impl LockGuard for SimLock {}
 
 impl Drop for SimLock {
     fn drop(&mut self) {
-        lock(&self.shared).locked.remove(&self.path);
+        lock(&self.shared).locks.release(&self.path);
     }
 }

@@ -5,7 +5,8 @@
 //! - A write is durable after a sync of its file. Until then every sector (512 bytes) of it survives a power cut or not,
 //!   each for itself; so does every change of the length.
 //! - A name is durable after a sync of its directory. Until then every creation, link, rename and removal survives or not,
-//!   each for itself; the two effects of a rename stay together. A directory itself is durable when `create_dir` returns.
+//!   each for itself; the two effects of a rename stay together. A directory itself is durable when `create_dir` or
+//!   `rename_dir` returns.
 //! - A failed sync leaves its pages clean: reads go on seeing them, later syncs do not write them.
 //! - There may be no room, reads may be short or interrupted, bits rot, writes get lost or go astray ([`Fault`]).
 //!
@@ -208,6 +209,10 @@ impl Disk for SimDisk {
         self.state().create_directory(&normal(directory))
     }
 
+    fn rename_dir(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.state().rename_directory(&normal(from), &normal(to))
+    }
+
     fn sync_dir(&self, directory: &Path) -> io::Result<()> {
         self.state().sync_directory(&normal(directory))
     }
@@ -219,10 +224,16 @@ impl Disk for SimDisk {
         if state.names.file(&path).is_err() {
             state.create(&path)?;
         }
-        if !state.locked.insert(path.clone()) {
-            let message = format!("cannot lock {}: held already", path.display());
-            return Err(io::Error::new(io::ErrorKind::WouldBlock, message));
-        }
+        state.locks.take(&path)?;
+        Ok(Box::new(SimLock { shared: Arc::clone(&self.shared), path }))
+    }
+
+    fn lock_shared(&self, path: &Path) -> io::Result<Box<dyn LockGuard>> {
+        let path = normal(path);
+        let mut state = self.state();
+        state.check_power()?;
+        state.names.file(&path)?;
+        state.locks.share(&path)?;
         Ok(Box::new(SimLock { shared: Arc::clone(&self.shared), path }))
     }
 }

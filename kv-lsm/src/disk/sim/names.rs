@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::super::tree::{Tree, parent_of};
+use super::super::tree::{Tree, moved, parent_of};
 use super::survival::Lottery;
 
 /// Which file a name stands for.
@@ -42,6 +42,11 @@ enum Change {
     /// Only while a power cut interrupts the making of a directory; else it is durable at once.
     Directory {
         path: PathBuf,
+    },
+    /// Only while a power cut or an error interrupts it.
+    RenameDirectory {
+        from: PathBuf,
+        to: PathBuf,
     },
 }
 
@@ -82,6 +87,21 @@ impl Names {
     /// The making of a directory that the power cut interrupts.
     pub(super) fn begin_directory(&mut self, path: PathBuf, stamp: u64) {
         self.journal.push((stamp, Change::Directory { path }));
+    }
+
+    /// Changes inside that are not durable yet go with the directory.
+    pub(super) fn rename_directory(&mut self, from: &Path, to: &Path) {
+        self.live.rename_directory(from, to);
+        self.durable.rename_directory(from, to);
+        for (_, change) in &mut self.journal {
+            change.relocate(from, to);
+        }
+    }
+
+    /// A renaming that is interrupted.
+    pub(super) fn begin_rename_directory(&mut self, from: &Path, to: &Path, stamp: u64) {
+        self.live.rename_directory(from, to);
+        self.journal.push((stamp, Change::RenameDirectory { from: from.to_path_buf(), to: to.to_path_buf() }));
     }
 
     /// Makes the names in a directory durable.
@@ -141,7 +161,7 @@ impl Names {
     pub(super) fn named(&self) -> BTreeSet<InodeId> {
         let journal = self.journal.iter().filter_map(|(_, change)| match change {
             Change::Add { inode, .. } | Change::Rename { inode, .. } => Some(*inode),
-            Change::Remove { .. } | Change::Directory { .. } => None,
+            Change::Remove { .. } | Change::Directory { .. } | Change::RenameDirectory { .. } => None,
         });
         let trees = self.live.files().chain(self.durable.files()).map(|(_, &inode)| inode);
         trees.chain(journal).collect()
@@ -157,9 +177,24 @@ impl Change {
     fn paths(&self) -> impl Iterator<Item = &Path> {
         let (one, other) = match self {
             Self::Add { path, .. } | Self::Remove { path, .. } | Self::Directory { path } => (path, None),
-            Self::Rename { from, to, .. } => (from, Some(to)),
+            Self::Rename { from, to, .. } | Self::RenameDirectory { from, to } => (from, Some(to)),
         };
         std::iter::once(one).chain(other).map(PathBuf::as_path)
+    }
+
+    fn relocate(&mut self, before: &Path, after: &Path) {
+        let relocate = |path: &mut PathBuf| {
+            if let Some(place) = moved(path, before, after) {
+                *path = place;
+            }
+        };
+        match self {
+            Self::Add { path, .. } | Self::Remove { path, .. } | Self::Directory { path } => relocate(path),
+            Self::Rename { from, to, .. } | Self::RenameDirectory { from, to } => {
+                relocate(from);
+                relocate(to);
+            }
+        }
     }
 
     /// Any subset of changes can be applied, so each says what holds after it whether or not the ones before survived.
@@ -179,6 +214,7 @@ impl Change {
             }
             Self::Remove { path, inode } => unset(tree, path, *inode),
             Self::Directory { path } => tree.make_directory(path),
+            Self::RenameDirectory { from, to } => tree.rename_directory(from, to),
         }
     }
 }

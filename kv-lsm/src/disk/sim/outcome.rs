@@ -1,7 +1,8 @@
 //! What becomes of a disk when the power is cut or the process dies.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
+use super::super::locks::Locks;
 use super::fault::Faults;
 use super::inode::Inode;
 use super::names::{InodeId, NAMES_GROUP};
@@ -53,7 +54,7 @@ impl State {
 
     /// The disk as another process in the same boot finds it.
     pub(super) fn after_process_death(&self) -> Self {
-        let mut state = Self { faults: Faults::default(), locked: BTreeSet::new(), cut_at: None, ..self.clone() };
+        let mut state = Self { faults: Faults::default(), locks: Locks::default(), cut_at: None, ..self.clone() };
         for inode in state.inodes.values_mut() {
             inode.handles = 0;
         }

@@ -1,9 +1,10 @@
 //! Everything that a simulated disk is, behind one lock, and the gate that every call passes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::super::locks::Locks;
 use super::fault::{CallKind, Effect, Faults};
 use super::inode::Inode;
 use super::names::{InodeId, Names};
@@ -19,7 +20,7 @@ pub(super) struct State {
     /// The order of all unsynced changes, over files and names.
     pub(super) stamps_given: u64,
     pub(super) faults: Faults,
-    pub(super) locked: BTreeSet<PathBuf>,
+    pub(super) locks: Locks,
     /// Mutating calls so far.
     pub(super) calls: u64,
     /// The call during which the power was cut.
@@ -52,7 +53,7 @@ impl State {
             inodes_made: 0,
             stamps_given: 0,
             faults: Faults::default(),
-            locked: BTreeSet::new(),
+            locks: Locks::default(),
             calls: 0,
             cut_at: None,
             capacity_bytes: None,
@@ -192,6 +193,28 @@ impl State {
                 return Err(power_is_off());
             }
             _ => self.names.make_directory(directory),
+        }
+        Ok(())
+    }
+
+    pub(super) fn rename_directory(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        self.check_power()?;
+        self.names.live().check_rename_directory(from, to)?;
+        match self.pass(CallKind::RenameDirectory, to)? {
+            Gate::Fail(error) => return Err(error),
+            // The new name is there, and whether it lasts is unknown.
+            Gate::FailHalfway(error) => {
+                let stamp = self.stamp();
+                self.names.begin_rename_directory(from, to, stamp);
+                return Err(error);
+            }
+            Gate::PowerCut => {
+                let stamp = self.stamp();
+                self.names.begin_rename_directory(from, to, stamp);
+                return Err(power_is_off());
+            }
+            Gate::Ignore => {}
+            Gate::Proceed | Gate::Misdirect(_) | Gate::ShortRead => self.names.rename_directory(from, to),
         }
         Ok(())
     }

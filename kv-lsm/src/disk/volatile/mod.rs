@@ -127,6 +127,15 @@ impl<D> Shared<D> {
         let power_is_on = self.power_is_on.read().unwrap_or_else(PoisonError::into_inner);
         if *power_is_on { Ok(power_is_on) } else { Err(off()) }
     }
+
+    /// Keeps a lock of the disk below until the guard that is returned goes, or the power does.
+    fn hold(&self, lock: Box<dyn LockGuard>) -> Box<dyn LockGuard> {
+        let held = Arc::new(Mutex::new(Some(lock)));
+        let mut locks = locked(&self.locks);
+        locks.retain(|lock| locked(lock).is_some());
+        locks.push(Arc::clone(&held));
+        Box::new(VolatileLock { held })
+    }
 }
 
 impl<D: Disk> Disk for VolatileDisk<D> {
@@ -167,6 +176,11 @@ impl<D: Disk> Disk for VolatileDisk<D> {
         self.shared.below.create_dir(directory)
     }
 
+    fn rename_dir(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let _power = self.shared.power()?;
+        locked(&self.shared.names).rename_directory(&*self.shared.below, &normal(from), &normal(to))
+    }
+
     fn sync_dir(&self, directory: &Path) -> io::Result<()> {
         let _power = self.shared.power()?;
         locked(&self.shared.names).sync(&*self.shared.below, &normal(directory))
@@ -174,11 +188,12 @@ impl<D: Disk> Disk for VolatileDisk<D> {
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn LockGuard>> {
         let _power = self.shared.power()?;
-        let held = Arc::new(Mutex::new(Some(self.shared.below.lock(path)?)));
-        let mut locks = locked(&self.shared.locks);
-        locks.retain(|lock| locked(lock).is_some());
-        locks.push(Arc::clone(&held));
-        Ok(Box::new(VolatileLock { held }))
+        Ok(self.shared.hold(self.shared.below.lock(path)?))
+    }
+
+    fn lock_shared(&self, path: &Path) -> io::Result<Box<dyn LockGuard>> {
+        let _power = self.shared.power()?;
+        Ok(self.shared.hold(self.shared.below.lock_shared(path)?))
     }
 }
 

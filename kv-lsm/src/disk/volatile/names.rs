@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::super::tree::parent_of;
+use super::super::tree::{moved, parent_of};
 use super::super::{Disk, OpenMode};
 use super::file::Overlay;
 
@@ -156,6 +156,17 @@ impl Names {
             names.extend(come);
         }
         Ok(names.into_iter().collect())
+    }
+
+    /// Renames a directory at once, below as well: everything in it was synced.
+    pub(super) fn rename_directory(&mut self, below: &dyn Disk, from: &Path, to: &Path) -> io::Result<()> {
+        self.carry_out(below)?;
+        below.rename_dir(from, to)?;
+        let place = |path: PathBuf| moved(&path, from, to).unwrap_or(path);
+        self.files = std::mem::take(&mut self.files).into_iter().map(|(path, file)| (place(path), file)).collect();
+        let directories = std::mem::take(&mut self.unsynced_directories);
+        self.unsynced_directories = directories.into_iter().map(place).collect();
+        Ok(())
     }
 
     /// Makes all names durable, those of `directory` and of every other that was changed.
