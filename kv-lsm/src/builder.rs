@@ -20,6 +20,7 @@ impl Builder {
     pub(crate) fn new(path: PathBuf) -> Self {
         let clock = || Millis::from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
         let config = Config {
+            read_only: false,
             durability: Durability::default(),
             background: Background::default(),
             compression: Compression::default(),

@@ -9,6 +9,7 @@ use kv_core::store::{MergeOperator, Space};
 use crate::background;
 use crate::batch::Batch;
 use crate::builder::Builder;
+use crate::checkpoint::checkpoint;
 use crate::commit::commit;
 use crate::engine::{Engine, KeyspaceState, lock};
 use crate::error::Error;
@@ -114,6 +115,26 @@ impl Database {
         flush::flush_all(&self.handle)?;
         self.handle.work_wanted.raise();
         Ok(())
+    }
+
+    /// Makes a second database with the content of this moment in the directory `target`, which must not exist, and returns
+    /// the number of the last operation in it.
+    ///
+    /// Reads and writes go on meanwhile. Immutable files are linked, so it costs little room at first; on another file
+    /// system they are copied. On return the checkpoint is durable; after a power cut during the call `target` is there
+    /// whole, or not at all. What an interrupted call leaves is a directory `target.unfinished`, which the next checkpoint
+    /// with this target reuses.
+    ///
+    /// A checkpoint is a database of its own. It carries everything that is in the keyspaces: a host that keeps in them who
+    /// it is, as a node of a cluster does, has to clear that away before it starts another one from a checkpoint (see
+    /// `docs/operations.md`).
+    ///
+    /// # Errors
+    /// [`Error::AlreadyExists`] for the target, [`Error::Locked`] when another checkpoint with this target is being made,
+    /// [`Error::Poisoned`], [`Error::ReadOnly`], and the disk's. There is no checkpoint then, unless its durability is what
+    /// failed.
+    pub fn checkpoint(&self, target: impl AsRef<Path>) -> Result<u64, Error> {
+        checkpoint(&self.handle, target.as_ref())
     }
 
     /// Does one piece of background work (a sync that was asked for, a flush, a compaction, the removal of files that are

@@ -40,6 +40,8 @@ pub(crate) struct LogState {
     pub(crate) next_sequence: u64,
     /// Segments that exist, ascending.
     pub(crate) segments: Vec<u64>,
+    /// First segments of those who read the log, each from there on.
+    pub(crate) pinned: Vec<u64>,
 }
 
 /// Counters, for [`Metrics`](crate::Metrics).
@@ -140,7 +142,7 @@ impl Engine {
             keyspaces: ArcSwap::from_pointee(keyspaces),
             version: ArcSwap::from_pointee(parts.version),
             version_turn: Mutex::new(()),
-            log: Mutex::new(LogState { writer: log, next_sequence: last_sequence + 1, segments }),
+            log: Mutex::new(LogState { writer: log, next_sequence: last_sequence + 1, segments, pinned: Vec::new() }),
             manifest: Mutex::new(manifest),
             keyspace_turn: Mutex::new(()),
             flush_turn: Mutex::new(()),
@@ -159,6 +161,12 @@ impl Engine {
         };
         engine.count_level0(&engine.version.load());
         engine
+    }
+
+    /// # Errors
+    /// [`Error::ReadOnly`] when nothing may be changed.
+    pub(crate) const fn writable(&self) -> Result<(), Error> {
+        if self.config.read_only { Err(Error::ReadOnly) } else { Ok(()) }
     }
 
     /// A number that no file had before.

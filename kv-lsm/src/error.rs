@@ -65,6 +65,21 @@ pub enum Error {
         /// The lock file.
         path: PathBuf,
     },
+    /// The database was opened for reading only.
+    #[error("the database was opened for reading only")]
+    ReadOnly,
+    /// There is something under a name that must be free.
+    #[error("{} exists already", path.display())]
+    AlreadyExists {
+        /// The name.
+        path: PathBuf,
+    },
+    /// There is no database in a directory that must hold one.
+    #[error("there is no database in {}", path.display())]
+    NoDatabase {
+        /// The directory.
+        path: PathBuf,
+    },
     /// A key, value, batch or name is over the [limits](crate::limits).
     #[error("{what} of {bytes} bytes is over the limit of {bytes_max}")]
     TooLarge {

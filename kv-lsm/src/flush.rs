@@ -168,10 +168,11 @@ fn install(engine: &Engine, version: &Version, mut items: Vec<Item>) -> Result<(
     Ok(())
 }
 
-/// Rule E5: called only once the edit that says where the log now begins is durable.
-fn remove_log(engine: &Engine, first_needed: u64) {
+/// Rule E5: called only once the edit that says where the log now begins is durable. What somebody reads stays.
+pub(crate) fn remove_log(engine: &Engine, first_needed: u64) {
     let unneeded: Vec<u64> = {
         let mut log = lock(&engine.log);
+        let first_needed = log.pinned.iter().copied().fold(first_needed, u64::min);
         let count = log.segments.partition_point(|&number| number < first_needed);
         log.segments.drain(..count).collect()
     };

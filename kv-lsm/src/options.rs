@@ -83,6 +83,7 @@ pub(crate) type Clock = Arc<dyn Fn() -> Millis + Send + Sync>;
 /// The settings of an open database.
 #[derive(Clone)]
 pub(crate) struct Config {
+    pub(crate) read_only: bool,
     pub(crate) durability: Durability,
     pub(crate) background: Background,
     pub(crate) compression: Compression,

@@ -108,6 +108,69 @@ fn lesson_45_nobody_sees_half_a_batch() {
     assert!(rounds > 20 && reads.load(Ordering::Relaxed) > 20, "{rounds} rounds");
 }
 
+/// Checkpoints are taken while a writer writes, memtables are flushed and their logs removed, and tables are compacted. Each
+/// opens to the one state whose number was returned.
+#[test]
+fn engine_rule_08_a_checkpoint_opens_to_one_position_whatever_runs_beside_it() {
+    let disk = MemDisk::new();
+    let open = |path: &str| {
+        Database::builder(path)
+            .disk(disk.clone())
+            .durability(Durability::Buffered)
+            .memtable_bytes(60_000)
+            .log_segment_bytes(20_000)
+            .manifest_bytes(2000)
+            .level0_tables(2)
+            .table_bytes(20_000)
+            .level1_bytes(60_000)
+            .open()
+            .unwrap()
+    };
+    let db = open("/db");
+    let keyspaces = ["a", "b"].map(|name| db.keyspace(name, KeyspaceOptions::default()).unwrap());
+    write_round(&db, &keyspaces, 0);
+    let over = AtomicBool::new(false);
+    let (rounds_of, taken) = thread::scope(|scope| {
+        let (db, keyspaces, over) = (&db, &keyspaces, &over);
+        let writer = scope.spawn(move || {
+            let mut rounds = vec![(db.snapshot().sequence(), 0)];
+            for round in 1.. {
+                if over.load(Ordering::Relaxed) {
+                    break;
+                }
+                write_round(db, keyspaces, round);
+                rounds.push((db.snapshot().sequence(), round));
+            }
+            rounds
+        });
+        scope.spawn(move || {
+            while !over.load(Ordering::Relaxed) {
+                db.flush().unwrap();
+                keyspaces[0].compact_range(..).unwrap();
+            }
+        });
+        let mut taken = Vec::new();
+        while taken.len() < 60 || db.metrics().flushes < 200 {
+            taken.push(db.checkpoint(format!("/checkpoints/{}", taken.len())).unwrap());
+            thread::sleep(Duration::from_micros(500));
+        }
+        over.store(true, Ordering::Relaxed);
+        (writer.join().unwrap(), taken)
+    });
+    for (number, sequence) in taken.into_iter().enumerate() {
+        let copy = open(&format!("/checkpoints/{number}"));
+        let (_, round) = rounds_of.iter().find(|(last, _)| *last == sequence).expect("a boundary between batches");
+        for name in ["a", "b"] {
+            let keyspace = copy.keyspace(name, KeyspaceOptions::default()).unwrap();
+            assert_eq!(rounds(keyspace.iter()), [*round], "checkpoint {number}, keyspace {name}");
+        }
+    }
+    drop(keyspaces);
+    drop(db);
+    // What was held back for a checkpoint went when it was done.
+    assert_eq!(open("/db").metrics().log_segments, 1);
+}
+
 #[test]
 fn writers_that_wait_together_share_a_sync() {
     let directory = tempfile::tempdir().unwrap();

@@ -138,6 +138,16 @@ pub(crate) fn chunk_header(
     header
 }
 
+/// The bytes of a marker that states everything before `synced` durable, for a segment whose last chunk ends at `offset`:
+/// zeros up to where the next chunk may begin among them.
+pub(crate) fn marker_at(segment: u64, offset: u64, synced: u64) -> Vec<u8> {
+    let at = usize::try_from(offset).expect("a segment fits memory");
+    let begin = next_chunk(at);
+    let mut bytes = vec![0; begin - at];
+    bytes.extend_from_slice(&chunk_header(segment, begin as u64, synced, ChunkKind::Marker, &[]));
+    bytes
+}
+
 /// The checksum that runs over a segment: each chunk's checksum is folded into that of those before it.
 pub(crate) fn chain(before: u32, chunk_crc: u32) -> u32 {
     crc32(&[&before.to_le_bytes(), &chunk_crc.to_le_bytes()])

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::format::{
     BLOCK_BYTES, CHUNK_HEADER_BYTES, ChunkKind, HEADER_BYTES, RECORD_HEADER_BYTES, SegmentEnd, SegmentHeader, chain,
-    chunk_header, next_chunk,
+    chunk_header, marker_at, next_chunk,
 };
 use crate::disk::{Disk, File, OpenMode};
 use crate::error::Error;
@@ -128,13 +128,10 @@ impl LogWriter {
     /// # Errors
     /// See [`AppendError`].
     pub(crate) fn mark(&mut self, synced: u64) -> Result<(), AppendError> {
-        self.buffer.clear();
-        let at = usize::try_from(self.offset).expect("a segment fits memory");
-        let begin = next_chunk(at);
-        self.buffer.resize(begin - at, 0);
-        let header = chunk_header(self.number, begin as u64, synced, ChunkKind::Marker, &[]);
-        self.buffer.extend_from_slice(&header);
-        self.write(chain(self.chain, u32::from_le_bytes([header[0], header[1], header[2], header[3]])))
+        self.buffer = marker_at(self.number, self.offset, synced);
+        let header = &self.buffer[self.buffer.len() - CHUNK_HEADER_BYTES..];
+        let crc = u32::from_le_bytes([header[0], header[1], header[2], header[3]]);
+        self.write(chain(self.chain, crc))
     }
 
     fn write(&mut self, chain_after: u32) -> Result<(), AppendError> {

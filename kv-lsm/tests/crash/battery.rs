@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::path::PathBuf;
 
 use kv_lsm::disk::{SimDisk, Survival};
 use kv_lsm::{Durability, Error};
@@ -88,12 +89,21 @@ fn perform(engine: &Engine, step: &Step, history: &mut History, on_error: OnErro
         Step::Flush => engine.database.flush(),
         Step::Compact(keyspace) => engine.keyspaces[*keyspace].compact_range(..),
         Step::Work(pieces) => (0..*pieces).try_for_each(|_| engine.database.step().map(drop)),
+        Step::Checkpoint => match engine.database.checkpoint(checkpoint(engine.database.snapshot().sequence())) {
+            Ok(_) | Err(Error::AlreadyExists { .. }) => Ok(()),
+            Err(error) => Err(error),
+        },
         Step::Reopen => unreachable!("the caller reopens"),
     };
     if let Err(Error::Ambiguous { .. } | Error::Poisoned { .. }) = &result {
         history.poison();
     }
     result
+}
+
+/// Where the checkpoint of a state lies.
+pub(crate) fn checkpoint(sequence: u64) -> PathBuf {
+    PathBuf::from(format!("/checkpoint-{sequence}"))
 }
 
 /// Checks disks that were left by power cuts, each different one once.

@@ -36,7 +36,11 @@ pub(crate) struct Engine {
 
 impl Engine {
     pub(crate) fn open(disk: &SimDisk, sizes: Sizes) -> Result<Self, Error> {
-        let database = Database::builder(Path::new(DIRECTORY))
+        Self::open_in(Path::new(DIRECTORY), disk, sizes)
+    }
+
+    pub(crate) fn open_in(directory: &Path, disk: &SimDisk, sizes: Sizes) -> Result<Self, Error> {
+        let database = Database::builder(directory)
             .disk(disk.clone())
             .background(Background::Manual)
             .memtable_bytes(sizes.memtable_bytes)

@@ -4,6 +4,7 @@
 
 mod allocation;
 mod battery;
+mod checkpoints;
 mod corruption;
 mod engine;
 mod lessons;

@@ -29,6 +29,11 @@ fn compactions_survive_every_power_cut() {
 }
 
 #[test]
+fn checkpoints_survive_every_power_cut() {
+    assert!(cut_everywhere(&trace::checkpoints(), 2, Some(60)) > 100);
+}
+
+#[test]
 fn manifest_rolls_survive_every_power_cut() {
     assert!(cut_everywhere(&trace::manifest_rolls(), 2, Some(50)) > 100);
 }

@@ -14,6 +14,8 @@ pub(crate) enum Step {
     Compact(usize),
     /// Does pieces of background work, as many as there are up to so many.
     Work(u32),
+    /// Makes a checkpoint, under a name of its own for each state.
+    Checkpoint,
     /// Closes the database and opens it again.
     Reopen,
 }
@@ -117,6 +119,21 @@ pub(crate) fn compactions() -> Trace {
     Trace::new("compactions", Sizes::LARGE, steps)
 }
 
+/// Checkpoints between everything else, with the log on several segments and tables on several levels.
+pub(crate) fn checkpoints() -> Trace {
+    let mut steps = Vec::new();
+    for round in 0..3 {
+        steps.extend(writes(round * 4..round * 4 + 4, 100, 2));
+        steps.push(Step::Flush);
+        steps.extend(writes(round * 3 + 50..round * 3 + 53, 40, 1));
+        steps.push(Step::Checkpoint);
+        steps.push(Step::Work(2));
+    }
+    steps.push(Step::Compact(0));
+    steps.push(Step::Checkpoint);
+    Trace::new("checkpoints", Sizes { log_segment_bytes: 600, ..Sizes::LARGE }, steps)
+}
+
 /// The manifest is written anew several times.
 pub(crate) fn manifest_rolls() -> Trace {
     let sizes = Sizes { manifest_bytes: 200, ..Sizes::LARGE };
@@ -152,6 +169,7 @@ pub(crate) fn mixed(seed: u64, steps: usize) -> Trace {
             2 => Step::Compact(random.index(3)),
             3..=5 => Step::Work(u32::try_from(random.below(3) + 1).expect("small")),
             6 => Step::Reopen,
+            7 if number % 3 == 0 => Step::Checkpoint,
             choice => {
                 let durability = if choice % 3 == 0 { Durability::Sync } else { Durability::Buffered };
                 let value_bytes = if random.below(8) == 0 { 700 } else { 60 };
