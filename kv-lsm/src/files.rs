@@ -9,6 +9,7 @@ pub(crate) const QUARANTINE: &str = "quarantine";
 
 const LOG: &str = ".log";
 const TABLE: &str = ".table";
+const BLOB: &str = ".blob";
 const MANIFEST: &str = "MANIFEST-";
 const UNFINISHED: &str = ".new";
 
@@ -17,6 +18,7 @@ const UNFINISHED: &str = ".new";
 pub(crate) enum FileKind {
     Log(u64),
     Table(u64),
+    Blob(u64),
     Manifest(u64),
     /// A manifest that was never finished.
     UnfinishedManifest(u64),
@@ -34,6 +36,8 @@ impl FileKind {
             }
         } else if let Some(digits) = name.strip_suffix(LOG) {
             number(digits).map(Self::Log)
+        } else if let Some(digits) = name.strip_suffix(BLOB) {
+            number(digits).map(Self::Blob)
         } else {
             name.strip_suffix(TABLE).and_then(number).map(Self::Table)
         };
@@ -47,6 +51,10 @@ pub(crate) fn log(directory: &Path, number: u64) -> PathBuf {
 
 pub(crate) fn table(directory: &Path, number: u64) -> PathBuf {
     directory.join(format!("{number:06}{TABLE}"))
+}
+
+pub(crate) fn blob(directory: &Path, number: u64) -> PathBuf {
+    directory.join(format!("{number:06}{BLOB}"))
 }
 
 pub(crate) fn manifest(directory: &Path, number: u64) -> PathBuf {
@@ -67,6 +75,7 @@ mod tests {
         let directory = Path::new("d");
         assert_eq!(FileKind::of(&name(log(directory, 7))), FileKind::Log(7));
         assert_eq!(FileKind::of(&name(table(directory, 12_345_678))), FileKind::Table(12_345_678));
+        assert_eq!(FileKind::of(&name(blob(directory, 8))), FileKind::Blob(8));
         assert_eq!(FileKind::of(&name(manifest(directory, 3))), FileKind::Manifest(3));
         assert_eq!(FileKind::of(&name(unfinished_manifest(directory, 3))), FileKind::UnfinishedManifest(3));
         for foreign in ["LOCK", "notes.txt", "7.log", "000007.log.bak", "MANIFEST-", "quarantine", "x.table"] {

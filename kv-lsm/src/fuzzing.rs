@@ -11,7 +11,10 @@ use kv_core::checksum::crc32;
 use kv_core::hash::seeded;
 use kv_core::store::{Batch, Operation};
 
+use crate::blob::format::{self as blob, Pointer, Record, store_record};
+use crate::blob::reader::inspect;
 use crate::disk::{Disk, MemDisk, OpenMode};
+use crate::identity::place_seed;
 use crate::internal_key::Trailer;
 use crate::manifest::catalog::Catalog;
 use crate::manifest::edit::Edit;
@@ -154,4 +157,55 @@ pub fn footer(bytes: &[u8]) {
             assert_eq!(again, bytes[..FOOTER_BYTES], "one footer, one encoding");
         }
     }
+}
+
+/// A blob file behind its header, and the pointers into one.
+pub fn blob(bytes: &[u8]) {
+    if let Ok(pointer) = Pointer::decode(bytes) {
+        let mut again = Vec::new();
+        pointer.encode(&mut again);
+        assert_eq!(again, bytes, "one pointer, one encoding");
+    }
+    for lz4 in [false, true] {
+        let mut stored = Vec::new();
+        store_record(&mut stored, b"key", 1, bytes, lz4, 1, 36);
+        let record = Record::load(&stored, 1, 36).expect("a stored record comes back");
+        assert_eq!(record.value().as_deref(), Ok(bytes));
+    }
+    for behind in [bytes.to_vec(), mended_records(bytes)] {
+        let (disk, path) = (MemDisk::new(), files::blob(Path::new("/"), 1));
+        let mut content = Vec::new();
+        blob::Header { version: blob::VERSION, features: blob::FEATURES, identity: 1, keyspace: 256 }
+            .encode(&mut content);
+        content.extend_from_slice(&behind);
+        let file = disk.open(&path, OpenMode::CreateNew).expect("the disk is empty");
+        file.write_at(&content, 0).expect("there is room");
+        let mut next = blob::HEADER_BYTES as u64;
+        let inspected = inspect(&disk, &path, &mut |offset, record| {
+            assert_eq!(offset, next, "records follow one another");
+            next += (blob::RECORD_HEADER_BYTES + record.key.len() + record.stored_bytes()) as u64;
+            Ok(())
+        });
+        if let Ok(inspected) = inspected {
+            assert_eq!(next + blob::FOOTER_BYTES as u64, inspected.bytes, "every byte was looked at");
+        }
+    }
+}
+
+/// Makes the checksums right of the records that the bytes claim to be, and puts the footer behind them that fits.
+fn mended_records(bytes: &[u8]) -> Vec<u8> {
+    let mut records = bytes.to_vec();
+    let (mut at, mut count) = (0, 0);
+    while let Some(head) = records.get(at..).and_then(|rest| rest.first_chunk()) {
+        let length = usize::try_from(blob::claimed_record_bytes(head)).expect("two lengths of 32 bits");
+        let Some(record) = records.get_mut(at..).and_then(|rest| rest.get_mut(..length)) else { break };
+        let seed = place_seed(1, (blob::HEADER_BYTES + at) as u64);
+        let checksum = seeded(&record[8..], seed);
+        record[..8].copy_from_slice(&checksum.to_le_bytes());
+        count += 1;
+        at += length;
+    }
+    records.truncate(at);
+    blob::Footer { records: count, record_bytes: at as u64, identity: 1 }.encode(&mut records);
+    records
 }

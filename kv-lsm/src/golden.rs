@@ -5,6 +5,9 @@ use std::sync::{Arc, Mutex};
 
 use kv_core::store::{Batch, Space};
 
+use crate::blob::format::Pointer;
+use crate::blob::reader::{BlobFile, inspect};
+use crate::blob::writer::{BlobSettings, BlobWriter};
 use crate::cache::BlockCache;
 use crate::disk::{Disk, MemDisk, OpenMode, read_exact_at};
 use crate::files;
@@ -115,6 +118,43 @@ fn the_table_of_the_document_is_what_is_written_and_read() {
     assert_eq!((ranges.newest(b"b", 100), ranges.newest(b"c", 100), ranges.newest(b"b", 5)), (6, 0, 0));
     let bytes = example("table");
     assert!(Footer::decode(&bytes[bytes.len() - FOOTER_BYTES..]).is_ok());
+}
+
+#[test]
+fn the_blob_file_of_the_document_is_what_is_written_and_read() {
+    let directory = Path::new("/db");
+    let (written, path) = (disk(), files::blob(directory, 11));
+    let settings = BlobSettings { keyspace: 256, lz4: true, database: DATABASE };
+    let mut writer = BlobWriter::create(written.as_ref(), directory, 11, settings).unwrap();
+    let values = [(b"pear", 5, b"green".to_vec()), (b"plum", 7, b"blue".repeat(8))];
+    let mut pointers = Vec::new();
+    for (key, sequence, value) in &values {
+        let pointer = writer.push(*key, *sequence, value).unwrap();
+        pointers.push(Pointer { prefix: &value[..2], ..pointer });
+    }
+    let meta = writer.finish().unwrap();
+    assert_same("blob", &content(written.as_ref(), &path));
+    let mut encoded = Vec::new();
+    pointers[1].encode(&mut encoded);
+    assert_same("pointer", &encoded);
+
+    let read = disk();
+    place(read.as_ref(), &path, &example("blob"));
+    let environment = TableEnvironment {
+        disk: Arc::clone(&read),
+        cache: Arc::new(BlockCache::new(0)),
+        graveyard: Arc::new(Mutex::new(Vec::new())),
+    };
+    let file = BlobFile::new(meta, path.clone(), environment);
+    assert_eq!(file.read(b"pear", &pointers[0]).unwrap(), b"green");
+    assert_eq!(file.read(b"plum", &Pointer::decode(&example("pointer")).unwrap()).unwrap(), b"blue".repeat(8));
+    let mut records = Vec::new();
+    let inspected = inspect(read.as_ref(), &path, &mut |_, record| {
+        records.push((record.key.to_vec(), record.sequence, record.value().unwrap().into_owned()));
+        Ok(())
+    });
+    assert_eq!(inspected.unwrap().identity, meta.identity);
+    assert_eq!(records, values.map(|(key, sequence, value)| (key.to_vec(), sequence, value)));
 }
 
 #[test]

@@ -100,7 +100,7 @@ impl Found {
                 FileKind::Table(number) => (&mut found.tables, number),
                 FileKind::Manifest(number) => (&mut found.manifests, number),
                 FileKind::UnfinishedManifest(number) => (&mut found.unfinished, number),
-                FileKind::Foreign => continue,
+                FileKind::Blob(_) | FileKind::Foreign => continue,
             };
             list.push(number);
             found.highest_number = found.highest_number.max(number);

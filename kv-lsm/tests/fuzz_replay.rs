@@ -60,6 +60,11 @@ fn index_blocks() {
 }
 
 #[test]
+fn blobs() {
+    replay("blob", fuzzing::blob);
+}
+
+#[test]
 fn filters() {
     replay("filter", fuzzing::filter);
 }

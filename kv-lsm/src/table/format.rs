@@ -14,6 +14,8 @@
 use kv_core::codec::{DecodeError, Reader};
 use kv_core::hash::seeded;
 
+use crate::identity::place_seed;
+
 pub(crate) const MAGIC: [u8; 8] = *b"KVLSMtab";
 pub(crate) const VERSION: u32 = 1;
 /// Features that this version reads: none beyond the version.
@@ -113,11 +115,6 @@ impl Properties {
     }
 }
 
-fn seed(identity: u64, offset: u64) -> u64 {
-    // An odd multiplier keeps distinct offsets of one file distinct.
-    identity ^ offset.wrapping_mul(0x9e37_79b9_7f4a_7c15)
-}
-
 /// Appends a block to `out`, whose end lies at `offset` in the file. Compresses it when asked to and when that makes it
 /// smaller by an eighth.
 pub(crate) fn store_block(out: &mut Vec<u8>, payload: &[u8], lz4: bool, identity: u64, offset: u64) -> Handle {
@@ -135,7 +132,7 @@ pub(crate) fn store_block(out: &mut Vec<u8>, payload: &[u8], lz4: bool, identity
         }
     }
     out.extend_from_slice(&decoded.to_le_bytes());
-    let checksum = seeded(&out[begin..], seed(identity, offset));
+    let checksum = seeded(&out[begin..], place_seed(identity, offset));
     out.extend_from_slice(&checksum.to_le_bytes());
     Handle { offset, length: (out.len() - begin) as u64 }
 }
@@ -149,7 +146,7 @@ pub(crate) fn load_block(mut stored: Vec<u8>, identity: u64, offset: u64) -> Res
         return Err("a block with a trailer");
     };
     let (covered, checksum) = stored.split_at(stored.len() - 8);
-    if checksum != seeded(covered, seed(identity, offset)).to_le_bytes() {
+    if checksum != seeded(covered, place_seed(identity, offset)).to_le_bytes() {
         return Err("a block whose checksum fits");
     }
     let compression = covered[payload_bytes];
@@ -206,7 +203,7 @@ mod tests {
         let mut stored = vec![0_u8; 10];
         stored.push(LZ4);
         stored.extend_from_slice(&u32::MAX.to_le_bytes());
-        let checksum = seeded(&stored, seed(1, 0));
+        let checksum = seeded(&stored, place_seed(1, 0));
         stored.extend_from_slice(&checksum.to_le_bytes());
         assert_eq!(load_block(stored, 1, 0), Err("a decoded length that LZ4 can reach"));
     }

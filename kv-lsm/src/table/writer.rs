@@ -12,6 +12,7 @@ use super::meta::{TableMeta, Upper};
 use crate::disk::{Disk, File, OpenMode};
 use crate::error::Error;
 use crate::files;
+use crate::identity::file_identity;
 use crate::internal_key::{Kind, Trailer};
 use crate::range_delete::RangeDelete;
 
@@ -63,7 +64,7 @@ impl TableWriter {
             file,
             path,
             number,
-            identity: kv_core::hash::seeded(&number.to_le_bytes(), settings.database),
+            identity: file_identity(settings.database, number),
             settings,
             pending: Vec::with_capacity(RUN_BYTES + RUN_BYTES / 4),
             written: 0,

@@ -1,0 +1,176 @@
+//! Reading values out of blob files.
+//!
+//! There is no cache of values: a separated value is large, so that the page cache of the system serves it as well as a
+//! second copy would, and the memory budget of the database stays with blocks, of which each serves many keys.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, PoisonError};
+
+use super::format::{
+    FEATURES, FOOTER_BYTES, Footer, HEADER_BYTES, Header, Pointer, RECORD_HEADER_BYTES, Record, VERSION,
+    claimed_record_bytes,
+};
+use super::meta::BlobMeta;
+use crate::disk::{Disk, File, OpenMode, read_exact_at};
+use crate::error::Error;
+use crate::table::reader::TableEnvironment;
+
+/// A blob file that the manifest names. It is opened when a value in it is first asked for.
+pub(crate) struct BlobFile {
+    meta: BlobMeta,
+    path: PathBuf,
+    environment: TableEnvironment,
+    opened: OnceLock<Arc<dyn File>>,
+    obsolete: AtomicBool,
+}
+
+impl BlobFile {
+    pub(crate) const fn new(meta: BlobMeta, path: PathBuf, environment: TableEnvironment) -> Self {
+        Self { meta, path, environment, opened: OnceLock::new(), obsolete: AtomicBool::new(false) }
+    }
+
+    pub(crate) const fn meta(&self) -> &BlobMeta {
+        &self.meta
+    }
+
+    /// Has the file removed once nobody reads it. Only after an edit that no longer names it is durable.
+    pub(crate) fn retire(&self) {
+        self.obsolete.store(true, Ordering::Release);
+    }
+
+    fn corrupt(&self, offset: u64, expected: &str) -> Error {
+        corrupt(&self.path, offset, expected)
+    }
+
+    fn opened(&self) -> Result<&Arc<dyn File>, Error> {
+        if let Some(file) = self.opened.get() {
+            return Ok(file);
+        }
+        let (file, length) = open(self.environment.disk.as_ref(), &self.path)?;
+        if length != self.meta.bytes {
+            return Err(self.corrupt(length.min(self.meta.bytes), "a file as long as the manifest says"));
+        }
+        if read_header(file.as_ref(), &self.path)?.identity != self.meta.identity {
+            return Err(self.corrupt(0, "the identity that the manifest names"));
+        }
+        Ok(self.opened.get_or_init(|| file))
+    }
+
+    /// The value of `key` that `pointer` leads to.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`], and the disk's.
+    pub(crate) fn read(&self, key: &[u8], pointer: &Pointer<'_>) -> Result<Vec<u8>, Error> {
+        let file = self.opened()?;
+        let end = self.meta.bytes.saturating_sub(FOOTER_BYTES as u64);
+        if pointer.offset < HEADER_BYTES as u64 || pointer.end().is_none_or(|behind| behind > end) {
+            return Err(self.corrupt(pointer.offset, "the record that a table points to inside the file"));
+        }
+        // No longer than the file, which is as long as the manifest says.
+        let mut stored = vec![0; pointer.record_bytes as usize];
+        read_exact_at(file.as_ref(), &mut stored, pointer.offset)
+            .map_err(|error| Error::io("read", &self.path, error))?;
+        let refuse = |expected: &'static str| self.corrupt(pointer.offset, expected);
+        let record = Record::load(&stored, self.meta.identity, pointer.offset).map_err(refuse)?;
+        if record.key != key {
+            return Err(refuse("a record of the key that points to it"));
+        }
+        let value = record.value().map_err(refuse)?.into_owned();
+        if value.len() != pointer.value_bytes as usize || !value.starts_with(pointer.prefix) {
+            return Err(refuse("the value that the table describes"));
+        }
+        Ok(value)
+    }
+}
+
+impl Drop for BlobFile {
+    fn drop(&mut self) {
+        if *self.obsolete.get_mut() {
+            let mut graveyard = self.environment.graveyard.lock().unwrap_or_else(PoisonError::into_inner);
+            graveyard.push(std::mem::take(&mut self.path));
+        }
+    }
+}
+
+fn corrupt(path: &Path, offset: u64, expected: &str) -> Error {
+    Error::corrupt(path, offset, format!("expected {expected}"))
+}
+
+fn open(disk: &dyn Disk, path: &Path) -> Result<(Arc<dyn File>, u64), Error> {
+    let io = |error| Error::io("open", path, error);
+    let file = disk.open(path, OpenMode::Read).map_err(io)?;
+    let length = file.len().map_err(io)?;
+    if length < (HEADER_BYTES + FOOTER_BYTES) as u64 {
+        return Err(corrupt(path, length, "a header and a footer"));
+    }
+    Ok((file, length))
+}
+
+fn read_header(file: &dyn File, path: &Path) -> Result<Header, Error> {
+    let mut bytes = [0; HEADER_BYTES];
+    read_exact_at(file, &mut bytes, 0).map_err(|error| Error::io("read", path, error))?;
+    let header = Header::decode(&bytes).map_err(|error| corrupt(path, 0, error.what))?;
+    if header.version != VERSION || header.features & !FEATURES != 0 {
+        let what = format!("blob file version {} with features {:#x}", header.version, header.features);
+        return Err(Error::Unsupported { file: path.to_path_buf(), what });
+    }
+    Ok(header)
+}
+
+/// What a blob file says about itself.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(crate) struct Inspected {
+    pub(crate) keyspace: u32,
+    pub(crate) identity: u64,
+    pub(crate) bytes: u64,
+    pub(crate) records: u64,
+}
+
+/// Reads a whole blob file alone, front to back, checks every byte of it, and calls `each` with the offset and content of
+/// every record.
+///
+/// # Errors
+/// [`Error::Corrupt`], [`Error::Unsupported`], the disk's, and those of `each`.
+pub(crate) fn inspect(
+    disk: &dyn Disk,
+    path: &Path,
+    each: &mut dyn FnMut(u64, &Record<'_>) -> Result<(), Error>,
+) -> Result<Inspected, Error> {
+    let (file, bytes) = open(disk, path)?;
+    let header = read_header(file.as_ref(), path)?;
+    let end = bytes - FOOTER_BYTES as u64;
+    let io = |error| Error::io("read", path, error);
+    let mut offset = HEADER_BYTES as u64;
+    let (mut stored, mut records) = (Vec::new(), 0);
+    while offset < end {
+        let refuse = |expected| corrupt(path, offset, expected);
+        let mut head = [0; RECORD_HEADER_BYTES];
+        if end - offset < RECORD_HEADER_BYTES as u64 {
+            return Err(refuse("a whole record"));
+        }
+        read_exact_at(file.as_ref(), &mut head, offset).map_err(io)?;
+        let length = claimed_record_bytes(&head);
+        if length > end - offset {
+            return Err(refuse("a record that ends before the footer"));
+        }
+        stored.resize(usize::try_from(length).map_err(|_| refuse("a record that fits memory"))?, 0);
+        read_exact_at(file.as_ref(), &mut stored, offset).map_err(io)?;
+        let record = Record::load(&stored, header.identity, offset).map_err(refuse)?;
+        record.value().map_err(refuse)?;
+        each(offset, &record)?;
+        records += 1;
+        offset += length;
+    }
+    let mut footer = [0; FOOTER_BYTES];
+    read_exact_at(file.as_ref(), &mut footer, end).map_err(io)?;
+    let footer = Footer::decode(&footer).map_err(|error| corrupt(path, end, error.what))?;
+    let counted = Footer { records, record_bytes: end - HEADER_BYTES as u64, identity: header.identity };
+    if footer != counted {
+        return Err(corrupt(path, end, "a footer that counts what is in the file"));
+    }
+    Ok(Inspected { keyspace: header.keyspace, identity: header.identity, bytes, records })
+}
+
+#[cfg(test)]
+mod tests;
