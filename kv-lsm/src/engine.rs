@@ -178,6 +178,20 @@ impl Engine {
         self.version.load()
     }
 
+    /// What a read takes hold of: the version, and how far it sees, `sequence` or all there is. Rule E9: the version is pinned
+    /// before the visible number is read, else a compaction drops in between what the read should see.
+    pub(crate) fn pin(&self, sequence: Option<u64>) -> (arc_swap::Guard<Arc<Version>>, u64) {
+        if sabotaged!(PinAfterVisible) {
+            let sequence = sequence.unwrap_or_else(|| self.snapshots.visible());
+            between!();
+            return (self.version(), sequence);
+        }
+        let version = self.version();
+        between!();
+        let sequence = sequence.unwrap_or_else(|| self.snapshots.visible());
+        (version, sequence)
+    }
+
     /// Replaces the version by what `change` makes of it.
     pub(crate) fn change_version(&self, change: impl FnOnce(&Version) -> Version) {
         let _turn = lock(&self.version_turn);

@@ -37,9 +37,8 @@ impl Source {
 
 impl Iter {
     pub(crate) fn new(handle: Arc<Handle>, keyspace: u32, sequence: Option<u64>, bounds: Bounds) -> Self {
-        // Rule E9: the version is pinned before the visible number is read.
-        let version = Arc::clone(&handle.version());
-        let sequence = sequence.unwrap_or_else(|| handle.snapshots.visible());
+        let (version, sequence) = handle.pin(sequence);
+        let version = Arc::clone(&version);
         let over = is_empty(&bounds);
         let source = Source { handle, version, keyspace, sequence };
         Self { source, bounds, front: None, back: None, front_key: None, back_key: None, over }

@@ -105,10 +105,9 @@ impl Keyspace {
     /// # Errors
     /// See [`Error`].
     pub fn multi_get<K: AsRef<[u8]>>(&self, keys: impl IntoIterator<Item = K>) -> Result<Vec<Option<Slice>>, Error> {
-        // Rule E9: the version is pinned before the visible number is read.
-        let version = self.handle.version();
+        let (version, sequence) = self.handle.pin(None);
         let keyspaces = self.handle.keyspaces.load();
-        let rules = self.handle.read_rules(&keyspaces, self.id, self.handle.snapshots.visible())?;
+        let rules = self.handle.read_rules(&keyspaces, self.id, sequence)?;
         let one = |key: K| {
             let mut value = None;
             read::get(&version, rules, key.as_ref(), &mut |bytes| value = Some(Slice::copy_of(bytes)))?;
@@ -124,8 +123,7 @@ impl Keyspace {
         sequence: Option<u64>,
         found: &mut dyn FnMut(&[u8]),
     ) -> Result<bool, Error> {
-        let version = self.handle.version();
-        let sequence = sequence.unwrap_or_else(|| self.handle.snapshots.visible());
+        let (version, sequence) = self.handle.pin(sequence);
         let keyspaces = self.handle.keyspaces.load();
         let rules = self.handle.read_rules(&keyspaces, self.id, sequence)?;
         read::get(&version, rules, key, found)

@@ -49,8 +49,13 @@
 //! called, which makes every run reproducible.
 #![forbid(unsafe_code)]
 
+#[macro_use]
+mod sabotage;
+
 mod background;
 mod batch;
+#[cfg(any(test, feature = "battery"))]
+pub mod battery;
 #[expect(dead_code, reason = "flush and compaction come to use it next")]
 mod blob;
 mod builder;

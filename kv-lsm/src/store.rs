@@ -87,9 +87,7 @@ fn get(
     key: &[u8],
     found: &mut dyn FnMut(&[u8]),
 ) -> Result<bool, StoreError> {
-    // Rule E9: the version is pinned before the visible number is read.
-    let version = engine.version();
-    let sequence = sequence.unwrap_or_else(|| engine.snapshots.visible());
+    let (version, sequence) = engine.pin(sequence);
     let keyspaces = engine.keyspaces.load();
     let rules = engine.read_rules(&keyspaces, space.0, sequence)?;
     Ok(read::get(&version, rules, key, found)?)
@@ -103,8 +101,8 @@ fn scan(
     direction: Direction,
     each: &mut ScanFn<'_>,
 ) -> Result<(), StoreError> {
-    let version = Arc::clone(&engine.version());
-    let sequence = sequence.unwrap_or_else(|| engine.snapshots.visible());
+    let (version, sequence) = engine.pin(sequence);
+    let version = Arc::clone(&version);
     let rules = engine.scan_rules(space.0, sequence)?;
     if range.is_empty() {
         return Ok(());

@@ -488,3 +488,55 @@ fn a_file_is_kept_while_a_power_cut_can_bring_its_name_back() {
     disk.sync_dir(Path::new("/")).unwrap();
     assert!(disk.reboot(Survival::All).files().is_empty());
 }
+
+#[test]
+fn moments_hold_what_a_power_cut_at_each_call_would_leave() {
+    let program = |disk: &SimDisk| -> io::Result<()> {
+        let file = disk.open(Path::new("/f"), OpenMode::CreateNew)?;
+        disk.sync_dir(Path::new("/"))?;
+        file.write_at(&[1; 600], 0)?;
+        file.sync()?;
+        file.write_at(&[2; 600], 100)?;
+        disk.rename(Path::new("/f"), Path::new("/g"))?;
+        disk.create_dir(Path::new("/d"))
+    };
+    let recorded = SimDisk::new(1);
+    recorded.record_moments();
+    program(&recorded).unwrap();
+    let mut moments = recorded.take_moments();
+    moments.push(recorded.clone());
+    assert!(recorded.take_moments().is_empty(), "each is handed out once");
+    let hashes = |disk: &SimDisk| -> BTreeSet<u64> {
+        (0..64).map(|seed| disk.reboot(Survival::Random(seed)).durable_hash()).collect()
+    };
+    let recorded: BTreeSet<u64> = moments.iter().flat_map(hashes).collect();
+    let mut cut = BTreeSet::new();
+    for call in 0..=7 {
+        let disk = SimDisk::new(1);
+        disk.cut_power_after(call);
+        assert_eq!(program(&disk).is_ok(), call == 7);
+        cut.extend(hashes(&disk));
+    }
+    // A cut before the first call leaves nothing, which is the one outcome that only a recorded disk shows.
+    assert!(recorded.is_superset(&cut), "{} and {}", recorded.len(), cut.len());
+    assert!(recorded.len() <= cut.len() + 1);
+}
+
+#[test]
+fn a_watched_byte_tells_whether_it_was_read() {
+    let disk = SimDisk::new(1);
+    let file = create(&disk, "/f");
+    file.write_at(&[1; 1000], 0).unwrap();
+    disk.watch(Path::new("/f"), 500..501).unwrap();
+    let mut buffer = [0; 100];
+    file.read_at(&mut buffer, 400).unwrap();
+    assert!(!disk.was_looked_at(), "the bytes before it");
+    file.read_at(&mut buffer, 401).unwrap();
+    assert!(disk.was_looked_at());
+    file.truncate(900).unwrap();
+    disk.watch(Path::new("/f"), 900..1000).unwrap();
+    file.read_at(&mut buffer, 100).unwrap();
+    assert!(!disk.was_looked_at());
+    assert_eq!(file.len().unwrap(), 900);
+    assert!(disk.was_looked_at(), "whoever asks for the length sees that the bytes are gone");
+}

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use kv_lsm::battery::content::Content;
+use kv_lsm::battery::drive::{OnError, run};
+use kv_lsm::battery::inspect::survivals;
+use kv_lsm::battery::settings::Settings;
+use kv_lsm::battery::subject::{DIRECTORY, Subject, checkpoint};
+use kv_lsm::battery::trace::{self, Step, Trace, batch};
 use kv_lsm::disk::{CallKind, Disk, Effect, Fault, OpenMode, SimDisk, Survival, read_exact_at};
 use kv_lsm::{Durability, Error};
-
-use super::battery::{OnError, checkpoint, run, survivals};
-use super::engine::{DIRECTORY, Engine, Sizes};
-use super::model::Content;
-use super::trace::{self, Step, Trace, batch};
 
 /// What each checkpoint of a trace must hold, by where it lies.
 fn expected(trace: &Trace) -> BTreeMap<PathBuf, Content> {
@@ -20,7 +21,7 @@ fn expected(trace: &Trace) -> BTreeMap<PathBuf, Content> {
             let disk = SimDisk::new(1);
             let before = Trace { steps: trace.steps[..at].to_vec(), ..trace.clone() };
             run(&disk, &before, OnError::Stop);
-            let engine = Engine::open(&disk, trace.sizes).unwrap();
+            let engine = Subject::open(&disk, trace.settings).unwrap();
             expected.insert(checkpoint(engine.database.snapshot().sequence()), engine.content().unwrap());
         }
     }
@@ -53,7 +54,7 @@ fn engine_rule_08_a_checkpoint_is_whole_or_absent_after_every_power_cut() {
                 there += 1;
                 let context =
                     format!("{} after call {call} {:?}, {survival:?}", directory.display(), disk.power_cut_at());
-                let engine = Engine::open_in(directory, &after, trace.sizes)
+                let engine = Subject::open_in(directory, &after, trace.settings)
                     .unwrap_or_else(|error| panic!("{context}: cannot be opened: {error}"));
                 assert_eq!(engine.content().unwrap(), *content, "{context}");
             }
@@ -70,8 +71,8 @@ fn engine_rule_08_a_checkpoint_lives_apart_from_its_database() {
     run(&disk, &trace, OnError::Stop);
     let expected = expected(&trace);
     let (directory, content) = expected.iter().next_back().unwrap();
-    let engine = Engine::open(&disk, trace.sizes).unwrap();
-    let copy = Engine::open_in(directory, &disk, trace.sizes).unwrap();
+    let engine = Subject::open(&disk, trace.settings).unwrap();
+    let copy = Subject::open_in(directory, &disk, trace.settings).unwrap();
     let before = engine.content().unwrap();
     for number in 300..310 {
         copy.write(&batch(number, 50), Durability::Sync).unwrap();
@@ -86,7 +87,7 @@ fn engine_rule_08_a_checkpoint_lives_apart_from_its_database() {
     let changed = copy.content().unwrap();
     assert_ne!(changed, *content);
     drop(copy);
-    let copy = Engine::open_in(directory, &disk, trace.sizes).unwrap();
+    let copy = Subject::open_in(directory, &disk, trace.settings).unwrap();
     assert_eq!(copy.content().unwrap(), changed, "what the checkpoint shares is not removed with the database's");
 }
 
@@ -94,13 +95,13 @@ fn engine_rule_08_a_checkpoint_lives_apart_from_its_database() {
 #[test]
 fn engine_rule_14_a_table_of_a_checkpoint_does_not_pass_for_one_of_its_database() {
     let disk = SimDisk::new(1);
-    let engine = Engine::open(&disk, Sizes::LARGE).unwrap();
+    let engine = Subject::open(&disk, Settings::LARGE).unwrap();
     engine.write(&batch(1, 50), Durability::Sync).unwrap();
     engine.database.checkpoint("/copy").unwrap();
     drop(engine);
     // The same calls, one after the other, give both the same numbers; only the values differ.
     let bytes = |directory: &Path| {
-        let engine = Engine::open_in(directory, &disk, Sizes::LARGE).unwrap();
+        let engine = Subject::open_in(directory, &disk, Settings::LARGE).unwrap();
         let value = if directory == Path::new("/copy") { "copy" } else { "base" };
         engine.keyspaces[0].put("key", value).unwrap();
         engine.database.flush().unwrap();
@@ -125,7 +126,7 @@ fn engine_rule_14_a_table_of_a_checkpoint_does_not_pass_for_one_of_its_database(
         let path = Path::new(DIRECTORY).join(name);
         damaged.damage(&path, 0, other).unwrap();
         assert_ne!(own, other);
-        let engine = Engine::open(&damaged, Sizes::LARGE);
+        let engine = Subject::open(&damaged, Settings::LARGE);
         let found = engine.and_then(|engine| engine.content());
         assert!(matches!(found, Err(Error::Corrupt { .. })), "{}: {found:?}", path.display());
         swapped += 1;
@@ -137,7 +138,7 @@ fn engine_rule_14_a_table_of_a_checkpoint_does_not_pass_for_one_of_its_database(
 fn a_checkpoint_on_another_file_system_copies() {
     for kind in [ErrorKind::CrossesDevices, ErrorKind::Unsupported, ErrorKind::PermissionDenied] {
         let disk = SimDisk::new(1);
-        let engine = Engine::open(&disk, Sizes::LARGE).unwrap();
+        let engine = Subject::open(&disk, Settings::LARGE).unwrap();
         for number in 0..6 {
             engine.write(&batch(number, 50), Durability::Buffered).unwrap();
             engine.database.flush().unwrap();
@@ -145,7 +146,7 @@ fn a_checkpoint_on_another_file_system_copies() {
         disk.inject(Fault::new(Effect::Fail(kind)).on(CallKind::Link).for_ever());
         engine.database.checkpoint("/else/where/copy").unwrap();
         let after = disk.reboot(Survival::None);
-        let copy = Engine::open_in(Path::new("/else/where/copy"), &after, Sizes::LARGE).unwrap();
+        let copy = Subject::open_in(Path::new("/else/where/copy"), &after, Settings::LARGE).unwrap();
         assert_eq!(copy.content().unwrap(), engine.content().unwrap(), "{kind:?}");
     }
 }
@@ -153,7 +154,7 @@ fn a_checkpoint_on_another_file_system_copies() {
 #[test]
 fn a_target_that_cannot_be_is_refused_and_left_alone() {
     let disk = SimDisk::new(1);
-    let engine = Engine::open(&disk, Sizes::LARGE).unwrap();
+    let engine = Subject::open(&disk, Settings::LARGE).unwrap();
     engine.write(&batch(1, 50), Durability::Sync).unwrap();
     disk.create_dir(Path::new("/there")).unwrap();
     disk.open(Path::new("/file"), OpenMode::CreateNew).unwrap();
@@ -172,7 +173,7 @@ fn a_checkpoint_that_failed_is_made_again() {
     let trace = trace::checkpoints();
     let disk = SimDisk::new(1);
     run(&disk, &trace, OnError::Stop);
-    let engine = Engine::open(&disk, trace.sizes).unwrap();
+    let engine = Subject::open(&disk, trace.settings).unwrap();
     engine.write(&batch(400, 500), Durability::Sync).unwrap();
     let content = engine.content().unwrap();
     let calls = {
@@ -195,7 +196,7 @@ fn a_checkpoint_that_failed_is_made_again() {
     if !exists(&disk, Path::new("/second")) {
         engine.database.checkpoint("/second").unwrap();
     }
-    let copy = Engine::open_in(Path::new("/second"), &disk.reboot(Survival::None), trace.sizes).unwrap();
+    let copy = Subject::open_in(Path::new("/second"), &disk.reboot(Survival::None), trace.settings).unwrap();
     assert_eq!(copy.content().unwrap(), content);
     assert_eq!(disk.list(Path::new("/")).unwrap().iter().filter(|name| name.ends_with(".unfinished")).count(), 0);
 }
@@ -204,7 +205,7 @@ fn a_checkpoint_that_failed_is_made_again() {
 #[test]
 fn engine_rule_04_damage_to_the_log_of_a_checkpoint_is_corruption() {
     let disk = SimDisk::new(1);
-    let engine = Engine::open(&disk, Sizes::LARGE).unwrap();
+    let engine = Subject::open(&disk, Settings::LARGE).unwrap();
     engine.write(&batch(1, 50), Durability::Buffered).unwrap();
     engine.database.checkpoint("/copy").unwrap();
     let log = disk
@@ -215,7 +216,7 @@ fn engine_rule_04_damage_to_the_log_of_a_checkpoint_is_corruption() {
     for offset in 64..length - 15 {
         let damaged = disk.reboot(Survival::All);
         damaged.flip_bit(&path, offset, 3).unwrap();
-        let opened = Engine::open_in(Path::new("/copy"), &damaged, Sizes::LARGE).map(drop);
+        let opened = Subject::open_in(Path::new("/copy"), &damaged, Settings::LARGE).map(drop);
         assert!(matches!(opened, Err(Error::Corrupt { .. })), "byte {offset}: {opened:?}");
     }
 }

@@ -2,14 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
+use kv_lsm::battery::content::Content;
+use kv_lsm::battery::drive::{OnError, run};
+use kv_lsm::battery::generate::random_trace;
+use kv_lsm::battery::history::History;
+use kv_lsm::battery::random::Random;
+use kv_lsm::battery::settings::Settings;
+use kv_lsm::battery::subject::Subject;
+use kv_lsm::battery::trace::{self, Trace, batch};
 use kv_lsm::disk::{CallKind, Disk, Effect, Fault, OpenMode, SimDisk, Survival, read_exact_at};
 use kv_lsm::{Durability, Error};
 
 use super::allocation::largest_bytes;
-use super::battery::{OnError, run};
-use super::engine::{Engine, Sizes};
-use super::model::{Content, History};
-use super::trace::{self, Random, Trace, batch};
 
 /// Nothing the tests do needs more; a believed length would.
 const ALLOCATION_BYTES_MAX: usize = 48 << 20;
@@ -17,7 +21,7 @@ const ALLOCATION_BYTES_MAX: usize = 48 << 20;
 /// A database that was closed in order, what it holds, and its files with their lengths.
 struct Victim {
     disk: SimDisk,
-    sizes: Sizes,
+    settings: Settings,
     content: Content,
     /// What a log that lost its end may lead back to.
     history: History,
@@ -27,7 +31,7 @@ struct Victim {
 fn victim(trace: &Trace) -> Victim {
     let disk = SimDisk::new(1);
     run(&disk, trace, OnError::Stop);
-    let engine = Engine::open(&disk, trace.sizes).unwrap();
+    let engine = Subject::open(&disk, trace.settings).unwrap();
     let mut history = History::starting_with(engine.content().unwrap());
     for number in 300..312 {
         let batch = batch(number, 30);
@@ -41,7 +45,7 @@ fn victim(trace: &Trace) -> Victim {
     let files: Vec<_> = disk.files().into_iter().filter(|(_, length)| *length > 0).collect();
     let kinds = |part: &str| files.iter().filter(|(path, _)| path.to_string_lossy().contains(part)).count();
     assert!(kinds(".log") > 0 && kinds(".table") > 0 && kinds("MANIFEST") > 0, "a kind of file is missing: {files:?}");
-    Victim { disk, sizes: trace.sizes, content, history, files }
+    Victim { disk, settings: trace.settings, content, history, files }
 }
 
 fn is_typed(error: &Error) -> bool {
@@ -65,7 +69,7 @@ impl Victim {
         let typed = |error: &Error| {
             assert!(is_typed(error), "{context}: {error:?} does not say that the bytes are wrong");
         };
-        let engine = match Engine::open(damaged, self.sizes) {
+        let engine = match Subject::open(damaged, self.settings) {
             Ok(engine) => engine,
             Err(error) => return typed(&error),
         };
@@ -74,14 +78,14 @@ impl Victim {
             Ok(found) if torn_tail => {
                 self.history.clone().check_recovered(&found, context);
             }
-            Ok(found) => panic!("{context}: {:#?}", super::model::difference(&self.content, &found)),
+            Ok(found) => panic!("{context}: {:#?}", self.content.difference(&found)),
             Err(error) => typed(&error),
         }
         // One unreadable block must not make another answer wrong.
-        for ((keyspace, key), value) in &self.content {
-            match engine.keyspaces[*keyspace].get(key) {
+        for (keyspace, key, value) in self.content.entries() {
+            match engine.keyspaces[keyspace].get(key) {
                 Ok(found) if torn_tail => drop(found),
-                Ok(found) => assert_eq!(found.as_deref(), Some(value.as_slice()), "{context}"),
+                Ok(found) => assert_eq!(found.as_deref(), Some(&**value), "{context}"),
                 Err(error) => typed(&error),
             }
         }
@@ -89,7 +93,7 @@ impl Victim {
 }
 
 fn victims() -> Vec<Victim> {
-    vec![victim(&trace::compactions()), victim(&trace::mixed(21, 60))]
+    vec![victim(&trace::compactions()), victim(&random_trace(21, 60))]
 }
 
 /// At most so many offsets of a file, spread over it, ends included.
@@ -210,7 +214,7 @@ fn misplaced_bytes_never_give_a_wrong_answer() {
 /// One case is left out: the last marker of the log written over the records before it looks like a torn tail.
 #[test]
 fn stray_writes_never_give_a_wrong_answer() {
-    for trace in [trace::compactions(), trace::rotation(), trace::mixed(22, 40)] {
+    for trace in [trace::compactions(), trace::rotation(), random_trace(22, 40)] {
         let whole = SimDisk::new(1);
         run(&whole, &trace, OnError::GoOn);
         for call in (0..whole.mutating_calls()).step_by(3) {
@@ -224,7 +228,7 @@ fn stray_writes_never_give_a_wrong_answer() {
                 disk.inject(Fault::new(effect).on(CallKind::Write).named(file).after(call));
                 let history = run(&disk, &trace, OnError::GoOn);
                 let context = format!("{}: {effect:?} of write {call} to {file}", trace.name);
-                match Engine::open(&disk.reboot(Survival::All), trace.sizes) {
+                match Subject::open(&disk.reboot(Survival::All), trace.settings) {
                     Ok(engine) => match engine.content() {
                         Ok(found) => {
                             history.check_recovered(&found, &context);

@@ -3,20 +3,24 @@
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use kv_lsm::battery::content::Content;
+use kv_lsm::battery::drive::{OnError, run};
+use kv_lsm::battery::generate::random_trace;
+use kv_lsm::battery::history::History;
+use kv_lsm::battery::inspect::{Inspector, survivals};
+use kv_lsm::battery::settings::Settings;
+use kv_lsm::battery::subject::Subject;
+use kv_lsm::battery::trace::{self, Step, Trace, batch};
 use kv_lsm::disk::{CallKind, Effect, Fault, SimDisk, Survival};
 use kv_lsm::{Durability, Error};
 
-use super::battery::{Inspector, OnError, run, survivals};
-use super::engine::{Engine, Sizes};
-use super::model::{Content, History};
 use super::rules::files;
-use super::trace::{self, Step, Trace, batch};
 
 #[test]
 fn lesson_40_nothing_is_acknowledged_or_written_after_a_failed_sync() {
     for effect in [Effect::Fail(ErrorKind::Other), Effect::FailHalfway(ErrorKind::Other)] {
         let disk = SimDisk::new(1);
-        let engine = Engine::open(&disk, Sizes::LARGE).unwrap();
+        let engine = Subject::open(&disk, Settings::LARGE).unwrap();
         let mut history = History::starting_with(Content::new());
         for number in 0..6 {
             let durability = if number == 2 { Durability::Sync } else { Durability::Buffered };
@@ -41,7 +45,7 @@ fn lesson_40_nothing_is_acknowledged_or_written_after_a_failed_sync() {
         while matches!(engine.database.step(), Ok(true)) {}
         drop(engine);
         assert_eq!(disk.mutating_calls(), calls, "the disk was changed after the failed sync");
-        let mut inspector = Inspector::new(Sizes::LARGE);
+        let mut inspector = Inspector::new(Settings::LARGE);
         for survival in survivals(&disk, 3, 10) {
             inspector.check(&disk.reboot(survival), &history, &format_args!("{effect:?}, {survival:?}"));
         }
@@ -52,7 +56,7 @@ fn lesson_40_nothing_is_acknowledged_or_written_after_a_failed_sync() {
 #[test]
 fn lesson_41_a_flipped_bit_below_the_synced_position_is_corruption() {
     let disk = SimDisk::new(1);
-    let engine = Engine::open(&disk, Sizes::LARGE).unwrap();
+    let engine = Subject::open(&disk, Settings::LARGE).unwrap();
     for number in 0..12 {
         engine.write(&batch(number, 30), Durability::Sync).unwrap();
     }
@@ -66,7 +70,7 @@ fn lesson_41_a_flipped_bit_below_the_synced_position_is_corruption() {
     for offset in (0..length).step_by(7) {
         let damaged = left.reboot(Survival::All);
         damaged.flip_bit(&log, offset, 5).unwrap();
-        match Engine::open(&damaged, Sizes::LARGE) {
+        match Subject::open(&damaged, Settings::LARGE) {
             Err(Error::Corrupt { file, .. }) => {
                 assert_eq!(file, log);
                 corrupt += 1;
@@ -98,15 +102,15 @@ fn trace_state(count: usize) -> Content {
 /// A crash in the recovery of a crash, and a crash in the recovery of that.
 #[test]
 fn lesson_42_recovery_survives_a_power_cut_at_every_call() {
-    let trace = trace::mixed(5, 30);
+    let trace = random_trace(5, 30);
     let disk = SimDisk::new(1);
     let history = run(&disk, &trace, OnError::Stop);
-    let mut inspector = Inspector::new(trace.sizes);
+    let mut inspector = Inspector::new(trace.settings);
     for survival in survivals(&disk, 1, 2) {
         for call in 0.. {
             let second = disk.reboot(survival);
             second.cut_power_after(call);
-            let opened = Engine::open(&second, trace.sizes);
+            let opened = Subject::open(&second, trace.settings);
             if second.power_cut_at().is_none() {
                 assert!(call > 3, "recovery writes");
                 break;
@@ -114,7 +118,7 @@ fn lesson_42_recovery_survives_a_power_cut_at_every_call() {
             drop(opened);
             let third = second.reboot(Survival::Random(call));
             third.cut_power_after(call / 2);
-            drop(Engine::open(&third, trace.sizes));
+            drop(Subject::open(&third, trace.settings));
             for (disk, depth) in [(&second, 2), (&third, 3)] {
                 for survival in survivals(disk, call, 3) {
                     let context = format!("cut {depth} at {:?}, {survival:?}", disk.power_cut_at());
@@ -131,7 +135,7 @@ fn lesson_44_a_new_file_is_found_after_a_power_cut() {
     for trace in [trace::flushes(), trace::compactions(), trace::rotation(), trace::reopenings()] {
         let whole = SimDisk::new(1);
         let history = run(&whole, &trace, OnError::Stop);
-        let mut inspector = Inspector::new(trace.sizes);
+        let mut inspector = Inspector::new(trace.settings);
         inspector.check(&whole.reboot(Survival::None), &history, &trace.name);
     }
 }
@@ -147,13 +151,13 @@ fn calls_that_are_left_out_are_caught() {
     ];
     let mut steps = trace::flushes().steps;
     steps.push(Step::Write(batch(200, 30), Durability::Sync));
-    let trace = Trace { name: "lies".into(), sizes: Sizes::LARGE, steps };
+    let trace = Trace { name: "lies".into(), settings: Settings::LARGE, steps };
     for (name, lie) in lies {
         let disk = SimDisk::new(1);
         disk.inject(lie.for_ever());
         let history = run(&disk, &trace, OnError::Stop);
         let caught = survivals(&disk, 1, 5).into_iter().any(|survival| {
-            let check = || Inspector::new(trace.sizes).check(&disk.reboot(survival), &history, &name);
+            let check = || Inspector::new(trace.settings).check(&disk.reboot(survival), &history, &name);
             catch_unwind(AssertUnwindSafe(check)).is_err()
         });
         assert!(caught, "{name}, and nobody noticed");

@@ -1,16 +1,15 @@
-//! The crash battery: the power is cut at every call to the disk, and again inside recovery, every call fails once and for
-//! ever, and every kind of file decays. What is found afterwards is always the state after whole batches without a gap,
-//! and includes everything that was acknowledged as synced.
+//! Schedules that break an engine without a rule, each a test with a name. Random ones are `battery`.
 
 mod allocation;
-mod battery;
 mod checkpoints;
 mod corruption;
-mod engine;
 mod lessons;
-mod model;
 mod power_cuts;
 mod refusals;
 mod rules;
 mod store_face;
-mod trace;
+
+/// How much more than usual is tried: `KV_BATTERY=20 cargo test -p kv-lsm --release --test crash` for a night's run.
+fn effort() -> u64 {
+    std::env::var("KV_BATTERY").ok().and_then(|effort| effort.parse().ok()).unwrap_or(1)
+}

@@ -3,11 +3,14 @@
 use std::io::ErrorKind;
 
 use kv_lsm::Error;
+use kv_lsm::battery::drive::{OnError, run};
+use kv_lsm::battery::generate::random_trace;
+use kv_lsm::battery::inspect::Inspector;
+use kv_lsm::battery::subject::Subject;
+use kv_lsm::battery::trace::{self, Trace};
 use kv_lsm::disk::{CallKind, Effect, Fault, SimDisk, Survival};
 
-use super::battery::{Inspector, OnError, effort, run};
-use super::engine::Engine;
-use super::trace::{self, Trace};
+use super::effort;
 
 const EFFECTS: [Effect; 4] = [
     Effect::Fail(ErrorKind::Other),
@@ -21,7 +24,7 @@ const EFFECTS: [Effect; 4] = [
 fn fail_everywhere(trace: &Trace, for_ever: bool) {
     let whole = SimDisk::new(1);
     run(&whole, trace, OnError::GoOn);
-    let mut inspector = Inspector::new(trace.sizes);
+    let mut inspector = Inspector::new(trace.settings);
     for call in 0..whole.mutating_calls() {
         // A disk that fails for ever leaves less to tell apart.
         let effects = if for_ever { &EFFECTS[1..3] } else { &EFFECTS[..] };
@@ -35,7 +38,7 @@ fn fail_everywhere(trace: &Trace, for_ever: bool) {
                 let ever = if for_ever { "from" } else { "at" };
                 let context = format!("{}: {effect:?} {ever} call {call}, then {survival:?}", trace.name);
                 match survival {
-                    Some(survival) => inspector.check(&disk.reboot(survival), &history, &context),
+                    Some(survival) => drop(inspector.check(&disk.reboot(survival), &history, &context)),
                     None => inspector.check_alive(&disk.restart(), &history, &context),
                 }
             }
@@ -58,7 +61,7 @@ fn every_call_may_fail_once_in_a_log_that_rotates() {
         fail_everywhere(&trace, false);
     }
     for seed in 11..11 + effort() {
-        fail_everywhere(&trace::mixed(seed, 40), false);
+        fail_everywhere(&random_trace(seed, 15), false);
     }
 }
 
@@ -68,7 +71,7 @@ fn every_call_may_fail_for_ever() {
         fail_everywhere(&trace, true);
     }
     for seed in 50..50 + effort() {
-        fail_everywhere(&trace::mixed(seed, 30), true);
+        fail_everywhere(&random_trace(seed, 15), true);
     }
 }
 
@@ -84,18 +87,17 @@ fn in_tables() -> (SimDisk, Trace) {
 #[test]
 fn lesson_52_after_an_error_an_iterator_yields_no_more() {
     let (closed, trace) = in_tables();
-    let engine = Engine::open(&closed, trace.sizes).unwrap();
+    let engine = Subject::open(&closed, trace.settings).unwrap();
     let expected = engine.content().unwrap();
     drop(engine);
     let mut failures = 0;
     for call in 0..200 {
         for backward in [false, true] {
             let disk = closed.reboot(Survival::All);
-            let engine = Engine::open(&disk, trace.sizes).unwrap();
+            let engine = Subject::open(&disk, trace.settings).unwrap();
             disk.inject(Fault::new(Effect::Fail(ErrorKind::Other)).on(CallKind::Read).after(call));
             for (index, keyspace) in engine.keyspaces.iter().enumerate() {
-                let of_keyspace = expected.iter().filter(|((of, _), _)| *of == index);
-                let mut wanted: Vec<_> = of_keyspace.map(|((_, key), value)| (key, value)).collect();
+                let mut wanted: Vec<_> = expected.keyspace(index).iter().collect();
                 let mut entries = keyspace.iter();
                 if backward {
                     wanted.reverse();
@@ -105,7 +107,8 @@ fn lesson_52_after_an_error_an_iterator_yields_no_more() {
                 loop {
                     match next() {
                         Some(Ok((key, value))) => {
-                            assert_eq!(wanted.next(), Some((&key.to_vec(), &value.to_vec())), "read {call}");
+                            let (wanted_key, wanted_value) = wanted.next().expect("no more than there are");
+                            assert!(*key == **wanted_key && *value == **wanted_value, "read {call}");
                         }
                         Some(Err(error)) => {
                             assert!(matches!(error, Error::Io { .. }), "read {call}: {error:?}");
@@ -130,33 +133,34 @@ fn lesson_52_after_an_error_an_iterator_yields_no_more() {
 #[test]
 fn short_and_interrupted_reads_change_nothing() {
     let (closed, trace) = in_tables();
-    let expected = Engine::open(&closed, trace.sizes).unwrap().content().unwrap();
+    let expected = Subject::open(&closed, trace.settings).unwrap().content().unwrap();
     let disk = closed.reboot(Survival::All);
     disk.inject(Fault::new(Effect::ShortRead).on(CallKind::Read).for_ever());
-    assert_eq!(Engine::open(&disk, trace.sizes).unwrap().content().unwrap(), expected);
+    assert_eq!(Subject::open(&disk, trace.settings).unwrap().content().unwrap(), expected);
     for call in 0..100 {
         let disk = closed.reboot(Survival::All);
         disk.inject(Fault::new(Effect::Fail(ErrorKind::Interrupted)).on(CallKind::Read).after(call));
-        assert_eq!(Engine::open(&disk, trace.sizes).unwrap().content().unwrap(), expected, "read {call}");
+        assert_eq!(Subject::open(&disk, trace.settings).unwrap().content().unwrap(), expected, "read {call}");
     }
 }
 
 #[test]
 fn calls_that_only_look_may_fail_while_opening() {
     let (closed, trace) = in_tables();
-    let expected = Engine::open(&closed, trace.sizes).unwrap().content().unwrap();
+    let expected = Subject::open(&closed, trace.settings).unwrap().content().unwrap();
     let mut failures = 0;
     for kind in [CallKind::Open, CallKind::List, CallKind::Read] {
         for call in 0..20 {
             let disk = closed.reboot(Survival::All);
             disk.inject(Fault::new(Effect::Fail(ErrorKind::Other)).on(kind).after(call));
-            match Engine::open(&disk, trace.sizes) {
+            match Subject::open(&disk, trace.settings) {
                 Ok(engine) => drop(engine),
                 Err(Error::Io { .. }) => failures += 1,
                 Err(error) => panic!("{kind:?} {call}: {error:?}"),
             }
             disk.clear_faults();
-            let engine = Engine::open(&disk, trace.sizes).unwrap_or_else(|error| panic!("{kind:?} {call}: {error}"));
+            let engine =
+                Subject::open(&disk, trace.settings).unwrap_or_else(|error| panic!("{kind:?} {call}: {error}"));
             assert_eq!(engine.content().unwrap(), expected, "{kind:?} {call}");
         }
     }

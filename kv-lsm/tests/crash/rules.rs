@@ -5,13 +5,16 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use kv_lsm::battery::content::{Content, Operation};
+use kv_lsm::battery::drive::{OnError, run};
+use kv_lsm::battery::history::History;
+use kv_lsm::battery::inspect::{Inspector, survivals};
+use kv_lsm::battery::power_cuts::{Cuts, cut_everywhere};
+use kv_lsm::battery::settings::Settings;
+use kv_lsm::battery::subject::{DIRECTORY, Subject};
+use kv_lsm::battery::trace::{self, Trace, batch};
 use kv_lsm::disk::{CallKind, Disk, Effect, Fault, MemDisk, SimDisk, Survival};
 use kv_lsm::{Background, Database, Durability, Error, KeyspaceOptions};
-
-use super::battery::{Inspector, OnError, cut_everywhere, run, survivals};
-use super::engine::{DIRECTORY, Engine, Sizes};
-use super::model::{Content, History, Operation};
-use super::trace::{self, Trace, batch};
 
 fn put(key: &str, value: &str) -> Vec<Operation> {
     vec![Operation::Put(0, key.into(), value.into())]
@@ -23,7 +26,7 @@ pub(crate) fn files(disk: &SimDisk, ending: &str) -> Vec<PathBuf> {
     all.filter(|path| path.parent() == Some(Path::new(DIRECTORY)) && path.to_string_lossy().ends_with(ending)).collect()
 }
 
-fn write(engine: &Engine, history: &mut History, number: usize, durability: Durability) {
+fn write(engine: &Subject, history: &mut History, number: usize, durability: Durability) {
     let batch = batch(number, 30);
     engine.write(&batch, durability).unwrap();
     history.acknowledge(&batch, durability == Durability::Sync);
@@ -34,7 +37,7 @@ fn engine_rule_01_recovery_does_not_trust_bytes_it_did_not_write() {
     for effect in [Effect::Fail(ErrorKind::Other), Effect::FailHalfway(ErrorKind::Other)] {
         for seed in 0..20 {
             let disk = SimDisk::new(seed);
-            let engine = Engine::open(&disk, Sizes::LARGE).unwrap();
+            let engine = Subject::open(&disk, Settings::LARGE).unwrap();
             engine.write(&put("a", "1"), Durability::Sync).unwrap();
             engine.write(&put("b", "2"), Durability::Buffered).unwrap();
             disk.inject(Fault::new(effect).on(CallKind::Sync).named(".log"));
@@ -42,14 +45,14 @@ fn engine_rule_01_recovery_does_not_trust_bytes_it_did_not_write() {
             drop(engine);
             // The same boot: the pages are clean, cached, and not on the platter.
             let disk = disk.restart();
-            let engine = Engine::open(&disk, Sizes::LARGE).unwrap();
+            let engine = Subject::open(&disk, Settings::LARGE).unwrap();
             let mut history = History::starting_with(engine.content().unwrap());
             assert!(!history.current().is_empty(), "what was synced before is there");
             let more = put("d", "4");
             engine.write(&more, Durability::Sync).unwrap();
             history.acknowledge(&more, true);
             let after = disk.reboot(Survival::None);
-            let found = Engine::open(&after, Sizes::LARGE).unwrap().content().unwrap();
+            let found = Subject::open(&after, Settings::LARGE).unwrap().content().unwrap();
             history.check_recovered(&found, &format_args!("{effect:?}, seed {seed}"));
         }
     }
@@ -57,9 +60,9 @@ fn engine_rule_01_recovery_does_not_trust_bytes_it_did_not_write() {
 
 #[test]
 fn engine_rule_02_one_synced_position_spans_all_segments() {
-    let sizes = Sizes { memtable_bytes: 1 << 20, ..Sizes::SMALL };
+    let sizes = Settings { memtable_bytes: 1 << 20, ..Settings::SMALL };
     let disk = SimDisk::new(1);
-    let engine = Engine::open(&disk, sizes).unwrap();
+    let engine = Subject::open(&disk, sizes).unwrap();
     let mut history = History::starting_with(Content::new());
     let mut number = 0;
     let first = files(&disk, ".log");
@@ -87,14 +90,16 @@ fn engine_rule_03_a_flush_never_outruns_the_log() {
     steps.push(trace::Step::Flush);
     steps.push(trace::Step::Write(batch(6, 30), Durability::Buffered));
     steps.push(trace::Step::Flush);
-    let trace = Trace { name: "buffered, then flushed".into(), sizes: Sizes::LARGE, steps };
-    assert!(cut_everywhere(&trace, 12, None) > 50);
+    let trace = Trace { name: "buffered, then flushed".into(), settings: Settings::LARGE, steps };
+    let mut inspector = Inspector::default();
+    cut_everywhere(&trace, Cuts { samples: 12, inside_recovery_one_in: None, salt: 0 }, &mut inspector);
+    assert!(inspector.states > 50, "{} states", inspector.states);
 }
 
 #[test]
 fn engine_rule_04_what_was_not_synced_is_a_torn_tail_and_is_kept_aside() {
     let disk = SimDisk::new(1);
-    let engine = Engine::open(&disk, Sizes::LARGE).unwrap();
+    let engine = Subject::open(&disk, Settings::LARGE).unwrap();
     engine.write(&put("synced", "1"), Durability::Sync).unwrap();
     for number in 0..5 {
         engine.write(&put("buffered", &format!("{number}")), Durability::Buffered).unwrap();
@@ -106,10 +111,10 @@ fn engine_rule_04_what_was_not_synced_is_a_torn_tail_and_is_kept_aside() {
     let length = disk.files().into_iter().find(|(path, _)| *path == log).map(|(_, length)| length).unwrap();
     disk.flip_bit(&log, length - 3, 0).unwrap();
     let before: BTreeSet<_> = files(&disk, ".log").into_iter().collect();
-    let engine = Engine::open(&disk, Sizes::LARGE).unwrap();
+    let engine = Subject::open(&disk, Settings::LARGE).unwrap();
     let found = engine.content().unwrap();
-    assert_eq!(found.get(&(0, b"synced".to_vec())), Some(&b"1".to_vec()));
-    assert_eq!(found.get(&(0, b"buffered".to_vec())), Some(&b"3".to_vec()), "all but the damaged record");
+    assert_eq!(found.get(0, b"synced"), Some(&b"1"[..]));
+    assert_eq!(found.get(0, b"buffered"), Some(&b"3"[..]), "all but the damaged record");
     let quarantined = disk.list(&Path::new(DIRECTORY).join("quarantine")).unwrap();
     assert!(!quarantined.is_empty(), "what was discarded is kept aside");
     // The recovered segments are not written again, and their numbers are not used again.
@@ -124,7 +129,7 @@ fn engine_rule_05_logs_are_retired_only_behind_a_durable_edit() {
     let trace = trace::flushes();
     let whole = SimDisk::new(1);
     run(&whole, &trace, OnError::Stop);
-    let mut inspector = Inspector::new(trace.sizes);
+    let mut inspector = Inspector::new(trace.settings);
     for call in 0..whole.mutating_calls() {
         let disk = SimDisk::new(1);
         disk.cut_power_after(call);
@@ -146,7 +151,7 @@ fn engine_rule_05_logs_are_retired_only_behind_a_durable_edit() {
 fn engine_rule_06_no_space_rolls_a_write_back_and_loses_nothing() {
     for room in [3, 5, 8, 13] {
         let disk = SimDisk::new(1);
-        let engine = Engine::open(&disk, Sizes::LARGE).unwrap();
+        let engine = Subject::open(&disk, Settings::LARGE).unwrap();
         let mut history = History::starting_with(Content::new());
         let used: u64 = disk.files().iter().map(|(_, length)| length.next_multiple_of(4096)).sum();
         disk.set_capacity_bytes(Some(used + room * 4096));
@@ -168,7 +173,7 @@ fn engine_rule_06_no_space_rolls_a_write_back_and_loses_nothing() {
         engine.write(&more, Durability::Sync).unwrap();
         history.acknowledge(&more, true);
         engine.database.flush().unwrap();
-        let mut inspector = Inspector::new(Sizes::LARGE);
+        let mut inspector = Inspector::new(Settings::LARGE);
         inspector.check(&disk.reboot(Survival::None), &history, &format_args!("room for {room} pages"));
     }
 }
@@ -176,10 +181,10 @@ fn engine_rule_06_no_space_rolls_a_write_back_and_loses_nothing() {
 /// A write that fails may have left anything in the log, even all of its record.
 #[test]
 fn engine_rule_06_a_refused_write_does_not_come_back() {
-    let mut inspector = Inspector::new(Sizes::LARGE);
+    let mut inspector = Inspector::new(Settings::LARGE);
     for seed in 0..40 {
         let disk = SimDisk::new(seed);
-        let engine = Engine::open(&disk, Sizes::LARGE).unwrap();
+        let engine = Subject::open(&disk, Settings::LARGE).unwrap();
         let mut history = History::starting_with(Content::new());
         write(&engine, &mut history, 0, Durability::Sync);
         disk.inject(Fault::new(Effect::FailHalfway(ErrorKind::Other)).on(CallKind::Write).named(".log"));
@@ -195,7 +200,7 @@ fn engine_rule_06_a_refused_write_does_not_come_back() {
 #[test]
 fn engine_rule_06_no_space_in_a_sync_poisons() {
     let disk = SimDisk::new(1);
-    let engine = Engine::open(&disk, Sizes::LARGE).unwrap();
+    let engine = Subject::open(&disk, Settings::LARGE).unwrap();
     disk.inject(Fault::new(Effect::Fail(ErrorKind::StorageFull)).on(CallKind::Sync).named(".log"));
     assert!(matches!(engine.write(&put("a", "1"), Durability::Sync), Err(Error::Ambiguous { .. })));
     assert!(matches!(engine.write(&put("b", "2"), Durability::Sync), Err(Error::Poisoned { .. })));
@@ -205,7 +210,7 @@ fn engine_rule_06_no_space_in_a_sync_poisons() {
 #[test]
 fn engine_rule_06_what_may_be_lost_is_not_read_after_a_failed_sync() {
     let disk = SimDisk::new(1);
-    let engine = Engine::open(&disk, Sizes::LARGE).unwrap();
+    let engine = Subject::open(&disk, Settings::LARGE).unwrap();
     engine.write(&put("durable", "1"), Durability::Sync).unwrap();
     engine.write(&put("overwritten", "1"), Durability::Sync).unwrap();
     engine.write(&put("buffered", "2"), Durability::Buffered).unwrap();
@@ -225,7 +230,7 @@ fn engine_rule_06_what_may_be_lost_is_not_read_after_a_failed_sync() {
 fn engine_rule_06_a_failed_sync_of_a_table_is_harmless() {
     for effect in [Effect::Fail(ErrorKind::Other), Effect::FailHalfway(ErrorKind::StorageFull)] {
         let disk = SimDisk::new(1);
-        let engine = Engine::open(&disk, Sizes::LARGE).unwrap();
+        let engine = Subject::open(&disk, Settings::LARGE).unwrap();
         let mut history = History::starting_with(Content::new());
         for number in 0..10 {
             write(&engine, &mut history, number, Durability::Buffered);
@@ -239,7 +244,7 @@ fn engine_rule_06_a_failed_sync_of_a_table_is_harmless() {
         write(&engine, &mut history, 10, Durability::Sync);
         engine.database.flush().unwrap();
         write(&engine, &mut history, 11, Durability::Sync);
-        let mut inspector = Inspector::new(Sizes::LARGE);
+        let mut inspector = Inspector::new(Settings::LARGE);
         inspector.check(&disk.reboot(Survival::None), &history, &format_args!("{effect:?}"));
     }
 }

@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use kv_core::store::{Batch, Direction, KeyRange, Sequence, Space, SpaceOptions};
 use kv_core::{Store, View};
+use kv_lsm::battery::content::{Content, MERGED, Operation};
+use kv_lsm::battery::history::History;
+use kv_lsm::battery::inspect::survivals;
+use kv_lsm::battery::subject::{Append, DIRECTORY};
 use kv_lsm::disk::{SimDisk, Survival};
 use kv_lsm::{Background, Database, Error, LsmStore};
-
-use super::battery::survivals;
-use super::engine::{Append, DIRECTORY};
-use super::model::{Content, History, MERGED, Operation};
 
 fn open(disk: &SimDisk) -> Result<LsmStore, Error> {
     let builder = Database::builder(Path::new(DIRECTORY))
@@ -29,7 +29,7 @@ fn content(store: &LsmStore) -> Content {
     let mut content = Content::new();
     for (space, index) in [(Space::META, 0), (Space::DATA, MERGED)] {
         let mut each = |key: &[u8], value: &[u8]| {
-            content.insert((index, key.to_vec()), value.to_vec());
+            content.insert(index, key.to_vec(), value.to_vec());
             ControlFlow::Continue(())
         };
         store.scan(space, KeyRange::ALL, Direction::Forward, &mut each).unwrap();

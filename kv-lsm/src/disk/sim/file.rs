@@ -59,9 +59,12 @@ impl File for SimFile {
     }
 
     fn len(&self) -> io::Result<u64> {
-        let state = lock(&self.shared);
+        let mut state = lock(&self.shared);
         state.check_power()?;
-        Ok(state.inode(self.inode).live().length())
+        let length = state.inode(self.inode).live().length();
+        // Whoever asks where a file ends has looked at what is no longer there.
+        state.look(self.inode, &(length..u64::MAX));
+        Ok(length)
     }
 
     fn truncate(&self, length: u64) -> io::Result<()> {

@@ -1,5 +1,7 @@
 //! One simulated file: what programs see, what the platter holds, and the changes between the two.
 
+use std::sync::Arc;
+
 use super::pages::{Pages, SECTOR_BYTES};
 use super::survival::Lottery;
 
@@ -30,7 +32,7 @@ struct Change {
 enum What {
     /// Whole sectors as they were after a write, from an offset that is a multiple of a sector. They are kept whole, as
     /// a device writes them, so that any of them can survive alone.
-    Sectors { offset: u64, images: Vec<u8> },
+    Sectors { offset: u64, images: Arc<[u8]> },
     /// Another length. One that was made shorter on purpose clears what lay beyond.
     Length { length: u64, cut: bool },
 }
@@ -61,11 +63,11 @@ impl Inode {
         let first = offset / sector * sector;
         let after = end.next_multiple_of(sector);
         let images = if first == offset && after == end {
-            bytes.to_vec()
+            bytes.into()
         } else {
             let mut images = vec![0; usize::try_from(after - first).expect("about as long as the bytes")];
             self.live.copy(&mut images, first);
-            images
+            images.into()
         };
         self.journal.push(Change { stamp, what: What::Sectors { offset: first, images } });
         self.grow_pending(end, stamp);
@@ -150,14 +152,14 @@ impl Inode {
 }
 
 impl Change {
-    const fn units(&self) -> u64 {
+    fn units(&self) -> u64 {
         match &self.what {
             What::Sectors { images, .. } => (images.len() / SECTOR_BYTES) as u64,
             What::Length { .. } => 1,
         }
     }
 
-    const fn bytes(&self) -> u64 {
+    fn bytes(&self) -> u64 {
         match &self.what {
             What::Sectors { images, .. } => images.len() as u64,
             What::Length { .. } => 0,
@@ -184,7 +186,7 @@ impl Change {
 
     fn damage(&mut self, bytes: &[u8], at: u64) {
         if let What::Sectors { offset, images } = &mut self.what {
-            for (image, position) in images.iter_mut().zip(*offset..) {
+            for (image, position) in Arc::make_mut(images).iter_mut().zip(*offset..) {
                 if let Some(index) = position.checked_sub(at).and_then(|index| usize::try_from(index).ok())
                     && let Some(&byte) = bytes.get(index)
                 {

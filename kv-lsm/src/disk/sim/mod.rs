@@ -28,6 +28,7 @@ pub use fault::{CallKind, Effect, Fault};
 pub use survival::Survival;
 
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -100,6 +101,38 @@ impl SimDisk {
     /// Cuts the power during the mutating call that follows the next `calls` ones.
     pub fn cut_power_after(&self, calls: u64) {
         self.inject(Fault::new(Effect::PowerCut).after(calls));
+    }
+
+    /// From now on keeps a copy of the disk, as it is just before each mutating call: every moment at which a power cut
+    /// could make a difference. Copies are cheap, so one run of a program shows what cuts at all of its calls would leave,
+    /// see [`SimDisk::take_moments`].
+    pub fn record_moments(&self) {
+        self.state().moments.get_or_insert_default();
+    }
+
+    /// The copies since the last time, oldest first. [`SimDisk::reboot`] them to see what a power cut would have left.
+    #[must_use]
+    pub fn take_moments(&self) -> Vec<Self> {
+        let moments = self.state().moments.as_mut().map(std::mem::take).unwrap_or_default();
+        moments.into_iter().map(Self::with).collect()
+    }
+
+    /// Watches bytes of a file, instead of any watched before: [`SimDisk::was_looked_at`] says whether they mattered to
+    /// anybody.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such file.
+    pub fn watch(&self, path: &Path, bytes: Range<u64>) -> io::Result<()> {
+        let mut state = self.state();
+        let inode = state.names.file(&normal(path))?;
+        state.watched = Some((inode, bytes, false));
+        Ok(())
+    }
+
+    /// Whether any read met the watched bytes.
+    #[must_use]
+    pub fn was_looked_at(&self) -> bool {
+        self.state().watched.as_ref().is_some_and(|(_, _, seen)| *seen)
     }
 
     /// Takes all faults away that have not met their call, and those that meet every call.

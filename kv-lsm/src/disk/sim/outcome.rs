@@ -59,6 +59,8 @@ impl State {
             inode.handles = 0;
         }
         state.calls = 0;
+        state.moments = None;
+        state.watched = None;
         state
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::super::locks::Locks;
@@ -23,6 +24,10 @@ pub(super) struct State {
     pub(super) locks: Locks,
     /// Mutating calls so far.
     pub(super) calls: u64,
+    /// What a power cut at each mutating call would leave, while that is being recorded.
+    pub(super) moments: Option<Vec<State>>,
+    /// Bytes of a file, and whether anybody has looked at them.
+    pub(super) watched: Option<(InodeId, Range<u64>, bool)>,
     /// The call during which the power was cut.
     pub(super) cut_at: Option<(CallKind, PathBuf)>,
     pub(super) capacity_bytes: Option<u64>,
@@ -55,6 +60,8 @@ impl State {
             faults: Faults::default(),
             locks: Locks::default(),
             calls: 0,
+            moments: None,
+            watched: None,
             cut_at: None,
             capacity_bytes: None,
             random: Random::new(seed),
@@ -68,6 +75,7 @@ impl State {
     fn pass(&mut self, kind: CallKind, path: &Path) -> io::Result<Gate> {
         self.check_power()?;
         if kind.mutates() {
+            self.record_moment_with(|_| ());
             self.calls += 1;
         }
         let injected = |kind| io::Error::new(kind, "injected by the simulated disk");
@@ -98,6 +106,28 @@ impl State {
                 apply(self);
                 Ok(true)
             }
+        }
+    }
+
+    /// Keeps a copy of the disk as it is now, but for `change`, if that was asked for. What there is just before each call is
+    /// all that matters: a change that the power cut meets is one that was made and not synced, as before the next call.
+    fn record_moment_with(&mut self, change: impl FnOnce(&mut Self)) {
+        if let Some(mut moments) = self.moments.take() {
+            let mut moment = self.clone();
+            change(&mut moment);
+            moments.push(moment);
+            self.moments = Some(moments);
+        }
+    }
+
+    /// Notes that somebody looks at bytes of a file.
+    pub(super) fn look(&mut self, inode: InodeId, bytes: &Range<u64>) {
+        if let Some((watched, range, seen)) = &mut self.watched
+            && *watched == inode
+            && range.start < bytes.end
+            && bytes.start < range.end
+        {
+            *seen = true;
         }
     }
 
@@ -192,7 +222,13 @@ impl State {
                 self.names.begin_directory(directory.to_path_buf(), stamp);
                 return Err(power_is_off());
             }
-            _ => self.names.make_directory(directory),
+            _ => {
+                self.record_moment_with(|state| {
+                    let stamp = state.stamp();
+                    state.names.begin_directory(directory.to_path_buf(), stamp);
+                });
+                self.names.make_directory(directory);
+            }
         }
         Ok(())
     }
@@ -249,6 +285,7 @@ impl State {
     }
 
     pub(super) fn read(&mut self, inode: InodeId, path: &Path, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.look(inode, &(offset..offset.saturating_add(buffer.len() as u64)));
         match self.pass(CallKind::Read, path)? {
             Gate::Fail(error) | Gate::FailHalfway(error) => Err(error),
             Gate::PowerCut => Err(power_is_off()),

@@ -1,0 +1,128 @@
+//! Looks at what a power cut or the death of a process left behind.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use super::history::History;
+use super::random::Random;
+use super::settings::Settings;
+use super::subject::Subject;
+use super::trace::batch;
+use crate::disk::{Disk, SimDisk, Survival};
+use crate::options::Durability;
+
+/// Checks disks that were left by power cuts, each different one once.
+#[derive(Debug, Default)]
+pub struct Inspector {
+    settings: Settings,
+    seen: HashSet<(u64, (usize, usize))>,
+    /// Hashes of the different disks that were opened.
+    pub images: HashSet<u64>,
+    /// How many disks were opened.
+    pub states: u64,
+}
+
+impl Inspector {
+    /// For disks of databases with these settings.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Self { settings, ..Self::default() }
+    }
+
+    /// The settings.
+    #[must_use]
+    pub const fn settings(&self) -> Settings {
+        self.settings
+    }
+
+    /// Forgets which histories it saw, for another trace.
+    pub fn begin(&mut self, settings: Settings) {
+        self.settings = settings;
+        self.seen.clear();
+    }
+
+    /// Opens a disk that a power cut left and checks everything that must hold then. Returns whether it was a new one.
+    ///
+    /// # Panics
+    /// When something does not.
+    pub fn check(&mut self, disk: &SimDisk, history: &History, context: &dyn fmt::Display) -> bool {
+        let hash = disk.durable_hash();
+        if !self.seen.insert((hash, history.extent())) {
+            return false;
+        }
+        self.images.insert(hash);
+        self.check_alive(disk, history, context);
+        true
+    }
+
+    /// The same for a disk whose power was not cut, so that its cache holds more than its durable image tells.
+    ///
+    /// # Panics
+    /// When something does not hold.
+    pub fn check_alive(&mut self, disk: &SimDisk, history: &History, context: &dyn fmt::Display) {
+        self.states += 1;
+        check_checkpoints(disk, self.settings, history, self.states.is_multiple_of(8), context);
+        let subject = open_and_check(disk, self.settings, history, context);
+        let found = subject.content().unwrap_or_else(|error| panic!("{context}: {error}"));
+        // What recovery showed is durable: another power cut, before anything else happens, changes nothing.
+        let cut_again = disk.reboot(Survival::None);
+        let same = History::starting_with(found);
+        drop(subject);
+        // Every other time the process restarts instead.
+        let (other, how) =
+            if self.states.is_multiple_of(2) { (disk, "opened twice") } else { (&cut_again, "cut again") };
+        let subject = open_and_check(other, self.settings, &same, &format_args!("{context}, {how}"));
+        if !self.states.is_multiple_of(4) {
+            return;
+        }
+        // And it goes on as a database does.
+        let mut history = same;
+        let more = batch(9999, 50);
+        subject
+            .write(&more, Durability::Sync)
+            .unwrap_or_else(|error| panic!("{context}: write after recovery: {error}"));
+        history.acknowledge(&more, true);
+        let cut_again = other.reboot(Survival::None);
+        open_and_check(&cut_again, self.settings, &history, &format_args!("{context}, written after recovery"));
+    }
+}
+
+fn open_and_check(disk: &SimDisk, settings: Settings, history: &History, context: &dyn fmt::Display) -> Subject {
+    let subject = Subject::open(disk, settings).unwrap_or_else(|error| panic!("{context}: cannot be opened: {error}"));
+    let found = subject.content().unwrap_or_else(|error| panic!("{context}: cannot be read: {error}"));
+    history.check_recovered(&found, context);
+    subject
+}
+
+/// Rule E8: a checkpoint is there whole, or not at all, and it is there once it was acknowledged. With `all` those that were
+/// finished long ago are opened too.
+fn check_checkpoints(disk: &SimDisk, settings: Settings, history: &History, all: bool, context: &dyn fmt::Display) {
+    for (path, content, made) in history.checkpoints().filter(|(_, _, made)| all || !made) {
+        let context = format_args!("{context}: {}", path.display());
+        if disk.list(path).is_err() {
+            assert!(!made, "{context} is missing");
+            continue;
+        }
+        let subject = Subject::open_in(path, disk, settings).unwrap_or_else(|error| panic!("{context}: {error}"));
+        let found = subject.content().unwrap_or_else(|error| panic!("{context}: {error}"));
+        assert_eq!(content.difference(&found), Vec::<String>::new(), "{context}");
+    }
+}
+
+/// A few ways for a power cut to go, different for each `salt`: nothing survives, all does, and `samples` times chosen parts.
+#[must_use]
+pub fn survivals(disk: &SimDisk, salt: u64, samples: u64) -> Vec<Survival> {
+    let mut random = Random::new(salt);
+    let mut survivals = vec![Survival::None, Survival::All];
+    let units = disk.unsynced_units();
+    if units > 1 {
+        for _ in 0..samples {
+            survivals.push(Survival::AllBut(random.below(units)));
+            survivals.push(Survival::Only(random.below(units)));
+            survivals.push(Survival::Prefix(random.below(units)));
+            survivals.push(Survival::Random(random.next()));
+            survivals.push(Survival::Random(random.next()));
+        }
+    }
+    survivals
+}

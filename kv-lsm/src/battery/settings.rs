@@ -1,0 +1,92 @@
+//! Settings of a database under test: small, so that a few writes go a long way.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use kv_core::time::Millis;
+
+use super::random::Random;
+use crate::builder::Builder;
+use crate::database::Database;
+use crate::options::{Background, Compression};
+
+/// Settings that a run chooses. Two runs with the same operations and different settings must read the same.
+#[derive(Copy, Clone, Eq, PartialEq, Hash, Debug)]
+pub struct Settings {
+    /// As [`Builder::memtable_bytes`].
+    pub memtable_bytes: u64,
+    /// As [`Builder::log_segment_bytes`].
+    pub log_segment_bytes: u64,
+    /// As [`Builder::manifest_bytes`].
+    pub manifest_bytes: u64,
+    /// As [`Builder::level0_tables`].
+    pub level0_tables: usize,
+    /// As [`Builder::level1_bytes`].
+    pub level1_bytes: u64,
+    /// As [`Builder::table_bytes`].
+    pub table_bytes: u64,
+    /// As [`Builder::block_bytes`].
+    pub block_bytes: usize,
+    /// As [`Builder::cache_bytes`].
+    pub cache_bytes: u64,
+    /// As [`Builder::compression`].
+    pub compressed: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self::SMALL
+    }
+}
+
+impl Settings {
+    /// Everything rotates often.
+    pub const SMALL: Self = Self {
+        memtable_bytes: 2048,
+        log_segment_bytes: 1024,
+        manifest_bytes: 512,
+        level0_tables: 2,
+        level1_bytes: 8192,
+        table_bytes: 2048,
+        block_bytes: 256,
+        cache_bytes: 1 << 16,
+        compressed: true,
+    };
+
+    /// Nothing rotates unless it is told to.
+    pub const LARGE: Self =
+        Self { memtable_bytes: 1 << 20, log_segment_bytes: 1 << 20, manifest_bytes: 1 << 20, ..Self::SMALL };
+
+    /// Any of many sets, for a few dozen to a few thousand keys.
+    #[must_use]
+    pub fn random(random: &mut Random) -> Self {
+        Self {
+            memtable_bytes: random.pick(&[300, 1500, 4000, 20_000, 100_000]),
+            log_segment_bytes: random.pick(&[300, 1000, 5000, 100_000]),
+            manifest_bytes: random.pick(&[1, 512, 4096, 1 << 20]),
+            level0_tables: random.pick(&[1, 2, 3, 4]),
+            level1_bytes: random.pick(&[1, 2000, 10_000, 100_000]),
+            table_bytes: random.pick(&[1, 1000, 4000, 50_000]),
+            block_bytes: random.pick(&[256, 300, 1024, 4096, 16_384]),
+            cache_bytes: random.pick(&[0, 2000, 1 << 16, 1 << 20]),
+            compressed: random.one_in(2),
+        }
+    }
+
+    /// A builder for the database in `path`, stepped by its caller, whose clock stands still.
+    #[must_use]
+    pub fn builder(&self, path: &Path) -> Builder {
+        Database::builder(path)
+            .background(Background::Manual)
+            .memtable_bytes(self.memtable_bytes)
+            .log_segment_bytes(self.log_segment_bytes)
+            .manifest_bytes(self.manifest_bytes)
+            .level0_tables(self.level0_tables)
+            .level1_bytes(self.level1_bytes)
+            .table_bytes(self.table_bytes)
+            .block_bytes(self.block_bytes)
+            .cache_bytes(self.cache_bytes)
+            .compression(if self.compressed { Compression::Lz4 } else { Compression::None })
+            .clock(Arc::new(|| Millis(1)))
+    }
+}

@@ -1,0 +1,263 @@
+//! The engine as the battery drives it.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kv_core::store::{Corrupt, Fold, Folded, MergeOperator};
+
+use super::content::{Content, KEYSPACES, MERGED, Operation, RESET, join};
+use super::settings::Settings;
+use crate::batch::Batch;
+use crate::builder::{Builder, IntoDisk};
+use crate::database::Database;
+use crate::error::Error;
+use crate::iter::Iter;
+use crate::keyspace::Keyspace;
+use crate::options::{Durability, KeyspaceOptions, WriteOptions};
+use crate::snapshot::Snapshot;
+
+/// Where the database lies on every simulated disk.
+pub const DIRECTORY: &str = "/db";
+
+/// Where the checkpoint of a state lies.
+#[must_use]
+pub fn checkpoint(sequence: u64) -> PathBuf {
+    PathBuf::from(format!("/checkpoint-{sequence}"))
+}
+
+/// A database with the keyspaces of the oracle.
+#[derive(Clone)]
+pub struct Subject {
+    /// The database.
+    pub database: Database,
+    /// Its keyspaces, in the order of [`KEYSPACES`].
+    pub keyspaces: Vec<Keyspace>,
+}
+
+impl Subject {
+    /// Opens the database on a disk, stepped by its caller.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn open(disk: &(impl IntoDisk + Clone), settings: Settings) -> Result<Self, Error> {
+        Self::open_in(Path::new(DIRECTORY), disk, settings)
+    }
+
+    /// The same for a database that lies elsewhere.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn open_in(directory: &Path, disk: &(impl IntoDisk + Clone), settings: Settings) -> Result<Self, Error> {
+        Self::open_with(settings.builder(directory).disk(disk.clone()))
+    }
+
+    /// Opens a database and its keyspaces.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn open_with(builder: Builder) -> Result<Self, Error> {
+        let database = builder.open()?;
+        let mut keyspaces = Vec::new();
+        for (index, name) in KEYSPACES.iter().enumerate() {
+            let mut options = KeyspaceOptions::default();
+            if index == MERGED {
+                options = options.merge(Arc::new(Append));
+            }
+            keyspaces.push(database.keyspace(name, options)?);
+        }
+        Ok(Self { database, keyspaces })
+    }
+
+    /// The operations as a batch.
+    #[must_use]
+    pub fn batch(&self, operations: &[Operation]) -> Batch {
+        let mut batch = Batch::new();
+        for operation in operations {
+            match operation {
+                Operation::Put(keyspace, key, value) => batch.put(&self.keyspaces[*keyspace], key, value),
+                Operation::Delete(keyspace, key) => batch.delete(&self.keyspaces[*keyspace], key),
+                Operation::DeleteRange(keyspace, start, end) => {
+                    batch.delete_range(&self.keyspaces[*keyspace], start.as_slice()..end.as_slice());
+                }
+                Operation::Merge(key, operand) => batch.merge(&self.keyspaces[MERGED], key, operand),
+            }
+        }
+        batch
+    }
+
+    /// Writes one batch.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn write(&self, operations: &[Operation], durability: Durability) -> Result<(), Error> {
+        self.database.write_with(self.batch(operations), WriteOptions::durability(durability)).map(drop)
+    }
+
+    /// Writes one operation as a program does that needs no batch, with the durability the database was opened with.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn write_alone(&self, operation: &Operation) -> Result<(), Error> {
+        match operation {
+            Operation::Put(keyspace, key, value) => self.keyspaces[*keyspace].put(key, value),
+            Operation::Delete(keyspace, key) => self.keyspaces[*keyspace].delete(key),
+            Operation::DeleteRange(keyspace, start, end) => {
+                self.keyspaces[*keyspace].delete_range(start.as_slice()..end.as_slice())
+            }
+            Operation::Merge(key, operand) => self.keyspaces[MERGED].merge(key, operand),
+        }
+    }
+
+    /// Everything there is, read forwards. Backward scans and point reads must agree.
+    ///
+    /// # Errors
+    /// The engine's. Until the error everything that was read agreed, and nothing came after it.
+    ///
+    /// # Panics
+    /// When they do not.
+    pub fn content(&self) -> Result<Content, Error> {
+        self.content_at(None)
+    }
+
+    /// The same at a snapshot.
+    ///
+    /// # Errors
+    /// As [`Subject::content`].
+    ///
+    /// # Panics
+    /// As [`Subject::content`].
+    pub fn content_at(&self, snapshot: Option<&Snapshot>) -> Result<Content, Error> {
+        let mut content = Content::new();
+        for (index, keyspace) in self.keyspaces.iter().enumerate() {
+            let all = || snapshot.map_or_else(|| keyspace.iter(), |snapshot| snapshot.iter(keyspace));
+            let forward = read(all(), false);
+            let mut backward = read(all(), true);
+            backward.entries.reverse();
+            match (forward.error, backward.error) {
+                (None, None) => assert_eq!(forward.entries, backward.entries, "the two directions of a scan disagree"),
+                (None, Some(error)) => {
+                    assert!(forward.entries.ends_with(&backward.entries), "what came before {error} is wrong");
+                    return Err(error);
+                }
+                (Some(error), None) => {
+                    assert!(backward.entries.starts_with(&forward.entries), "what came before {error} is wrong");
+                    return Err(error);
+                }
+                (Some(error), Some(_)) => return Err(error),
+            }
+            for (key, value) in forward.entries {
+                let found = match snapshot {
+                    Some(snapshot) => snapshot.get(keyspace, &key)?,
+                    None => keyspace.get(&key)?,
+                };
+                assert_eq!(found.as_deref(), Some(&*value), "a point read disagrees with a scan");
+                content.insert(index, key, value);
+            }
+        }
+        Ok(content)
+    }
+
+    /// Reads everything while reads may fail. What is read before an error is right, nothing comes after it (lesson 52), and
+    /// a point read is right or fails. Returns how many reads failed.
+    ///
+    /// # Panics
+    /// When something read is in none of the `allowed` contents.
+    pub fn check_while_reads_fail(&self, allowed: &[Arc<Content>], context: &dyn fmt::Display) -> u64 {
+        let mut failures = 0;
+        for (index, keyspace) in self.keyspaces.iter().enumerate() {
+            for reverse in [false, true] {
+                let Entries { entries, error } = read(keyspace.iter(), reverse);
+                let whole = error.is_none();
+                failures += u64::from(!whole);
+                let fits = |content: &Arc<Content>| {
+                    let map = content.keyspace(index);
+                    let matches = |(found, wanted): (&(Bytes, Bytes), (&Bytes, &Bytes))| {
+                        found.0 == wanted.0 && found.1 == wanted.1
+                    };
+                    let agree = if reverse {
+                        entries.iter().zip(map.iter().rev()).all(matches)
+                    } else {
+                        entries.iter().zip(map).all(matches)
+                    };
+                    agree && if whole { entries.len() == map.len() } else { entries.len() <= map.len() }
+                };
+                let direction = if reverse { "backward" } else { "forward" };
+                assert!(
+                    allowed.iter().any(fits),
+                    "{context}: {} entries read {direction} from {:?}, then {error:?}, are wrong",
+                    entries.len(),
+                    KEYSPACES[index]
+                );
+            }
+            let mut keys: Vec<&Bytes> = allowed.iter().flat_map(|content| content.keyspace(index).keys()).collect();
+            keys.sort();
+            keys.dedup();
+            for key in keys {
+                match keyspace.get(key) {
+                    Ok(found) => assert!(
+                        allowed.iter().any(|content| content.get(index, key) == found.as_deref()),
+                        "{context}: a point read of {:?} is wrong",
+                        String::from_utf8_lossy(key)
+                    ),
+                    Err(_) => failures += 1,
+                }
+            }
+        }
+        failures
+    }
+}
+
+/// What an iterator yields until its end, or until an error.
+struct Entries {
+    entries: Vec<(Bytes, Bytes)>,
+    error: Option<Error>,
+}
+
+fn read(mut entries: Iter, reverse: bool) -> Entries {
+    let mut found = Vec::new();
+    let error = loop {
+        match if reverse { entries.next_back() } else { entries.next() } {
+            Some(Ok((key, value))) => {
+                found.push((Bytes::copy_from_slice(&key), Bytes::copy_from_slice(&value)));
+            }
+            Some(Err(error)) => break Some(error),
+            None => break None,
+        }
+    };
+    assert!(entries.next().is_none() && entries.next_back().is_none(), "over is over (lesson 52)");
+    Entries { entries: found, error }
+}
+
+/// The merge operator of [`MERGED`]: see [`join`].
+#[derive(Debug)]
+pub struct Append;
+
+impl MergeOperator for Append {
+    fn fold(
+        &self,
+        _key: &[u8],
+        base: Option<&[u8]>,
+        oldest_first: &[&[u8]],
+        how: Fold,
+        out: &mut Vec<u8>,
+    ) -> Result<Folded, Corrupt> {
+        assert!(base.is_none() || how != Fold::Partial, "a partial fold has no base");
+        assert!(!oldest_first.is_empty(), "there is something to fold");
+        if how == Fold::Partial {
+            let all = oldest_first.concat();
+            // The last reset must stay: it empties what lies below.
+            let from = all.iter().rposition(|&byte| byte == RESET).unwrap_or(0);
+            out.extend_from_slice(&all[from..]);
+            return Ok(Folded::Value);
+        }
+        match join(base, oldest_first) {
+            Some(value) => {
+                out.extend_from_slice(&value);
+                Ok(Folded::Value)
+            }
+            None => Ok(Folded::Absent),
+        }
+    }
+}
