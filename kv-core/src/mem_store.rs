@@ -189,6 +189,7 @@ impl State {
                 check_key(key)?;
                 check_value(value)
             }
+            Operation::PutExpiring { space, .. } => Err(CommitError::Expiring(space.0)),
             Operation::Merge { space, key, operand } => {
                 if !entries.can_merge() {
                     return Err(CommitError::NoMergeOperator(space.0));
@@ -210,6 +211,7 @@ impl State {
         let entries = self.entries_mut(space);
         let replaced: Vec<(Bytes, Option<Entry>)> = match operation {
             Operation::Put { key, value, .. } => vec![entries.put(key, value)],
+            Operation::PutExpiring { .. } => unreachable!("refused when the batch was checked"),
             Operation::Merge { key, operand, .. } => vec![entries.merge(key, operand)],
             Operation::Delete { key, .. } => entries.delete(key).into_iter().collect(),
             Operation::DeleteRange { start, end, .. } => entries.delete_range(start, end),

@@ -52,7 +52,8 @@ impl Builder {
         self
     }
 
-    /// How tables are compressed from now on. Default: [`Compression::Lz4`].
+    /// How tables are compressed from now on, where the keyspace does not say so itself: those below the two topmost
+    /// levels, which are rewritten too soon to be worth it. Default: [`Compression::Lz4`].
     #[must_use]
     pub const fn compression(mut self, compression: Compression) -> Self {
         self.config.compression = compression;

@@ -100,6 +100,13 @@ fn check(engine: &Engine, batch: &Batch) -> Result<(), Error> {
                 within("key", key.len(), KEY_BYTES_MAX)?;
                 within("value", value.len(), VALUE_BYTES_MAX)?;
             }
+            Operation::PutExpiring { key, value, .. } => {
+                within("key", key.len(), KEY_BYTES_MAX)?;
+                within("value", value.len(), VALUE_BYTES_MAX)?;
+                if has_operator {
+                    return Err(Error::ExpiryWithOperator { keyspace });
+                }
+            }
             Operation::Merge { key, operand, .. } => {
                 within("key", key.len(), KEY_BYTES_MAX)?;
                 within("operand", operand.len(), VALUE_BYTES_MAX)?;

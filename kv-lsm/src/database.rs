@@ -16,10 +16,12 @@ use crate::error::Error;
 use crate::flush;
 use crate::handle::Handle;
 use crate::keyspace::Keyspace;
+use crate::keyspace_options::KeyspaceOptions;
+use crate::keyspace_options::stored::Conflict;
 use crate::limits::NAME_BYTES_MAX;
 use crate::manifest::edit::{Edit, Item, KeyspaceRecord};
 use crate::metrics::Metrics;
-use crate::options::{KeyspaceOptions, WriteOptions};
+use crate::options::WriteOptions;
 use crate::recover::recover;
 use crate::snapshot::Snapshot;
 
@@ -55,7 +57,7 @@ impl Database {
     /// Opens a keyspace, and creates it, durably, when there is none of this name. Its number is never used again.
     ///
     /// # Errors
-    /// [`Error::OptionsMismatch`] when it was created otherwise, [`Error::TooLarge`] for the name, and the disk's.
+    /// [`Error::OptionsMismatch`] when it was created with an option that must not change, [`Error::InvalidOptions`], [`Error::TooLarge`] for the name, and the disk's.
     #[expect(clippy::needless_pass_by_value, reason = "options are made for one call")]
     pub fn keyspace(&self, name: &str, options: KeyspaceOptions) -> Result<Keyspace, Error> {
         open_keyspace(&self.handle, name, None, &options)
@@ -200,53 +202,69 @@ pub(crate) fn open_keyspace(
     if name.len() > NAME_BYTES_MAX {
         return Err(Error::TooLarge { what: "name", bytes: name.len(), bytes_max: NAME_BYTES_MAX });
     }
-    let merge = options.merge.is_some();
+    options.validate()?;
     loop {
         let catalog = handle.catalog();
         let by_id = id.and_then(|id| catalog.keyspaces.get(&id));
         let existing = by_id.or_else(|| catalog.keyspaces.values().find(|record| record.name == name));
-        if let Some(record) = existing {
-            let fits = record.name == name && record.merge == merge && id.is_none_or(|id| id == record.id);
-            if !fits {
-                return Err(Error::OptionsMismatch {
-                    name: name.to_owned(),
-                    created: describe(&record.name, record.id, record.merge),
-                    wanted: describe(name, id.unwrap_or(record.id), merge),
-                });
+        match existing {
+            Some(record) => {
+                if let Some((option, created, wanted)) = conflict(record, name, id, options) {
+                    return Err(Error::OptionsMismatch { name: record.name.clone(), option, created, wanted });
+                }
+                if record.options == options.stored {
+                    remember(handle, record.id, name, options);
+                    return Ok(Keyspace::new(Arc::clone(handle), record.id, name.into()));
+                }
+                change(handle, record, options)?;
             }
-            remember(handle, record.id, name, options);
-            return Ok(Keyspace::new(Arc::clone(handle), record.id, name.into()));
+            None => create(handle, name, id, options)?,
         }
-        // Unknown to the rest of the engine until the edit is durable. Two callers may get here at once with one name: the
-        // manifest is asked again under its lock.
-        create(handle, name, id, merge)?;
+        // Known to the rest of the engine only once the edit is durable. Two callers may get here at once with one name: the
+        // manifest is asked again, and the one who came last has it as it wanted.
     }
 }
 
-fn create(engine: &Engine, name: &str, id: Option<u32>, merge: bool) -> Result<(), Error> {
+fn conflict(record: &KeyspaceRecord, name: &str, id: Option<u32>, options: &KeyspaceOptions) -> Option<Conflict> {
+    if record.name != name {
+        return Some(("name", format!("{:?}", record.name), format!("{name:?}")));
+    }
+    if let Some(id) = id.filter(|&id| id != record.id) {
+        return Some(("number", record.id.to_string(), id.to_string()));
+    }
+    record.options.conflict(&options.stored)
+}
+
+fn create(engine: &Engine, name: &str, id: Option<u32>, options: &KeyspaceOptions) -> Result<(), Error> {
     let _turn = lock(&engine.keyspace_turn);
     let catalog = engine.catalog();
     if catalog.keyspaces.values().any(|record| record.name == name || Some(record.id) == id) {
         return Ok(());
     }
     let id = id.unwrap_or(catalog.next_keyspace);
-    let record = KeyspaceRecord { id, name: name.to_owned(), merge };
+    let record = KeyspaceRecord { id, name: name.to_owned(), options: options.stored.clone() };
     let next = catalog.next_keyspace.max(id.max(Space::RESERVED - 1) + 1);
     engine.install(Edit(vec![Item::Keyspace(record), Item::Next { file: 0, keyspace: next }]), |_| {})
 }
 
+fn change(engine: &Engine, record: &KeyspaceRecord, options: &KeyspaceOptions) -> Result<(), Error> {
+    let _turn = lock(&engine.keyspace_turn);
+    engine.install(Edit(vec![Item::Options { id: record.id, options: options.stored.clone() }]), |_| {})
+}
+
 fn remember(engine: &Engine, id: u32, name: &str, options: &KeyspaceOptions) {
+    let stored = Arc::new(options.stored.clone());
     engine.keyspaces.rcu(|keyspaces| {
         let mut keyspaces = (**keyspaces).clone();
-        let state = keyspaces.entry(id).or_insert_with(|| KeyspaceState { name: name.into(), operator: None });
+        let state = keyspaces.entry(id).or_insert_with(|| KeyspaceState {
+            name: name.into(),
+            operator: None,
+            options: Arc::clone(&stored),
+        });
+        state.options = Arc::clone(&stored);
         if state.operator.is_none() {
-            state.operator.clone_from(&options.merge);
+            state.operator.clone_from(&options.operator);
         }
         keyspaces
     });
-}
-
-fn describe(name: &str, id: u32, merge: bool) -> String {
-    let operator = if merge { "with" } else { "without" };
-    format!("as {name:?}, number {id}, {operator} a merge operator")
 }

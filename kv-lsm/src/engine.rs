@@ -11,7 +11,8 @@ use kv_core::store::MergeOperator;
 use crate::disk::{Disk, LockGuard};
 use crate::error::Error;
 use crate::health::Health;
-use crate::manifest::catalog::{Catalog, LEVELS};
+use crate::keyspace_options::stored::StoredOptions;
+use crate::manifest::catalog::Catalog;
 use crate::manifest::edit::{Edit, Item};
 use crate::manifest::log::{EditError, Manifest};
 use crate::options::Config;
@@ -20,6 +21,7 @@ use crate::snapshots::Snapshots;
 use crate::sync::Syncer;
 use crate::table::reader::TableEnvironment;
 use crate::table::writer::TableSettings;
+use crate::time::{AsOf, Moment, Time};
 use crate::version::Version;
 use crate::visible::{ReadRules, ScanRules};
 use crate::wal::writer::LogWriter;
@@ -29,6 +31,7 @@ use crate::wal::writer::LogWriter;
 pub(crate) struct KeyspaceState {
     pub(crate) name: Arc<str>,
     pub(crate) operator: Option<Arc<dyn MergeOperator>>,
+    pub(crate) options: Arc<StoredOptions>,
 }
 
 /// The keyspaces by number.
@@ -68,6 +71,7 @@ pub(crate) struct Engine {
     pub(crate) database: u64,
     pub(crate) health: Arc<Health>,
     pub(crate) snapshots: Snapshots,
+    pub(crate) time: Time,
     pub(crate) syncer: Syncer,
     pub(crate) keyspaces: ArcSwap<Keyspaces>,
     version: ArcSwap<Version>,
@@ -101,6 +105,7 @@ pub(crate) struct Engine {
 /// What recovery found and made.
 pub(crate) struct Parts {
     pub(crate) config: Config,
+    pub(crate) time: Time,
     pub(crate) directory: PathBuf,
     pub(crate) environment: TableEnvironment,
     pub(crate) database: u64,
@@ -138,6 +143,7 @@ impl Engine {
             database,
             health,
             snapshots: Snapshots::new(last_sequence),
+            time: parts.time,
             syncer,
             keyspaces: ArcSwap::from_pointee(keyspaces),
             version: ArcSwap::from_pointee(parts.version),
@@ -192,6 +198,18 @@ impl Engine {
         (version, sequence)
     }
 
+    /// The same for a read of several keys, which are seen as of one time.
+    pub(crate) fn pin_moment(&self, moment: Option<Moment>) -> (arc_swap::Guard<Arc<Version>>, Moment) {
+        let (version, sequence) = self.pin(moment.map(|moment| moment.sequence));
+        let as_of = moment.map_or_else(|| self.time.now(), |moment| moment.as_of);
+        (version, Moment { sequence, as_of })
+    }
+
+    /// The time of a read of one key, at a moment or now.
+    pub(crate) fn as_of(&self, moment: Option<Moment>) -> AsOf<'_> {
+        moment.map_or(AsOf::Now(&self.time), |moment| AsOf::At(moment.as_of))
+    }
+
     /// Replaces the version by what `change` makes of it.
     pub(crate) fn change_version(&self, change: impl FnOnce(&Version) -> Version) {
         let _turn = lock(&self.version_turn);
@@ -223,12 +241,16 @@ impl Engine {
         self.health.check().map_err(EditError::RolledBack)?;
         let next_keyspace = manifest.catalog().next_keyspace;
         edit.0.push(Item::Next { file: self.next_file.load(Ordering::Relaxed), keyspace: next_keyspace });
+        // Rule E12: what the edit brings may hold consequences of the time that it was made at.
+        if self.time.highest() > manifest.catalog().time {
+            edit.0.push(Item::Time(self.time.highest()));
+        }
         manifest.append(&edit)?;
         let changed = |keyspace: u32| {
             edit.0.iter().any(|item| match item {
                 Item::Added { keyspace: other, .. } | Item::Removed { keyspace: other, .. } => *other == keyspace,
                 Item::Keyspace(record) => record.id == keyspace,
-                Item::Log { .. } | Item::Next { .. } => false,
+                Item::Log { .. } | Item::Next { .. } | Item::Options { .. } | Item::Time(_) => false,
             })
         };
         self.change_version(|version| {
@@ -252,42 +274,35 @@ impl Engine {
         Error::Poisoned { reason: self.health.reason().expect("just poisoned").to_owned() }
     }
 
-    /// Rules for reads of a keyspace that see everything up to `sequence`.
+    /// Rules for a read of a keyspace.
     pub(crate) fn read_rules<'a>(
         &'a self,
         keyspaces: &'a Keyspaces,
         keyspace: u32,
         sequence: u64,
+        as_of: AsOf<'a>,
     ) -> Result<ReadRules<'a>, Error> {
         let state = keyspaces.get(&keyspace).ok_or(Error::UnknownKeyspace { keyspace })?;
-        Ok(ReadRules {
-            keyspace,
-            sequence,
-            operator: state.operator.as_deref(),
-            clock: &self.config.clock,
-            health: &self.health,
-        })
+        Ok(ReadRules { keyspace, sequence, as_of, operator: state.operator.as_deref(), health: &self.health })
     }
 
     /// The same for a scan.
-    pub(crate) fn scan_rules(&self, keyspace: u32, sequence: u64) -> Result<ScanRules, Error> {
+    pub(crate) fn scan_rules(&self, keyspace: u32, moment: Moment) -> Result<ScanRules, Error> {
         let keyspaces = self.keyspaces.load();
         let state = keyspaces.get(&keyspace).ok_or(Error::UnknownKeyspace { keyspace })?;
-        Ok(ScanRules {
-            keyspace,
-            sequence,
-            operator: state.operator.clone(),
-            clock: Arc::clone(&self.config.clock),
-            health: Arc::clone(&self.health),
-        })
+        Ok(ScanRules { keyspace, moment, operator: state.operator.clone(), health: Arc::clone(&self.health) })
     }
 
     pub(crate) fn operator_of(&self, keyspace: u32) -> Option<Arc<dyn MergeOperator>> {
         self.keyspaces.load().get(&keyspace)?.operator.clone()
     }
 
+    pub(crate) fn options_of(&self, keyspace: u32) -> Arc<StoredOptions> {
+        self.keyspaces.load().get(&keyspace).map(|state| Arc::clone(&state.options)).unwrap_or_default()
+    }
+
     pub(crate) fn table_settings(&self, keyspace: u32, level: usize) -> TableSettings {
-        table_settings(&self.config, self.database, keyspace, level)
+        TableSettings::new(&self.config, &self.options_of(keyspace), self.database, keyspace, level)
     }
 
     /// Removes files that nothing refers to any more. Nothing happens after poison. Returns whether there were any.
@@ -306,12 +321,6 @@ impl Engine {
     pub(crate) fn catalog(&self) -> Catalog {
         lock(&self.manifest).catalog().clone()
     }
-}
-
-pub(crate) fn table_settings(config: &Config, database: u64, keyspace: u32, level: usize) -> TableSettings {
-    const _: () = assert!(LEVELS > 2);
-    let lz4 = config.compression == crate::options::Compression::Lz4 && level >= 2;
-    TableSettings { keyspace, block_bytes: config.block_bytes, lz4, database }
 }
 
 /// A lock whose holder panicked is taken all the same: what it guards is kept whole by assertions, not by luck.

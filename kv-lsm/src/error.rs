@@ -96,6 +96,13 @@ pub enum Error {
         /// Number of the keyspace.
         keyspace: u32,
     },
+    /// A value with an expiry of its own, in a keyspace with a merge operator. There what expires is decided by the operator
+    /// when it folds: a value that vanished below operands would leave them without their base.
+    #[error("keyspace {keyspace} has a merge operator, so a value cannot expire by itself")]
+    ExpiryWithOperator {
+        /// Number of the keyspace.
+        keyspace: u32,
+    },
     /// The merge operator does not understand what is stored under a key. Other keys can still be read.
     #[error("the merge operator of keyspace {keyspace} refused: {reason}")]
     Merge {
@@ -104,11 +111,13 @@ pub enum Error {
         /// What the operator said.
         reason: String,
     },
-    /// A keyspace was opened with options that do not fit those it was created with.
-    #[error("keyspace {name:?} was created {created}, not {wanted}")]
+    /// A keyspace was opened with an option that differs from what it was created with, and must not.
+    #[error("keyspace {name:?} was created with {option} {created}, not {wanted}")]
     OptionsMismatch {
         /// Its name.
         name: String,
+        /// Which option.
+        option: &'static str,
         /// How it was created.
         created: String,
         /// What was asked for.
@@ -163,6 +172,7 @@ impl From<Error> for CommitError {
             Error::TooLarge { what, bytes, bytes_max } => Self::TooLarge { what, bytes, bytes_max },
             Error::NoSpace { .. } => Self::NoSpace,
             Error::NoMergeOperator { keyspace } => Self::NoMergeOperator(keyspace),
+            Error::ExpiryWithOperator { keyspace } => Self::Expiring(keyspace),
             other => StoreError::from(other).into(),
         }
     }

@@ -99,18 +99,14 @@ fn write_tables(
     memtable: &Arc<Memtable>,
     numbers: &mut Vec<u64>,
 ) -> Result<Vec<Item>, Error> {
-    let boundaries = engine.snapshots.boundaries();
+    let boundaries = engine.snapshots.boundaries(&engine.time);
     let mut items = Vec::new();
     for keyspace in memtable.spaces() {
         let older = match version.trees.get(&keyspace) {
             Some(tree) => Older { loose: tree.levels[0].clone(), levels: tree.levels[1..].to_vec() },
             None => Older::default(),
         };
-        let rules = FoldRules {
-            boundaries: boundaries.clone(),
-            operator: engine.operator_of(keyspace),
-            as_of: (engine.config.clock)(),
-        };
+        let rules = FoldRules { boundaries: boundaries.clone(), operator: engine.operator_of(keyspace) };
         let settings = engine.table_settings(keyspace, 0);
         let mut create = || {
             let number = engine.new_file_number();

@@ -18,6 +18,7 @@ use crate::identity::place_seed;
 use crate::internal_key::Trailer;
 use crate::manifest::catalog::Catalog;
 use crate::manifest::edit::Edit;
+use crate::options::Compression;
 use crate::table::block::Block;
 use crate::table::filter::{LINE_BYTES, hash, may_contain};
 use crate::table::format::{FOOTER_BYTES, Footer, load_block, store_block};
@@ -32,6 +33,7 @@ pub fn batch(bytes: &[u8]) {
     for operation in &batch {
         match operation {
             Operation::Put { space, key, value } => again.put(space, key, value),
+            Operation::PutExpiring { space, key, expire_at, value } => again.put_expiring(space, key, expire_at, value),
             Operation::Merge { space, key, operand } => again.merge(space, key, operand),
             Operation::Delete { space, key } => again.delete(space, key),
             Operation::DeleteRange { space, start, end } => again.delete_range(space, start, end),
@@ -98,9 +100,10 @@ pub fn manifest(bytes: &[u8]) {
 /// A block of a table, as it lies in the file and decoded.
 pub fn data_block(bytes: &[u8]) {
     drop(load_block(bytes.to_vec(), 1, 0));
-    for lz4 in [false, true] {
+    let kinds = [Compression::None, Compression::Lz4, Compression::Zstd(1)];
+    for compression in kinds.into_iter().filter(|compression| compression.is_supported()) {
         let mut stored = Vec::new();
-        store_block(&mut stored, bytes, lz4, 1, 0);
+        store_block(&mut stored, bytes, compression, 1, 0);
         assert_eq!(load_block(stored, 1, 0).as_deref(), Ok(bytes), "a stored block comes back");
     }
     let Ok(block) = Block::new(bytes.to_vec()) else { return };
@@ -125,7 +128,7 @@ pub fn index_block(bytes: &[u8]) {
         stored.extend_from_slice(bytes.first_chunk::<4>().unwrap_or(&[0xff; 4]));
         let checksum = seeded(&stored, 1);
         stored.extend_from_slice(&checksum.to_le_bytes());
-        if let Ok(decoded) = load_block(stored, 1, 0) {
+        if let (0 | 1, Ok(decoded)) = (kind, load_block(stored, 1, 0)) {
             assert!(decoded.len() <= bytes.len().saturating_mul(256), "more than LZ4 can make of it");
         }
     }

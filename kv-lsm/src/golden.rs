@@ -12,9 +12,11 @@ use crate::cache::BlockCache;
 use crate::disk::{Disk, MemDisk, OpenMode, read_exact_at};
 use crate::files;
 use crate::internal_key::{Kind, Trailer};
+use crate::keyspace_options::stored::StoredOptions;
 use crate::manifest::catalog::Catalog;
 use crate::manifest::edit::{Edit, Item, KeyspaceRecord};
 use crate::manifest::log::{self, Manifest};
+use crate::options::Compression;
 use crate::range_delete::RangeDelete;
 use crate::table::filter;
 use crate::table::format::{FOOTER_BYTES, Footer};
@@ -90,7 +92,13 @@ fn the_log_of_the_document_is_what_is_written_and_read() {
 fn the_table_of_the_document_is_what_is_written_and_read() {
     let directory = Path::new("/db");
     let (written, path) = (disk(), files::table(directory, 9));
-    let settings = TableSettings { keyspace: 256, block_bytes: 4096, lz4: false, database: DATABASE };
+    let settings = TableSettings {
+        keyspace: 256,
+        block_bytes: 4096,
+        compression: Compression::None,
+        filter_bits_per_key: 10,
+        database: DATABASE,
+    };
     let mut writer = TableWriter::create(written.as_ref(), directory, 9, settings).unwrap();
     writer.push(b"apple", Trailer::new(5, Kind::Merge), b"+1").unwrap();
     writer.push(b"apple", Trailer::new(3, Kind::Put), b"7").unwrap();
@@ -165,7 +173,8 @@ fn the_manifest_of_the_document_is_what_is_written_and_read() {
     let mut catalog = Catalog::default();
     catalog.apply(&created).unwrap();
     let mut manifest = Manifest::create(Arc::clone(&written), directory, 2, DATABASE, catalog).unwrap();
-    let keyspace = KeyspaceRecord { id: 256, name: "users".to_owned(), merge: true };
+    let options = StoredOptions { merge: true, ..StoredOptions::default() };
+    let keyspace = KeyspaceRecord { id: 256, name: "users".to_owned(), options };
     manifest.append(&Edit(vec![Item::Keyspace(keyspace), Item::Next { file: 3, keyspace: 257 }])).unwrap();
     assert_same("manifest", &content(written.as_ref(), &path));
 

@@ -6,6 +6,7 @@ use crate::error::Error;
 use crate::handle::Handle;
 use crate::scan::{Bounds, Scan};
 use crate::slice::Slice;
+use crate::time::Moment;
 use crate::version::Version;
 
 /// Yields keys and values of a range in order, from both ends. Owns the state it reads. After an error it yields nothing more,
@@ -25,22 +26,22 @@ struct Source {
     handle: Arc<Handle>,
     version: Arc<Version>,
     keyspace: u32,
-    sequence: u64,
+    moment: Moment,
 }
 
 impl Source {
     fn scan(&self, bounds: &Bounds, reverse: bool) -> Result<Scan, Error> {
-        let rules = self.handle.scan_rules(self.keyspace, self.sequence)?;
+        let rules = self.handle.scan_rules(self.keyspace, self.moment)?;
         Scan::new(&self.version, rules, bounds.clone(), reverse)
     }
 }
 
 impl Iter {
-    pub(crate) fn new(handle: Arc<Handle>, keyspace: u32, sequence: Option<u64>, bounds: Bounds) -> Self {
-        let (version, sequence) = handle.pin(sequence);
+    pub(crate) fn new(handle: Arc<Handle>, keyspace: u32, moment: Option<Moment>, bounds: Bounds) -> Self {
+        let (version, moment) = handle.pin_moment(moment);
         let version = Arc::clone(&version);
         let over = is_empty(&bounds);
-        let source = Source { handle, version, keyspace, sequence };
+        let source = Source { handle, version, keyspace, moment };
         Self { source, bounds, front: None, back: None, front_key: None, back_key: None, over }
     }
 

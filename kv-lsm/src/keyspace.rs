@@ -15,6 +15,7 @@ use crate::key_bounds::{KeyBounds, owned};
 use crate::read;
 use crate::slice::Slice;
 use crate::table::meta::Upper;
+use crate::time::{AsOf, Moment};
 
 /// An ordered map inside a database. A clone is another handle of the same; threads may share one.
 #[derive(Clone)]
@@ -105,9 +106,9 @@ impl Keyspace {
     /// # Errors
     /// See [`Error`].
     pub fn multi_get<K: AsRef<[u8]>>(&self, keys: impl IntoIterator<Item = K>) -> Result<Vec<Option<Slice>>, Error> {
-        let (version, sequence) = self.handle.pin(None);
+        let (version, moment) = self.handle.pin_moment(None);
         let keyspaces = self.handle.keyspaces.load();
-        let rules = self.handle.read_rules(&keyspaces, self.id, sequence)?;
+        let rules = self.handle.read_rules(&keyspaces, self.id, moment.sequence, AsOf::At(moment.as_of))?;
         let one = |key: K| {
             let mut value = None;
             read::get(&version, rules, key.as_ref(), &mut |bytes| value = Some(Slice::copy_of(bytes)))?;
@@ -116,16 +117,16 @@ impl Keyspace {
         keys.into_iter().map(one).collect()
     }
 
-    /// Calls `found` with the value under `key` as a read at `sequence`, or at this moment, sees it.
+    /// Calls `found` with the value under `key` as a read at `moment`, or now, sees it.
     pub(crate) fn get_with(
         &self,
         key: &[u8],
-        sequence: Option<u64>,
+        moment: Option<Moment>,
         found: &mut dyn FnMut(&[u8]),
     ) -> Result<bool, Error> {
-        let (version, sequence) = self.handle.pin(sequence);
+        let (version, sequence) = self.handle.pin(moment.map(|moment| moment.sequence));
         let keyspaces = self.handle.keyspaces.load();
-        let rules = self.handle.read_rules(&keyspaces, self.id, sequence)?;
+        let rules = self.handle.read_rules(&keyspaces, self.id, sequence, self.handle.as_of(moment))?;
         read::get(&version, rules, key, found)
     }
 
@@ -148,8 +149,8 @@ impl Keyspace {
         self.range_at(None, prefix_bounds(prefix.as_ref()))
     }
 
-    pub(crate) fn range_at(&self, sequence: Option<u64>, bounds: (Bound<Vec<u8>>, Bound<Vec<u8>>)) -> Iter {
-        Iter::new(Arc::clone(&self.handle), self.id, sequence, bounds)
+    pub(crate) fn range_at(&self, moment: Option<Moment>, bounds: (Bound<Vec<u8>>, Bound<Vec<u8>>)) -> Iter {
+        Iter::new(Arc::clone(&self.handle), self.id, moment, bounds)
     }
 
     /// Flushes, then merges everything that speaks of keys in `range` down to the deepest level, in the calling thread. Frees

@@ -1,9 +1,7 @@
 //! Settings: plain data, checked once when the database is opened.
 
-use std::fmt;
 use std::sync::Arc;
 
-use kv_core::store::MergeOperator;
 use kv_core::time::Millis;
 
 use crate::error::Error;
@@ -35,9 +33,24 @@ pub enum Background {
 pub enum Compression {
     /// Not at all.
     None,
-    /// LZ4 below the two topmost levels, which are rewritten too soon to be worth it.
+    /// LZ4: fast in both directions.
     #[default]
     Lz4,
+    /// Zstandard at a level from 1 to 22: smaller, and slower the higher the level. Needs the cargo feature `zstd`, to write
+    /// and to read: without it asking for it is [`Error::InvalidOptions`], and what was written with it is
+    /// [`Error::Unsupported`].
+    Zstd(u8),
+}
+
+impl Compression {
+    pub(crate) fn is_valid(self) -> bool {
+        !matches!(self, Self::Zstd(level) if !(1..=22).contains(&level))
+    }
+
+    /// Whether this build can do it.
+    pub(crate) const fn is_supported(self) -> bool {
+        cfg!(feature = "zstd") || !matches!(self, Self::Zstd(_))
+    }
 }
 
 /// How one write is made, see [`Database::write_with`](crate::Database::write_with).
@@ -52,28 +65,6 @@ impl WriteOptions {
     #[must_use]
     pub const fn durability(durability: Durability) -> Self {
         Self { durability: Some(durability) }
-    }
-}
-
-/// How a keyspace is created and opened.
-#[derive(Clone, Default)]
-pub struct KeyspaceOptions {
-    pub(crate) merge: Option<Arc<dyn MergeOperator>>,
-}
-
-impl KeyspaceOptions {
-    /// Joins merge operands with `operator`. Whether a keyspace has an operator is stored when it is created, and it
-    /// must be opened the same way ever after; that it is the *same* operator is up to the caller.
-    #[must_use]
-    pub fn merge(mut self, operator: Arc<dyn MergeOperator>) -> Self {
-        self.merge = Some(operator);
-        self
-    }
-}
-
-impl fmt::Debug for KeyspaceOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KeyspaceOptions").field("merge", &self.merge.is_some()).finish()
     }
 }
 
@@ -117,6 +108,12 @@ impl Config {
         }
         if !(256..=1 << 20).contains(&self.block_bytes) {
             return refuse("block_bytes must lie between 256 bytes and 1 MiB");
+        }
+        if !self.compression.is_valid() {
+            return refuse("levels of zstd are those from 1 to 22");
+        }
+        if !self.compression.is_supported() {
+            return refuse("compression with zstd needs the cargo feature `zstd`");
         }
         if self.table_bytes == 0 || self.level1_bytes == 0 || self.level0_tables == 0 || self.sealed_max == 0 {
             return refuse("table_bytes, level1_bytes, level0_tables and sealed_max must not be zero");

@@ -16,12 +16,13 @@ use std::sync::{Arc, Mutex};
 
 use kv_core::hash::seeded;
 use kv_core::store::{Batch, MergeOperator};
+use kv_core::time::Millis;
 
 use crate::cache::BlockCache;
 use crate::compaction::fold::FoldRules;
 use crate::compaction::rewrite::Older;
 use crate::disk::{Disk, LockGuard, OpenMode, read_exact_at};
-use crate::engine::{KeyspaceState, Keyspaces, Parts, table_settings};
+use crate::engine::{KeyspaceState, Keyspaces, Parts};
 use crate::error::Error;
 use crate::files::{self, FileKind};
 use crate::flush::write_keyspace;
@@ -31,7 +32,8 @@ use crate::manifest::log::{self as manifest_log, EditError, Manifest};
 use crate::memtable::Memtable;
 use crate::options::Config;
 use crate::table::reader::TableEnvironment;
-use crate::table::writer::TableWriter;
+use crate::table::writer::{TableSettings, TableWriter};
+use crate::time::{Moment, Time};
 use crate::version::Version;
 use crate::wal::format::SegmentEnd;
 use crate::wal::reader::{Discarded, LogStart, replay};
@@ -55,6 +57,7 @@ pub(crate) fn recover(
         cache: Arc::new(BlockCache::new(config.cache_bytes)),
         graveyard: Arc::new(Mutex::new(Vec::new())),
     };
+    let time = Time::new(Arc::clone(&config.clock), Millis::ZERO);
     let mut recovery = Recovery {
         disk: Arc::clone(disk),
         directory: directory.to_path_buf(),
@@ -64,8 +67,10 @@ pub(crate) fn recover(
         next_file: found.highest_number + 1,
         environment,
         catalog: Catalog::default(),
+        time,
     };
     recovery.read_manifest(&found)?;
+    recovery.time = Time::new(Arc::clone(&recovery.config.clock), recovery.catalog.time);
     recovery.next_file = recovery.next_file.max(recovery.catalog.next_file);
     let replayed = recovery.replay(&found)?;
     recovery.finish(&found, replayed, lock)
@@ -128,6 +133,7 @@ struct Recovery<'a> {
     next_file: u64,
     environment: TableEnvironment,
     catalog: Catalog,
+    time: Time,
 }
 
 impl Recovery<'_> {
@@ -223,14 +229,15 @@ impl Recovery<'_> {
     fn write_tables(&mut self, memtable: &Arc<Memtable>, items: &mut Vec<Item>) -> Result<(), Error> {
         for keyspace in memtable.spaces() {
             let rules = FoldRules {
-                boundaries: vec![memtable.last_sequence()],
+                boundaries: vec![Moment { sequence: memtable.last_sequence(), as_of: self.time.now() }],
                 operator: self.operators.get(&keyspace).cloned(),
-                as_of: (self.config.clock)(),
             };
             // Tables written a moment ago, and those of the catalog, may hold older versions: nothing is known to be at
             // the bottom unless there are none at all.
             let older = self.older(keyspace, items);
-            let settings = table_settings(&self.config, self.database, keyspace, 0);
+            let record =
+                self.catalog.keyspaces.get(&keyspace).expect("the batches were checked when they were replayed");
+            let settings = TableSettings::new(&self.config, &record.options, self.database, keyspace, 0);
             let (disk, directory) = (Arc::clone(&self.disk), self.directory.clone());
             let mut create = || TableWriter::create(disk.as_ref(), &directory, self.new_file_number(), settings);
             for table in write_keyspace(memtable, keyspace, rules, older, &mut create)? {
@@ -260,6 +267,7 @@ impl Recovery<'_> {
         let mut edit = Edit(replayed.items);
         edit.0.push(Item::Log { segment, position: replayed.position, sequence: replayed.last_sequence });
         edit.0.push(Item::Next { file: self.next_file, keyspace: self.catalog.next_keyspace });
+        edit.0.push(Item::Time(self.time.now()));
         let mut catalog = std::mem::take(&mut self.catalog);
         let applied = catalog.apply(&edit);
         assert!(applied.is_ok(), "an edit of our own fits the manifest: {applied:?}");
@@ -282,11 +290,13 @@ impl Recovery<'_> {
             .values()
             .map(|record| {
                 let operator = self.operators.get(&record.id).cloned();
-                (record.id, KeyspaceState { name: record.name.as_str().into(), operator })
+                let (name, options) = (record.name.as_str().into(), Arc::new(record.options.clone()));
+                (record.id, KeyspaceState { name, operator, options })
             })
             .collect();
         Ok(Parts {
             config: self.config,
+            time: self.time,
             directory: self.directory,
             environment: self.environment,
             database: self.database,

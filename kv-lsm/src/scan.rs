@@ -173,18 +173,18 @@ impl Scan {
         let mut found = |bytes: &[u8]| value.extend_from_slice(bytes);
         let mut resolver = Resolver::new(rules.rules(), key, operands, &mut found);
         for ranges in range_deletes {
-            resolver.cover(ranges.newest(key, rules.sequence));
+            resolver.cover(ranges.newest(key, rules.moment.sequence));
         }
         let (mut steps, mut over) = (0, false);
         while let Some(entry) = cursor.entry().filter(|entry| entry.key == key.as_slice()) {
-            let too_new = entry.trailer.sequence() > rules.sequence;
+            let too_new = entry.trailer.sequence() > rules.moment.sequence;
             if !too_new && !over {
                 over = resolver.add(entry.trailer, entry.value).is_break();
                 steps = 0;
             }
             steps += 1;
             if steps > STEPS_BEFORE_SEEK && (too_new || over) {
-                cursor.seek(key, if over { Trailer::OLDEST } else { Trailer::at(rules.sequence) })?;
+                cursor.seek(key, if over { Trailer::OLDEST } else { Trailer::at(rules.moment.sequence) })?;
                 steps = 0;
             } else {
                 cursor.next()?;
@@ -199,7 +199,7 @@ impl Scan {
         versions.bytes.clear();
         versions.parts.clear();
         while let Some(entry) = cursor.entry().filter(|entry| entry.key == key.as_slice()) {
-            if entry.trailer.sequence() > rules.sequence {
+            if entry.trailer.sequence() > rules.moment.sequence {
                 // All that follow of this key are newer still.
                 cursor.seek_before(Some((key, Trailer::NEWEST)))?;
                 break;
@@ -212,7 +212,7 @@ impl Scan {
         let mut found = |bytes: &[u8]| value.extend_from_slice(bytes);
         let mut resolver = Resolver::new(rules.rules(), key, operands, &mut found);
         for ranges in range_deletes {
-            resolver.cover(ranges.newest(key, rules.sequence));
+            resolver.cover(ranges.newest(key, rules.moment.sequence));
         }
         for (trailer, part) in versions.parts.iter().rev() {
             if resolver.is_decided() || resolver.add(*trailer, &versions.bytes[part.clone()]).is_break() {

@@ -3,12 +3,15 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
+use kv_core::time::Millis;
+
 use crate::error::Error;
 use crate::handle::Handle;
 use crate::iter::Iter;
 use crate::key_bounds::{KeyBounds, owned};
 use crate::keyspace::{Keyspace, prefix_bounds};
 use crate::slice::Slice;
+use crate::time::Moment;
 
 /// The state of a database at one moment. A clone is another handle of the same.
 #[derive(Clone)]
@@ -19,17 +22,17 @@ pub struct Snapshot {
 /// Registered as long as it lives.
 pub(crate) struct Pin {
     handle: Arc<Handle>,
-    sequence: u64,
+    moment: Moment,
 }
 
 impl Pin {
     pub(crate) fn new(handle: Arc<Handle>) -> Self {
-        let sequence = handle.snapshots.take();
-        Self { handle, sequence }
+        let moment = handle.snapshots.take(&handle.time);
+        Self { handle, moment }
     }
 
-    pub(crate) const fn sequence(&self) -> u64 {
-        self.sequence
+    pub(crate) const fn moment(&self) -> Moment {
+        self.moment
     }
 
     pub(crate) const fn handle(&self) -> &Arc<Handle> {
@@ -39,7 +42,7 @@ impl Pin {
 
 impl Drop for Pin {
     fn drop(&mut self) {
-        self.handle.snapshots.release(self.sequence);
+        self.handle.snapshots.release(self.moment.sequence);
     }
 }
 
@@ -51,7 +54,13 @@ impl Snapshot {
     /// Number of the last operation that it sees.
     #[must_use]
     pub fn sequence(&self) -> u64 {
-        self.pin.sequence
+        self.pin.moment.sequence
+    }
+
+    /// The time it was taken at. What expires later is there for it, what has expired by then is not.
+    #[must_use]
+    pub fn as_of(&self) -> Millis {
+        self.pin.moment.as_of
     }
 
     fn own(&self, keyspace: &Keyspace) -> Result<(), Error> {
@@ -62,7 +71,7 @@ impl Snapshot {
         }
     }
 
-    /// The value under `key` at that moment. Merge operands are folded as of now.
+    /// The value under `key` at that moment. Merge operands are folded as of then.
     ///
     /// # Errors
     /// See [`Error`].
@@ -70,7 +79,7 @@ impl Snapshot {
         self.own(keyspace)?;
         let mut value = None;
         let found = &mut |bytes: &[u8]| value = Some(Slice::copy_of(bytes));
-        keyspace.get_with(key.as_ref(), Some(self.pin.sequence), found)?;
+        keyspace.get_with(key.as_ref(), Some(self.pin.moment), found)?;
         Ok(value)
     }
 
@@ -80,7 +89,7 @@ impl Snapshot {
     /// See [`Error`].
     pub fn contains_key(&self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<bool, Error> {
         self.own(keyspace)?;
-        keyspace.get_with(key.as_ref(), Some(self.pin.sequence), &mut |_| {})
+        keyspace.get_with(key.as_ref(), Some(self.pin.moment), &mut |_| {})
     }
 
     /// The entries of that moment whose keys lie in `range`.
@@ -113,12 +122,12 @@ impl Snapshot {
 
     fn range_of(&self, keyspace: &Keyspace, bounds: (Bound<Vec<u8>>, Bound<Vec<u8>>)) -> Iter {
         assert!(self.own(keyspace).is_ok(), "a snapshot reads keyspaces of its own database");
-        keyspace.range_at(Some(self.pin.sequence), bounds)
+        keyspace.range_at(Some(self.pin.moment), bounds)
     }
 }
 
 impl std::fmt::Debug for Snapshot {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Snapshot").field("sequence", &self.pin.sequence).finish_non_exhaustive()
+        f.debug_struct("Snapshot").field("sequence", &self.pin.moment.sequence).finish_non_exhaustive()
     }
 }

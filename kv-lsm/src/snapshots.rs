@@ -1,13 +1,24 @@
-//! Which sequence numbers are being read, so that compaction keeps what they see.
+//! Which moments are being read, so that compaction keeps what they see.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use kv_core::time::Millis;
+
+use crate::time::{Moment, Time};
+
+/// The snapshots at one sequence number.
+struct Live {
+    count: usize,
+    /// The earliest time that one of them reads at: that of the first.
+    as_of: Millis,
+}
+
 /// The live snapshots, and the number up to which writes are visible.
 pub(crate) struct Snapshots {
     visible: AtomicU64,
-    live: Mutex<BTreeMap<u64, usize>>,
+    live: Mutex<BTreeMap<u64, Live>>,
 }
 
 impl Snapshots {
@@ -15,7 +26,7 @@ impl Snapshots {
         Self { visible: AtomicU64::new(visible), live: Mutex::new(BTreeMap::new()) }
     }
 
-    fn live(&self) -> MutexGuard<'_, BTreeMap<u64, usize>> {
+    fn live(&self) -> MutexGuard<'_, BTreeMap<u64, Live>> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -30,36 +41,40 @@ impl Snapshots {
         assert!(before < last_sequence, "batches are published in order");
     }
 
-    /// Registers a snapshot of what is visible now.
-    pub(crate) fn take(&self) -> u64 {
+    /// Registers a snapshot of what is visible now. Number and time are read under one lock, so that of two snapshots the one
+    /// with the higher number never has the earlier time.
+    pub(crate) fn take(&self, time: &Time) -> Moment {
         let mut live = self.live();
-        let sequence = self.visible();
-        *live.entry(sequence).or_default() += 1;
-        sequence
+        let moment = Moment { sequence: self.visible(), as_of: time.now() };
+        live.entry(moment.sequence).or_insert(Live { count: 0, as_of: moment.as_of }).count += 1;
+        moment
     }
 
     pub(crate) fn release(&self, sequence: u64) {
         let mut live = self.live();
-        let count = live.get_mut(&sequence).expect("a snapshot is released once");
-        *count -= 1;
-        if *count == 0 {
+        let at = live.get_mut(&sequence).expect("a snapshot is released once");
+        at.count -= 1;
+        if at.count == 0 {
             live.remove(&sequence);
         }
     }
 
-    /// The numbers that somebody reads at, or may from now on: those of the snapshots, and what is visible. Ascending. A
-    /// snapshot taken later lies at or above the last one.
-    pub(crate) fn boundaries(&self) -> Vec<u64> {
+    /// The moments that somebody reads at, or may from now on: those of the snapshots, and now. Ascending in number and in
+    /// time; of snapshots with one number the earliest time counts. A snapshot taken later lies at or above the last one in
+    /// both.
+    pub(crate) fn boundaries(&self, time: &Time) -> Vec<Moment> {
         let live = self.live();
-        let visible = self.visible();
-        let mut boundaries: Vec<u64> = live.keys().copied().collect();
-        if boundaries.last() != Some(&visible) {
-            boundaries.push(visible);
+        let now = Moment { sequence: self.visible(), as_of: time.now() };
+        let moments = live.iter().map(|(&sequence, live)| Moment { sequence, as_of: live.as_of });
+        let mut boundaries: Vec<Moment> = moments.collect();
+        if boundaries.last().is_none_or(|last| last.sequence != now.sequence) {
+            boundaries.push(now);
         }
+        assert!(boundaries.is_sorted_by_key(|moment| moment.as_of), "later snapshots have later times");
         boundaries
     }
 
     pub(crate) fn count(&self) -> usize {
-        self.live().values().sum()
+        self.live().values().map(|live| live.count).sum()
     }
 }

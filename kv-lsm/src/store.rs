@@ -5,7 +5,8 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use kv_core::store::{
-    Batch, CommitError, Direction, KeyRange, Poisoned, ScanFn, Sequence, Space, SpaceOptions, Store, StoreError, View,
+    Batch, CommitError, Direction, KeyRange, Operation, Poisoned, ScanFn, Sequence, Space, SpaceOptions, Store,
+    StoreError, View,
 };
 
 use crate::builder::Builder;
@@ -14,10 +15,12 @@ use crate::database::{Database, open_keyspace};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::handle::Handle;
-use crate::options::{Durability, KeyspaceOptions};
+use crate::keyspace_options::KeyspaceOptions;
+use crate::options::Durability;
 use crate::read;
 use crate::scan::Scan;
 use crate::snapshot::Pin;
+use crate::time::Moment;
 
 /// A database as a [`Store`].
 ///
@@ -53,7 +56,10 @@ impl LsmStore {
             spaces.iter().filter_map(|(space, _, options)| Some((space.0, options.merge.clone()?))).collect();
         let database = builder.open_with(&operators)?;
         for (space, name, options) in spaces {
-            let options = KeyspaceOptions { merge: options.merge.clone() };
+            let options = match &options.merge {
+                Some(operator) => KeyspaceOptions::default().merge(Arc::clone(operator)),
+                None => KeyspaceOptions::default(),
+            };
             open_keyspace(database.handle(), name, Some(space.0), &options)?;
         }
         Ok(Self { handle: Arc::clone(database.handle()) })
@@ -82,28 +88,28 @@ impl std::fmt::Debug for LsmStore {
 
 fn get(
     engine: &Engine,
-    sequence: Option<u64>,
+    moment: Option<Moment>,
     space: Space,
     key: &[u8],
     found: &mut dyn FnMut(&[u8]),
 ) -> Result<bool, StoreError> {
-    let (version, sequence) = engine.pin(sequence);
+    let (version, sequence) = engine.pin(moment.map(|moment| moment.sequence));
     let keyspaces = engine.keyspaces.load();
-    let rules = engine.read_rules(&keyspaces, space.0, sequence)?;
+    let rules = engine.read_rules(&keyspaces, space.0, sequence, engine.as_of(moment))?;
     Ok(read::get(&version, rules, key, found)?)
 }
 
 fn scan(
     engine: &Engine,
-    sequence: Option<u64>,
+    moment: Option<Moment>,
     space: Space,
     range: KeyRange<'_>,
     direction: Direction,
     each: &mut ScanFn<'_>,
 ) -> Result<(), StoreError> {
-    let (version, sequence) = engine.pin(sequence);
+    let (version, moment) = engine.pin_moment(moment);
     let version = Arc::clone(&version);
-    let rules = engine.scan_rules(space.0, sequence)?;
+    let rules = engine.scan_rules(space.0, moment)?;
     if range.is_empty() {
         return Ok(());
     }
@@ -139,6 +145,11 @@ impl Store for LsmStore {
     }
 
     fn commit(&self, batch: &Batch) -> Result<Sequence, CommitError> {
+        // Rule E12: replicated records never use the engine's own expiry.
+        let expiring = batch.iter().find(|operation| matches!(operation, Operation::PutExpiring { .. }));
+        if let Some(operation) = expiring {
+            return Err(CommitError::Expiring(operation.space().0));
+        }
         Ok(Sequence(commit(&self.handle, batch, Durability::Buffered)?))
     }
 
@@ -168,7 +179,7 @@ struct StoreSnapshot {
 
 impl View for StoreSnapshot {
     fn get(&self, space: Space, key: &[u8], found: &mut dyn FnMut(&[u8])) -> Result<bool, StoreError> {
-        get(self.pin.handle(), Some(self.pin.sequence()), space, key, found)
+        get(self.pin.handle(), Some(self.pin.moment()), space, key, found)
     }
 
     fn scan(
@@ -178,6 +189,6 @@ impl View for StoreSnapshot {
         direction: Direction,
         each: &mut ScanFn<'_>,
     ) -> Result<(), StoreError> {
-        scan(self.pin.handle(), Some(self.pin.sequence()), space, range, direction, each)
+        scan(self.pin.handle(), Some(self.pin.moment()), space, range, direction, each)
     }
 }

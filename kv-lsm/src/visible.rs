@@ -1,5 +1,5 @@
-//! What a read at a sequence number sees of one key: the newest value, merge operands folded onto it, nothing of what was
-//! deleted.
+//! What a read at a sequence number and a time sees of one key: the newest value, merge operands folded onto it, nothing of
+//! what was deleted or has expired.
 
 use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
@@ -8,16 +8,16 @@ use kv_core::store::{Fold, Folded, MergeOperator};
 
 use crate::error::Error;
 use crate::health::Health;
-use crate::internal_key::{Kind, Trailer};
-use crate::options::Clock;
+use crate::internal_key::{Kind, Trailer, is_expired, split_expiry};
+use crate::time::{AsOf, Moment};
 
 /// What is the same for all keys of one read. Borrowed, so that a read of one key touches no reference count.
 #[derive(Copy, Clone)]
 pub(crate) struct ReadRules<'a> {
     pub(crate) keyspace: u32,
     pub(crate) sequence: u64,
+    pub(crate) as_of: AsOf<'a>,
     pub(crate) operator: Option<&'a dyn MergeOperator>,
-    pub(crate) clock: &'a Clock,
     pub(crate) health: &'a Health,
 }
 
@@ -25,9 +25,8 @@ pub(crate) struct ReadRules<'a> {
 #[derive(Clone)]
 pub(crate) struct ScanRules {
     pub(crate) keyspace: u32,
-    pub(crate) sequence: u64,
+    pub(crate) moment: Moment,
     pub(crate) operator: Option<Arc<dyn MergeOperator>>,
-    pub(crate) clock: Clock,
     pub(crate) health: Arc<Health>,
 }
 
@@ -35,9 +34,9 @@ impl ScanRules {
     pub(crate) fn rules(&self) -> ReadRules<'_> {
         ReadRules {
             keyspace: self.keyspace,
-            sequence: self.sequence,
+            sequence: self.moment.sequence,
+            as_of: AsOf::At(self.moment.as_of),
             operator: self.operator.as_deref(),
-            clock: &self.clock,
             health: &self.health,
         }
     }
@@ -125,14 +124,29 @@ impl<'a> Resolver<'a> {
                 self.operands.push(value);
                 return ControlFlow::Continue(());
             }
-            Kind::Put if self.operands.parts.is_empty() => {
-                (self.found)(value);
-                self.outcome = Some(Ok(true));
+            Kind::Put => {
+                let (expiry, value) = split_expiry(trailer, value);
+                // What has expired is a delete, never "missing": it goes on hiding what is older (rule E12).
+                let base = match expiry {
+                    Some(expire_at) if is_expired(expire_at, self.rules.as_of.time()) => None,
+                    _ => Some(value),
+                };
+                self.decide(base);
             }
-            Kind::Put => self.outcome = Some(self.fold(Some(value))),
-            Kind::Delete => self.outcome = Some(self.fold(None)),
+            Kind::Delete => self.decide(None),
         }
         ControlFlow::Break(())
+    }
+
+    /// Below the operands lies `base`, and nothing older matters.
+    fn decide(&mut self, base: Option<&[u8]>) {
+        self.outcome = Some(match base {
+            Some(value) if self.operands.parts.is_empty() => {
+                (self.found)(value);
+                Ok(true)
+            }
+            base => self.fold(base),
+        });
     }
 
     /// There are no more versions. Returns whether there is a value; `found` was called if there is.
@@ -152,7 +166,7 @@ impl<'a> Resolver<'a> {
         let oldest_first: Vec<&[u8]> =
             self.operands.parts.iter().rev().map(|part| &self.operands.bytes[part.clone()]).collect();
         let mut out = Vec::new();
-        let how = Fold::Complete { as_of: (self.rules.clock)() };
+        let how = Fold::Complete { as_of: self.rules.as_of.time() };
         match operator.fold(self.key, base, &oldest_first, how, &mut out) {
             Ok(Folded::Value) => {
                 (self.found)(&out);

@@ -53,7 +53,7 @@ impl<'a> Turn<'a> {
     /// Adds writes; the view shows them at once.
     ///
     /// # Panics
-    /// When a range is deleted: no protocol does so within a turn.
+    /// When a range is deleted, or a value is to expire by itself: no protocol does so within a turn.
     pub(crate) fn store(&mut self, stripe: Stripe, batch: &Batch) {
         self.touched.push(stripe);
         self.batch.append(batch);
@@ -69,6 +69,7 @@ impl<'a> Turn<'a> {
                 Operation::Merge { space, key, operand } => {
                     self.changed.entry((space, key.to_vec())).or_default().operands.push(operand.to_vec());
                 }
+                Operation::PutExpiring { .. } => panic!("no store takes a value that expires by itself"),
                 Operation::DeleteRange { .. } => panic!("ranges are deleted by jobs, not within a turn"),
             }
         }

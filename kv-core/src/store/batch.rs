@@ -4,6 +4,7 @@
 //! batch     := operation*
 //! operation := kind:u8  space:varint  key:prefixed  [second:prefixed]
 //! kind      := 1 put (second = value) | 2 merge (second = operand) | 3 delete (no second) | 4 delete range (second = end)
+//!            | 5 expiring put (second = expire_at:u64 value)
 //! prefixed  := length:varint  bytes
 //! ```
 //!
@@ -12,11 +13,16 @@
 
 use super::Space;
 use crate::codec::{DecodeError, Reader, put_prefixed, put_varint};
+use crate::time::Millis;
 
 const PUT: u8 = 1;
 const MERGE: u8 = 2;
 const DELETE: u8 = 3;
 const DELETE_RANGE: u8 = 4;
+const PUT_EXPIRING: u8 = 5;
+
+/// The expiry of an expiring put stands before its value.
+const EXPIRY_BYTES: usize = size_of::<u64>();
 
 /// Writes that are applied together. Later operations win over earlier ones on the same key.
 #[derive(Clone, Default, Eq, PartialEq, Debug)]
@@ -35,6 +41,17 @@ pub enum Operation<'a> {
         /// The key.
         key: &'a [u8],
         /// The new value.
+        value: &'a [u8],
+    },
+    /// Replaces whatever is under the key, until a time comes. An engine's own: a [`Store`](super::Store) refuses it.
+    PutExpiring {
+        /// Which space.
+        space: Space,
+        /// The key.
+        key: &'a [u8],
+        /// Wall time from which on there is nothing under the key.
+        expire_at: Millis,
+        /// The new value. In the encoding the eight bytes before it are `expire_at`.
         value: &'a [u8],
     },
     /// Adds an operand for the space's merge operator.
@@ -70,6 +87,7 @@ impl Operation<'_> {
     pub const fn space(&self) -> Space {
         match self {
             Self::Put { space, .. }
+            | Self::PutExpiring { space, .. }
             | Self::Merge { space, .. }
             | Self::Delete { space, .. }
             | Self::DeleteRange { space, .. } => *space,
@@ -87,6 +105,14 @@ impl Batch {
     /// Adds a put.
     pub fn put(&mut self, space: Space, key: &[u8], value: &[u8]) {
         self.push(PUT, space, key, Some(value));
+    }
+
+    /// Adds a put of a value that is gone from `expire_at` on.
+    pub fn put_expiring(&mut self, space: Space, key: &[u8], expire_at: Millis, value: &[u8]) {
+        self.begin(PUT_EXPIRING, space, key, EXPIRY_BYTES + value.len());
+        put_varint(&mut self.bytes, (EXPIRY_BYTES + value.len()) as u64);
+        self.bytes.extend_from_slice(&expire_at.0.to_le_bytes());
+        self.bytes.extend_from_slice(value);
     }
 
     /// Adds a merge operand.
@@ -113,13 +139,17 @@ impl Batch {
     }
 
     fn push(&mut self, kind: u8, space: Space, key: &[u8], second: Option<&[u8]>) {
-        self.bytes.reserve(key.len() + second.map_or(0, <[u8]>::len) + 12);
-        self.bytes.push(kind);
-        put_varint(&mut self.bytes, u64::from(space.0));
-        put_prefixed(&mut self.bytes, key);
+        self.begin(kind, space, key, second.map_or(0, <[u8]>::len));
         if let Some(second) = second {
             put_prefixed(&mut self.bytes, second);
         }
+    }
+
+    fn begin(&mut self, kind: u8, space: Space, key: &[u8], second_bytes: usize) {
+        self.bytes.reserve(key.len() + second_bytes + 12);
+        self.bytes.push(kind);
+        put_varint(&mut self.bytes, u64::from(space.0));
+        put_prefixed(&mut self.bytes, key);
         self.operations += 1;
     }
 
@@ -207,6 +237,11 @@ fn read_operation<'a>(reader: &mut Reader<'a>) -> Result<Operation<'a>, DecodeEr
     let key = reader.prefixed(usize::MAX)?;
     match kind {
         PUT => Ok(Operation::Put { space, key, value: reader.prefixed(usize::MAX)? }),
+        PUT_EXPIRING => {
+            let mut second = Reader::new(reader.prefixed(usize::MAX)?);
+            let expire_at = Millis(second.u64()?);
+            Ok(Operation::PutExpiring { space, key, expire_at, value: second.bytes(second.remaining())? })
+        }
         MERGE => Ok(Operation::Merge { space, key, operand: reader.prefixed(usize::MAX)? }),
         DELETE => Ok(Operation::Delete { space, key }),
         DELETE_RANGE => {
@@ -240,6 +275,23 @@ mod tests {
         assert_eq!(Batch::from_bytes(golden.to_vec()).unwrap(), batch);
     }
 
+    #[test]
+    fn an_expiring_put_has_its_expiry_right_before_its_value() {
+        let mut batch = Batch::new();
+        batch.put_expiring(Space(300), b"k", Millis(0x0102_0304), b"v");
+        batch.put_expiring(Space(1), b"", Millis::MAX, b"");
+        let golden: &[u8] =
+            b"\x05\xac\x02\x01k\x09\x04\x03\x02\x01\0\0\0\0v\x05\x01\x00\x08\xff\xff\xff\xff\xff\xff\xff\xff";
+        assert_eq!(batch.as_bytes(), golden);
+        assert_eq!(Batch::from_bytes(golden.to_vec()).unwrap(), batch);
+        let Some(Operation::PutExpiring { space: Space(300), key: b"k", expire_at, value: b"v" }) = batch.iter().next()
+        else {
+            panic!("another operation came back");
+        };
+        assert_eq!(expire_at, Millis(0x0102_0304));
+        assert!(Batch::from_bytes(b"\x05\x01\x01k\x07\0\0\0\0\0\0\0".to_vec()).is_err(), "half an expiry");
+    }
+
     proptest! {
         #[test]
         fn any_bytes_are_a_batch_or_an_error(bytes: Vec<u8>) {
@@ -248,6 +300,9 @@ mod tests {
                 for operation in &batch {
                     match operation {
                         Operation::Put { space, key, value } => again.put(space, key, value),
+                        Operation::PutExpiring { space, key, expire_at, value } => {
+                            again.put_expiring(space, key, expire_at, value);
+                        }
                         Operation::Merge { space, key, operand } => again.merge(space, key, operand),
                         Operation::Delete { space, key } => again.delete(space, key),
                         Operation::DeleteRange { space, start, end } => again.delete_range(space, start, end),

@@ -13,6 +13,7 @@ use super::{
     SpaceOptions, Store, StoreError, View,
 };
 use crate::limits::{STORE_KEY_BYTES_MAX, STORE_VALUE_BYTES_MAX};
+use crate::time::Millis;
 
 /// A space without an operator.
 const PLAIN: Space = Space(1);
@@ -257,6 +258,10 @@ fn a_refused_batch_changes_nothing(store: &dyn Store) {
     assert!(matches!(unknown, CommitError::Store(StoreError::UnknownSpace(77))), "{unknown:?}");
     let merge = refuse(&|batch| batch.merge(PLAIN, b"k", b"v"));
     assert!(matches!(merge, CommitError::NoMergeOperator(space) if space == PLAIN.0), "{merge:?}");
+    for space in [PLAIN, MERGED] {
+        let expiring = refuse(&|batch| batch.put_expiring(space, b"k", Millis::MAX, b"v"));
+        assert!(matches!(expiring, CommitError::Expiring(refused) if refused == space.0), "{expiring:?}");
+    }
     let too_long: [&dyn Fn(&mut Batch); 5] = [
         &|batch| batch.put(PLAIN, &long_key, b"v"),
         &|batch| batch.merge(MERGED, &long_key, b"v"),
@@ -426,6 +431,7 @@ impl Model {
             Operation::Put { key, value, .. } => {
                 map.insert(key.to_vec(), value.to_vec());
             }
+            Operation::PutExpiring { .. } => unreachable!("no store takes it"),
             Operation::Merge { key, operand, .. } => map.entry(key.to_vec()).or_default().extend_from_slice(operand),
             Operation::Delete { key, .. } => {
                 map.remove(key);

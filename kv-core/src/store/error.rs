@@ -65,6 +65,9 @@ pub enum CommitError {
     /// A merge on a space that has no operator.
     #[error("space {0} has no merge operator")]
     NoMergeOperator(u32),
+    /// A put that expires. What a store holds for its host never goes by itself: the host decides when it may.
+    #[error("space {0} takes no value that expires by itself")]
+    Expiring(u32),
     /// See [`Poisoned`]. Whether the batch survives is unknown until the store is reopened.
     #[error(transparent)]
     Poisoned(#[from] Poisoned),

@@ -84,7 +84,7 @@ pub trait Store: View + Send + Sync + 'static {
     /// The state at this moment, unchanged by later commits.
     fn snapshot(&self) -> Arc<dyn View + Send + Sync>;
 
-    /// Applies all of `batch` or nothing. On return it is visible to every reader and ordered before later commits; it
+    /// Applies all of `batch` or nothing. A put that expires is refused: the host decides when its records may go. On return it is visible to every reader and ordered before later commits; it
     /// survives a power cut only once [`Store::durable_sequence`] has reached the returned number.
     ///
     /// # Errors

@@ -15,7 +15,8 @@ use crate::database::Database;
 use crate::error::Error;
 use crate::iter::Iter;
 use crate::keyspace::Keyspace;
-use crate::options::{Durability, KeyspaceOptions, WriteOptions};
+use crate::keyspace_options::KeyspaceOptions;
+use crate::options::{Durability, WriteOptions};
 use crate::snapshot::Snapshot;
 
 /// Where the database lies on every simulated disk.

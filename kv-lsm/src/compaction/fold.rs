@@ -1,6 +1,6 @@
 //! What a flush or compaction keeps of one key. A pure function.
 //!
-//! *Boundaries* are the sequence numbers that somebody reads at. Versions between two boundaries form an *interval*: whoever
+//! *Boundaries* are the moments that somebody reads at: a sequence number and a time. Versions between two boundaries form an *interval*: whoever
 //! sees one of them sees all of them, so of each interval only what it comes to is kept.
 //!
 //! 1. Cut the versions, newest first, into intervals.
@@ -8,7 +8,9 @@
 //! 3. The newest put or delete hides what is older. Merge operands above it fold onto it.
 //! 4. Operands without a base fold completely when nothing older exists anywhere, else into one operand at the highest of
 //!    their numbers (rule E10): never across a boundary, never across a deleted range.
-//! 5. Deletes that nothing older lies under, in the input or deeper, say nothing and are dropped.
+//! 5. A put that has expired at the time of its interval's boundary, the earliest at which it is read, is a delete at the
+//!    same number (rule E12).
+//! 6. Deletes that nothing older lies under, in the input or deeper, say nothing and are dropped.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -16,7 +18,8 @@ use std::sync::Arc;
 use kv_core::store::{Fold, Folded, MergeOperator};
 use kv_core::time::Millis;
 
-use crate::internal_key::{Kind, Trailer};
+use crate::internal_key::{Kind, Trailer, is_expired, split_expiry};
+use crate::time::Moment;
 
 /// The versions of one key, newest first.
 #[derive(Default)]
@@ -45,16 +48,20 @@ impl KeyVersions {
 
 /// What is the same for all keys of one job.
 pub(crate) struct FoldRules {
-    /// Ascending; no version is above the last.
-    pub(crate) boundaries: Vec<u64>,
+    /// Ascending, in number and in time; no version is above the last.
+    pub(crate) boundaries: Vec<Moment>,
     pub(crate) operator: Option<Arc<dyn MergeOperator>>,
-    pub(crate) as_of: Millis,
 }
 
 impl FoldRules {
+    /// The earliest time that a version of an interval is read at: later intervals have later times.
+    fn as_of(&self, interval: usize) -> Millis {
+        self.boundaries[interval].as_of
+    }
+
     /// Which interval a number lies in.
     pub(crate) fn interval(&self, sequence: u64) -> usize {
-        let interval = self.boundaries.partition_point(|&boundary| boundary < sequence);
+        let interval = self.boundaries.partition_point(|boundary| boundary.sequence < sequence);
         assert!(interval < self.boundaries.len(), "what is visible is a boundary, and nothing newer is rewritten");
         interval
     }
@@ -69,6 +76,8 @@ enum Kept {
 enum Base {
     Put(usize),
     Deleted(usize),
+    /// A put that has expired for everybody who sees it.
+    Expired(usize),
     /// Nothing: it was deleted with a range, or there never was anything.
     Nothing,
     /// Something older may exist elsewhere.
@@ -110,12 +119,16 @@ pub(crate) fn fold_key<E>(
                     operands.push(index);
                     continue;
                 }
-                Kind::Put => base = Base::Put(index),
+                Kind::Put => {
+                    let (expiry, _) = split_expiry(*trailer, versions.value(index));
+                    let expired = expiry.is_some_and(|expire_at| is_expired(expire_at, rules.as_of(interval)));
+                    base = if expired { Base::Expired(index) } else { Base::Put(index) };
+                }
                 Kind::Delete => base = Base::Deleted(index),
             }
             break;
         }
-        keep_interval(key, versions, &operands, &base, rules, &mut kept);
+        keep_interval(key, versions, &operands, &base, interval, rules, &mut kept);
         begin = end;
     }
     if bottom {
@@ -140,15 +153,17 @@ fn keep_interval(
     versions: &KeyVersions,
     operands: &[usize],
     base: &Base,
+    interval: usize,
     rules: &FoldRules,
     kept: &mut Vec<Kept>,
 ) {
     if let (Some(&newest), Some(operator)) = (operands.first(), &rules.operator)
         && (operands.len() > 1 || !matches!(base, Base::Unknown))
     {
+        let complete = Fold::Complete { as_of: rules.as_of(interval) };
         let (how, base_value) = match base {
-            Base::Put(index) => (Fold::Complete { as_of: rules.as_of }, Some(versions.value(*index))),
-            Base::Deleted(_) | Base::Nothing => (Fold::Complete { as_of: rules.as_of }, None),
+            Base::Put(index) => (complete, Some(split_expiry(versions.parts[*index].0, versions.value(*index)).1)),
+            Base::Deleted(_) | Base::Expired(_) | Base::Nothing => (complete, None),
             Base::Unknown => (Fold::Partial, None),
         };
         let oldest_first: Vec<&[u8]> = operands.iter().rev().map(|&index| versions.value(index)).collect();
@@ -167,8 +182,13 @@ fn keep_interval(
         }
     }
     kept.extend(operands.iter().map(|&index| Kept::As(index)));
-    if let Base::Put(index) | Base::Deleted(index) = base {
-        kept.push(Kept::As(*index));
+    match base {
+        Base::Put(index) | Base::Deleted(index) => kept.push(Kept::As(*index)),
+        // A delete at the same number, so that it hides what is older as the value did.
+        Base::Expired(index) => {
+            kept.push(Kept::Folded(versions.parts[*index].0.with_kind(Kind::Delete), Vec::new()));
+        }
+        Base::Nothing | Base::Unknown => {}
     }
 }
 

@@ -104,11 +104,8 @@ fn execute(engine: &Engine, keyspace: u32, choice: &Choice) -> Result<Vec<u64>, 
 }
 
 fn rewrite(engine: &Engine, keyspace: u32, choice: &Choice) -> Result<Option<Vec<TableMeta>>, Error> {
-    let rules = FoldRules {
-        boundaries: engine.snapshots.boundaries(),
-        operator: engine.operator_of(keyspace),
-        as_of: (engine.config.clock)(),
-    };
+    let rules =
+        FoldRules { boundaries: engine.snapshots.boundaries(&engine.time), operator: engine.operator_of(keyspace) };
     // Only compactions move tables below level 0, and this is the only one.
     let older = match engine.version().trees.get(&keyspace) {
         Some(tree) => Older { loose: Vec::new(), levels: tree.levels[choice.output_level + 1..].to_vec() },

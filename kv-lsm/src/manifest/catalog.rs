@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use kv_core::time::Millis;
+
 use super::edit::{Edit, Item, KeyspaceRecord};
 use crate::table::meta::TableMeta;
 
@@ -24,6 +26,8 @@ pub(crate) struct Catalog {
     pub(crate) flushed_sequence: u64,
     pub(crate) next_file: u64,
     pub(crate) next_keyspace: u32,
+    /// Reads have shown the world as it is at this time, or their consequences are in tables: none goes back before it.
+    pub(crate) time: Millis,
 }
 
 impl Default for Catalog {
@@ -36,6 +40,7 @@ impl Default for Catalog {
             flushed_sequence: 0,
             next_file: 1,
             next_keyspace: kv_core::store::Space::RESERVED,
+            time: Millis::ZERO,
         }
     }
 }
@@ -74,6 +79,11 @@ impl Catalog {
                     self.next_file = self.next_file.max(*file);
                     self.next_keyspace = self.next_keyspace.max(*keyspace);
                 }
+                Item::Options { id, options } => {
+                    let record = self.keyspaces.get_mut(id).ok_or_else(|| format!("unknown keyspace {id}"))?;
+                    record.options = options.clone();
+                }
+                Item::Time(time) => self.time = self.time.max(*time),
             }
         }
         for item in &edit.0 {
@@ -118,6 +128,9 @@ impl Catalog {
             sequence: self.flushed_sequence,
         });
         items.push(Item::Next { file: self.next_file, keyspace: self.next_keyspace });
+        if self.time > Millis::ZERO {
+            items.push(Item::Time(self.time));
+        }
         Edit(items)
     }
 

@@ -3,19 +3,23 @@
 //! ```text
 //! edit     := item*
 //! item     := tag:u8  body:prefixed
-//! keyspace := id:u32  flags:u8  name:prefixed                                      tag 1, flags bit 0: has a merge operator
+//! keyspace := id:u32  name:prefixed  options                                       tag 1: created; options: see there
 //! added    := keyspace:u32 level:u8 number:u64 identity:u64 bytes:u64 entries:u64 range_deletes:u64
 //!             sequence_min:u64 sequence_max:u64 lower:prefixed upper_inclusive:u8 upper:prefixed       tag 2
 //! removed  := keyspace:u32  level:u8  number:u64                                   tag 3
 //! log      := first_segment:u64  position:u64  sequence:u64                        tag 4: sequence is that of the last
 //!                                                                                  operation whose table is named
 //! next     := file:u64  keyspace:u32                                               tag 5: numbers never given out
+//! options  := id:u32  options                                                      tag 6: in place of those before
+//! time     := ms:u64                                                               tag 7: nothing is read at an earlier one
 //! ```
 
 use std::sync::Arc;
 
 use kv_core::codec::{DecodeError, Reader, put_prefixed};
+use kv_core::time::Millis;
 
+use crate::keyspace_options::stored::StoredOptions;
 use crate::limits::{KEY_BYTES_MAX, NAME_BYTES_MAX};
 use crate::table::meta::{TableMeta, Upper};
 
@@ -24,13 +28,15 @@ const ADDED: u8 = 2;
 const REMOVED: u8 = 3;
 const LOG: u8 = 4;
 const NEXT: u8 = 5;
+const OPTIONS: u8 = 6;
+const TIME: u8 = 7;
 
-/// A keyspace as it was created.
+/// A keyspace as it was created, with its options as they were given last.
 #[derive(Clone, Eq, PartialEq, Debug)]
 pub(crate) struct KeyspaceRecord {
     pub(crate) id: u32,
     pub(crate) name: String,
-    pub(crate) merge: bool,
+    pub(crate) options: StoredOptions,
 }
 
 /// One part of an edit.
@@ -41,6 +47,8 @@ pub(crate) enum Item {
     Removed { keyspace: u32, level: usize, number: u64 },
     Log { segment: u64, position: u64, sequence: u64 },
     Next { file: u64, keyspace: u32 },
+    Options { id: u32, options: StoredOptions },
+    Time(Millis),
 }
 
 /// Items that take effect together.
@@ -83,8 +91,8 @@ impl Item {
         match self {
             Self::Keyspace(record) => {
                 out.extend_from_slice(&record.id.to_le_bytes());
-                out.push(u8::from(record.merge));
                 put_prefixed(out, record.name.as_bytes());
+                record.options.encode(out);
                 KEYSPACE
             }
             Self::Added { keyspace, level, table } => {
@@ -123,6 +131,15 @@ impl Item {
                 out.extend_from_slice(&keyspace.to_le_bytes());
                 NEXT
             }
+            Self::Options { id, options } => {
+                out.extend_from_slice(&id.to_le_bytes());
+                options.encode(out);
+                OPTIONS
+            }
+            Self::Time(time) => {
+                out.extend_from_slice(&time.0.to_le_bytes());
+                TIME
+            }
         }
     }
 
@@ -130,10 +147,9 @@ impl Item {
         match tag {
             KEYSPACE => {
                 let id = body.u32()?;
-                let merge = read_flag(body)?;
                 let name = std::str::from_utf8(body.prefixed(NAME_BYTES_MAX)?);
                 let name = name.map_err(|_| body.error("a name in UTF-8"))?.to_owned();
-                Ok(Self::Keyspace(KeyspaceRecord { id, name, merge }))
+                Ok(Self::Keyspace(KeyspaceRecord { id, name, options: StoredOptions::decode(body)? }))
             }
             ADDED => {
                 let (keyspace, level) = (body.u32()?, usize::from(body.u8()?));
@@ -156,6 +172,8 @@ impl Item {
             REMOVED => Ok(Self::Removed { keyspace: body.u32()?, level: usize::from(body.u8()?), number: body.u64()? }),
             LOG => Ok(Self::Log { segment: body.u64()?, position: body.u64()?, sequence: body.u64()? }),
             NEXT => Ok(Self::Next { file: body.u64()?, keyspace: body.u32()? }),
+            OPTIONS => Ok(Self::Options { id: body.u32()?, options: StoredOptions::decode(body)? }),
+            TIME => Ok(Self::Time(Millis(body.u64()?))),
             _ => Err(body.error("a known item of an edit")),
         }
     }
@@ -186,8 +204,11 @@ mod tests {
             lower: Arc::from(&b"a"[..]),
             upper: Upper { key: Arc::from(&b"zz"[..]), inclusive: false },
         };
+        let options = StoredOptions { default_ttl_ms: Some(1000), block_bytes: Some(4096), ..StoredOptions::default() };
         Edit(vec![
-            Item::Keyspace(KeyspaceRecord { id: 256, name: "users".to_owned(), merge: true }),
+            Item::Keyspace(KeyspaceRecord { id: 256, name: "users".to_owned(), options: options.clone() }),
+            Item::Options { id: 256, options },
+            Item::Time(Millis(1_700_000_000_000)),
             Item::Added { keyspace: 256, level: 6, table },
             Item::Removed { keyspace: 256, level: 0, number: 4 },
             Item::Log { segment: 8, position: 123, sequence: 40 },

@@ -18,7 +18,7 @@ use kv_core::checksum::crc32;
 use kv_core::codec::Reader;
 
 use super::catalog::Catalog;
-use super::edit::Edit;
+use super::edit::{Edit, KeyspaceRecord};
 use crate::disk::{Disk, File, OpenMode, read_exact_at};
 use crate::error::Error;
 use crate::files;
@@ -191,6 +191,10 @@ pub(crate) fn read(disk: &dyn Disk, directory: &Path, number: u64) -> Result<Rea
     if at == HEADER_BYTES {
         return Err(corrupt(at, "expected the edit that a manifest begins with"));
     }
+    let unsupported = |record: &KeyspaceRecord| record.options.unsupported();
+    if let Some(what) = catalog.keyspaces.values().find_map(unsupported) {
+        return Err(Error::Unsupported { file: path, what });
+    }
     // A length that is wrong hides what follows, so every offset is tried.
     if (at + 1..content.len()).any(|later| read_record(&content, number, later).is_some()) {
         return Err(corrupt(at, "expected an edit whose checksum fits: a later one was durable"));
@@ -227,4 +231,35 @@ fn read_file(disk: &dyn Disk, path: &Path) -> Result<Vec<u8>, Error> {
         Ok(content)
     };
     read().map_err(|error| Error::io("read", path, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::edit::Item;
+    use super::*;
+    use crate::disk::MemDisk;
+    use crate::keyspace_options::stored::StoredOptions;
+    use crate::options::Compression;
+
+    #[test]
+    fn a_keyspace_with_options_of_a_later_version_is_refused() {
+        let disk: Arc<dyn Disk> = Arc::new(MemDisk::new());
+        let directory = Path::new("/");
+        let later = StoredOptions { unknown: vec![(200, b"?".to_vec())], ..StoredOptions::default() };
+        let zstd = StoredOptions { compression: Some(vec![Compression::Zstd(3)]), ..StoredOptions::default() };
+        for (number, options) in [(1, later), (2, zstd)] {
+            let mut manifest =
+                Manifest::create(Arc::clone(&disk), directory, number, 7, Catalog::default()).expect("the disk works");
+            let record = KeyspaceRecord { id: 256, name: "users".to_owned(), options: StoredOptions::default() };
+            manifest.append(&Edit(vec![Item::Keyspace(record)])).expect("the disk works");
+            assert!(read(disk.as_ref(), directory, number).is_ok());
+            manifest.append(&Edit(vec![Item::Options { id: 256, options: options.clone() }])).expect("the disk works");
+            let refused = read(disk.as_ref(), directory, number);
+            if options.unsupported().is_some() {
+                assert!(matches!(refused, Err(Error::Unsupported { .. })), "{refused:?}");
+            } else {
+                assert_eq!(refused.expect("this build can").catalog.keyspaces[&256].options, options);
+            }
+        }
+    }
 }

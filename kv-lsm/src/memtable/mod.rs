@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use kv_core::store::{Batch, Operation};
 
-use crate::internal_key::{Kind, Trailer};
+use crate::internal_key::{EXPIRY_BYTES, Kind, Trailer};
 use crate::range_delete::{RangeDelete, RangeDeletes};
 use range_log::RangeLog;
 use skip_list::SkipList;
@@ -121,23 +121,26 @@ impl Memtable {
         let record: Arc<[u8]> = batch.as_bytes().into();
         // Windows are counted from the batch's own bytes, which the record repeats.
         let base = batch.as_bytes().as_ptr().addr();
-        let window = |part: &[u8]| {
-            let at = u32::try_from(part.as_ptr().addr() - base).expect("a batch is below 4 GiB");
-            (at, u32::try_from(part.len()).expect("a batch is below 4 GiB"))
+        let window = |part: &[u8], lead: usize| {
+            let at = u32::try_from(part.as_ptr().addr() - base - lead).expect("a batch is below 4 GiB");
+            (at, u32::try_from(part.len() + lead).expect("a batch is below 4 GiB"))
         };
         let mut sequence = first_sequence;
         for operation in batch {
-            let (kind, key, value) = match operation {
-                Operation::Put { key, value, .. } => (Kind::Put, key, value),
-                Operation::Merge { key, operand, .. } => (Kind::Merge, key, operand),
-                Operation::Delete { key, .. } => (Kind::Delete, key, &key[..0]),
+            let (trailer, key, value) = match operation {
+                Operation::Put { key, value, .. } => (Trailer::new(sequence, Kind::Put), key, value),
+                Operation::PutExpiring { key, value, .. } => (Trailer::expiring(sequence), key, value),
+                Operation::Merge { key, operand, .. } => (Trailer::new(sequence, Kind::Merge), key, operand),
+                Operation::Delete { key, .. } => (Trailer::new(sequence, Kind::Delete), key, &key[..0]),
                 Operation::DeleteRange { space, start, end } => {
                     self.ranges.push(space.0, RangeDelete { start: start.into(), end: end.into(), sequence });
                     sequence += 1;
                     continue;
                 }
             };
-            let ((key_at, key_bytes), (value_at, value_bytes)) = (window(key), window(value));
+            // The expiry stands before the value in a batch as well, and is kept with it.
+            let lead = if trailer.is_expiring() { EXPIRY_BYTES } else { 0 };
+            let ((key_at, key_bytes), (value_at, value_bytes)) = (window(key, 0), window(value, lead));
             self.versions.insert(Version {
                 record: Arc::clone(&record),
                 space: operation.space().0,
@@ -145,7 +148,7 @@ impl Memtable {
                 key_bytes,
                 value_at,
                 value_bytes,
-                trailer: Trailer::new(sequence, kind),
+                trailer,
                 head: head(key),
             });
             sequence += 1;

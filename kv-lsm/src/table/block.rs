@@ -14,7 +14,7 @@ use std::cmp::Ordering;
 use kv_core::codec::{DecodeError, Reader, put_varint};
 
 use crate::cursor::Entry;
-use crate::internal_key::{Trailer, compare};
+use crate::internal_key::{EXPIRY_BYTES, Trailer, compare};
 
 /// Collects versions in order.
 #[derive(Default)]
@@ -134,7 +134,11 @@ impl Block {
             let mut reader = Reader::new(&block.bytes[offset..common_at]);
             let suffix_bytes = usize::try_from(reader.varint()?).map_err(|_| wrong("a suffix length"))?;
             let value_bytes = usize::try_from(reader.varint()?).map_err(|_| wrong("a value length"))?;
-            Trailer::from_u64(reader.u64()?).ok_or_else(|| wrong("a trailer with a sequence number and a kind"))?;
+            let trailer =
+                Trailer::from_u64(reader.u64()?).ok_or_else(|| wrong("a trailer with a sequence number and a kind"))?;
+            if trailer.is_expiring() && value_bytes < EXPIRY_BYTES {
+                return Err(wrong("an expiry before the value"));
+            }
             let suffix = reader.bytes(suffix_bytes)?;
             if head(suffix) != block.head(index) {
                 return Err(wrong("the head of the suffix"));

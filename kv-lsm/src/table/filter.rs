@@ -11,7 +11,8 @@ use kv_core::hash::seeded;
 
 pub(crate) const LINE_BYTES: usize = 64;
 const LINE_BITS: u32 = 512;
-const BITS_PER_KEY: usize = 10;
+/// Unless the keyspace says otherwise.
+pub(crate) const BITS_PER_KEY: u8 = 10;
 const PROBES: u32 = 6;
 
 /// The hash of a key that a filter is asked about.
@@ -20,8 +21,8 @@ pub(crate) fn hash(key: &[u8]) -> u64 {
 }
 
 /// The filter over these hashes; empty when there are none.
-pub(crate) fn build(hashes: &[u64]) -> Vec<u8> {
-    let lines = (hashes.len() * BITS_PER_KEY).div_ceil(LINE_BITS as usize);
+pub(crate) fn build(hashes: &[u64], bits_per_key: u8) -> Vec<u8> {
+    let lines = (hashes.len() * usize::from(bits_per_key)).div_ceil(LINE_BITS as usize);
     let mut filter = vec![0; lines * LINE_BYTES];
     for &hash in hashes {
         let line = line(hash, lines) * LINE_BYTES;
@@ -61,10 +62,10 @@ mod tests {
     fn it_never_misses_a_key_and_seldom_lets_another_pass() {
         let key = |number: u32| number.to_le_bytes();
         let hashes: Vec<u64> = (0..50_000).map(|number| hash(&key(number))).collect();
-        let filter = build(&hashes);
+        let filter = build(&hashes, BITS_PER_KEY);
         assert!((0..50_000).all(|number| may_contain(&filter, hash(&key(number)))));
         let passed = (50_000..150_000).filter(|&number| may_contain(&filter, hash(&key(number)))).count();
         assert!(passed < 2_000, "{passed} of 100,000: about one in a hundred is what ten bits per key give");
-        assert!(!may_contain(&build(&[]), hash(b"x")));
+        assert!(!may_contain(&build(&[], BITS_PER_KEY), hash(b"x")));
     }
 }

@@ -14,7 +14,9 @@
 use kv_core::codec::{DecodeError, Reader};
 use kv_core::hash::seeded;
 
+use super::zstd;
 use crate::identity::place_seed;
+use crate::options::Compression;
 
 pub(crate) const MAGIC: [u8; 8] = *b"KVLSMtab";
 pub(crate) const VERSION: u32 = 1;
@@ -25,6 +27,7 @@ pub(crate) const FOOTER_BYTES: usize = 4 * 16 + 8 + 8 + 4 + 8 + 8;
 
 const RAW: u8 = 0;
 const LZ4: u8 = 1;
+const ZSTD: u8 = 2;
 
 /// LZ4 cannot make more of a byte than this, so a larger claim is a lie that must not be allocated for.
 const LZ4_RATIO_MAX: usize = 255;
@@ -117,14 +120,24 @@ impl Properties {
 
 /// Appends a block to `out`, whose end lies at `offset` in the file. Compresses it when asked to and when that makes it
 /// smaller by an eighth.
-pub(crate) fn store_block(out: &mut Vec<u8>, payload: &[u8], lz4: bool, identity: u64, offset: u64) -> Handle {
+pub(crate) fn store_block(
+    out: &mut Vec<u8>,
+    payload: &[u8],
+    compression: Compression,
+    identity: u64,
+    offset: u64,
+) -> Handle {
     let begin = out.len();
     let decoded = u32::try_from(payload.len()).expect("a block is below 4 GiB");
-    let compressed = lz4.then(|| lz4_flex::block::compress(payload));
-    match compressed.filter(|compressed| compressed.len() < payload.len() - payload.len() / 8) {
-        Some(compressed) => {
+    let compressed = match compression {
+        Compression::None => None,
+        Compression::Lz4 => Some((LZ4, lz4_flex::block::compress(payload))),
+        Compression::Zstd(level) => zstd::compress(payload, level).map(|compressed| (ZSTD, compressed)),
+    };
+    match compressed.filter(|(_, compressed)| compressed.len() < payload.len() - payload.len() / 8) {
+        Some((kind, compressed)) => {
             out.extend_from_slice(&compressed);
-            out.push(LZ4);
+            out.push(kind);
         }
         None => {
             out.extend_from_slice(payload);
@@ -137,17 +150,27 @@ pub(crate) fn store_block(out: &mut Vec<u8>, payload: &[u8], lz4: bool, identity
     Handle { offset, length: (out.len() - begin) as u64 }
 }
 
+/// Why a block cannot be used.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(crate) enum BlockError {
+    /// What was expected.
+    Corrupt(&'static str),
+    /// What this build lacks.
+    Unsupported(&'static str),
+}
+
 /// Checks a stored block and decodes it.
 ///
 /// # Errors
 /// What is wrong with it.
-pub(crate) fn load_block(mut stored: Vec<u8>, identity: u64, offset: u64) -> Result<Vec<u8>, &'static str> {
+pub(crate) fn load_block(mut stored: Vec<u8>, identity: u64, offset: u64) -> Result<Vec<u8>, BlockError> {
+    let corrupt = |expected| Err(BlockError::Corrupt(expected));
     let Some(payload_bytes) = stored.len().checked_sub(BLOCK_TRAILER_BYTES) else {
-        return Err("a block with a trailer");
+        return corrupt("a block with a trailer");
     };
     let (covered, checksum) = stored.split_at(stored.len() - 8);
     if checksum != seeded(covered, place_seed(identity, offset)).to_le_bytes() {
-        return Err("a block whose checksum fits");
+        return corrupt("a block whose checksum fits");
     }
     let compression = covered[payload_bytes];
     let length = [
@@ -162,13 +185,18 @@ pub(crate) fn load_block(mut stored: Vec<u8>, identity: u64, offset: u64) -> Res
             stored.truncate(payload_bytes);
             Ok(stored)
         }
-        RAW => Err("a decoded length equal to the stored one"),
-        LZ4 if decoded_bytes / LZ4_RATIO_MAX > payload_bytes => Err("a decoded length that LZ4 can reach"),
+        RAW => corrupt("a decoded length equal to the stored one"),
+        LZ4 if decoded_bytes / LZ4_RATIO_MAX > payload_bytes => corrupt("a decoded length that LZ4 can reach"),
         LZ4 => match lz4_flex::block::decompress(&stored[..payload_bytes], decoded_bytes) {
             Ok(decoded) if decoded.len() == decoded_bytes => Ok(decoded),
-            _ => Err("a block that LZ4 can decode"),
+            _ => corrupt("a block that LZ4 can decode"),
         },
-        _ => Err("a known kind of compression"),
+        ZSTD if !Compression::Zstd(1).is_supported() => Err(BlockError::Unsupported("zstd, the cargo feature `zstd`")),
+        ZSTD => match zstd::decompress(&stored[..payload_bytes], decoded_bytes) {
+            Some(decoded) if decoded.len() == decoded_bytes => Ok(decoded),
+            _ => corrupt("a block that zstd can decode"),
+        },
+        _ => corrupt("a known kind of compression"),
     }
 }
 
@@ -178,12 +206,15 @@ mod tests {
 
     #[test]
     fn engine_rule_14_a_block_passes_only_in_its_file_and_place() {
-        for lz4 in [false, true] {
+        for compression in [Compression::None, Compression::Lz4, Compression::Zstd(3)] {
+            if !compression.is_supported() {
+                continue;
+            }
             let payload = vec![7_u8; 1000];
             let mut stored = Vec::new();
-            let handle = store_block(&mut stored, &payload, lz4, 1, 64);
+            let handle = store_block(&mut stored, &payload, compression, 1, 64);
             assert_eq!(handle, Handle { offset: 64, length: stored.len() as u64 });
-            assert_eq!(stored.len() < 500, lz4, "compressed when asked to");
+            assert_eq!(stored.len() < 500, compression != Compression::None, "compressed when asked to");
             assert_eq!(load_block(stored.clone(), 1, 64), Ok(payload));
             assert!(load_block(stored.clone(), 1, 65).is_err(), "another place");
             assert!(load_block(stored.clone(), 2, 64).is_err(), "another file");
@@ -200,11 +231,20 @@ mod tests {
 
     #[test]
     fn lesson_43_a_claimed_length_is_checked_before_it_is_allocated() {
-        let mut stored = vec![0_u8; 10];
-        stored.push(LZ4);
-        stored.extend_from_slice(&u32::MAX.to_le_bytes());
-        let checksum = seeded(&stored, place_seed(1, 0));
-        stored.extend_from_slice(&checksum.to_le_bytes());
-        assert_eq!(load_block(stored, 1, 0), Err("a decoded length that LZ4 can reach"));
+        let claiming = |kind: u8| {
+            let mut stored = vec![0_u8; 10];
+            stored.push(kind);
+            stored.extend_from_slice(&u32::MAX.to_le_bytes());
+            let checksum = seeded(&stored, place_seed(1, 0));
+            stored.extend_from_slice(&checksum.to_le_bytes());
+            load_block(stored, 1, 0)
+        };
+        assert_eq!(claiming(LZ4), Err(BlockError::Corrupt("a decoded length that LZ4 can reach")));
+        let refused = match Compression::Zstd(1).is_supported() {
+            true => BlockError::Corrupt("a block that zstd can decode"),
+            false => BlockError::Unsupported("zstd, the cargo feature `zstd`"),
+        };
+        assert_eq!(claiming(ZSTD), Err(refused));
+        assert_eq!(claiming(3), Err(BlockError::Corrupt("a known kind of compression")));
     }
 }

@@ -7,3 +7,4 @@ pub(crate) mod format;
 pub(crate) mod meta;
 pub(crate) mod reader;
 pub(crate) mod writer;
+mod zstd;

@@ -9,7 +9,7 @@ use kv_core::codec::Reader;
 
 use super::block::Block;
 use super::filter;
-use super::format::{FEATURES, FOOTER_BYTES, Footer, Handle, VERSION, load_block};
+use super::format::{BlockError, FEATURES, FOOTER_BYTES, Footer, Handle, VERSION, load_block};
 use super::meta::TableMeta;
 use crate::cache::BlockCache;
 use crate::disk::{Disk, File, OpenMode, read_exact_at};
@@ -119,7 +119,10 @@ impl Table {
             usize::try_from(handle.length).map_err(|_| self.corrupt(handle.offset, "a block that fits memory"))?;
         let mut stored = vec![0; length];
         read_exact_at(file, &mut stored, handle.offset).map_err(|error| Error::io("read", &self.path, error))?;
-        load_block(stored, self.meta.identity, handle.offset).map_err(|expected| self.corrupt(handle.offset, expected))
+        load_block(stored, self.meta.identity, handle.offset).map_err(|error| match error {
+            BlockError::Corrupt(expected) => self.corrupt(handle.offset, expected),
+            BlockError::Unsupported(what) => Error::Unsupported { file: self.path.clone(), what: what.to_owned() },
+        })
     }
 
     /// How many data blocks there are.

@@ -14,18 +14,42 @@ use crate::error::Error;
 use crate::files;
 use crate::identity::file_identity;
 use crate::internal_key::{Kind, Trailer};
+use crate::keyspace_options::stored::StoredOptions;
+use crate::options::{Compression, Config};
 use crate::range_delete::RangeDelete;
 
 /// Bytes are handed to the disk in runs of about this size.
 const RUN_BYTES: usize = 256 * 1024;
 
+/// Levels above this one are rewritten too soon for compression to be worth it.
+const COMPRESSED_LEVELS: usize = 2;
+
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct TableSettings {
     pub(crate) keyspace: u32,
     pub(crate) block_bytes: usize,
-    pub(crate) lz4: bool,
+    pub(crate) compression: Compression,
+    pub(crate) filter_bits_per_key: u8,
     /// Identity of the database, from which that of the table is made.
     pub(crate) database: u64,
+}
+
+impl TableSettings {
+    /// Those of a table of `level`, from what the keyspace says and, where it says nothing, the database.
+    pub(crate) fn new(config: &Config, options: &StoredOptions, database: u64, keyspace: u32, level: usize) -> Self {
+        let compression = match options.compression.as_deref() {
+            Some(by_level) => by_level.get(level).or(by_level.last()).copied().unwrap_or(Compression::None),
+            None if level < COMPRESSED_LEVELS => Compression::None,
+            None => config.compression,
+        };
+        Self {
+            keyspace,
+            block_bytes: options.block_bytes.map_or(config.block_bytes, |bytes| bytes as usize),
+            compression,
+            filter_bits_per_key: options.filter_bits_per_key.unwrap_or(filter::BITS_PER_KEY),
+            database,
+        }
+    }
 }
 
 /// Takes versions in order and writes them to a new file.
@@ -122,7 +146,7 @@ impl TableWriter {
         let (last_key, last_trailer) = (last.0.to_vec(), last.1);
         self.scratch.clear();
         self.block.finish(&mut self.scratch);
-        let stored = self.store(self.settings.lz4);
+        let stored = self.store(self.settings.compression);
         handle[..8].copy_from_slice(&stored.offset.to_le_bytes());
         handle[8..].copy_from_slice(&stored.length.to_le_bytes());
         self.index.push(&last_key, last_trailer, &handle);
@@ -130,9 +154,9 @@ impl TableWriter {
     }
 
     /// Appends the payload in `scratch` as a block.
-    fn store(&mut self, lz4: bool) -> Handle {
+    fn store(&mut self, compression: Compression) -> Handle {
         let offset = self.written + self.pending.len() as u64;
-        store_block(&mut self.pending, &self.scratch, lz4, self.identity, offset)
+        store_block(&mut self.pending, &self.scratch, compression, self.identity, offset)
     }
 
     fn hand_over(&mut self) -> Result<(), Error> {
@@ -154,8 +178,8 @@ impl TableWriter {
         }
         let mut filter = Handle::default();
         if !self.hashes.is_empty() {
-            self.scratch = filter::build(&self.hashes);
-            filter = self.store(false);
+            self.scratch = filter::build(&self.hashes, self.settings.filter_bits_per_key);
+            filter = self.store(Compression::None);
         }
         let mut range_deletes = Handle::default();
         if !self.range_deletes.is_empty() {
@@ -165,14 +189,14 @@ impl TableWriter {
                 put_prefixed(&mut self.scratch, &delete.start);
                 put_prefixed(&mut self.scratch, &delete.end);
             }
-            range_deletes = self.store(self.settings.lz4);
+            range_deletes = self.store(self.settings.compression);
         }
         self.scratch.clear();
         self.index.finish(&mut self.scratch);
-        let index = self.store(false);
+        let index = self.store(Compression::None);
         self.scratch.clear();
         self.properties.encode(&mut self.scratch);
-        let properties = self.store(false);
+        let properties = self.store(Compression::None);
         let footer = Footer {
             index,
             filter,

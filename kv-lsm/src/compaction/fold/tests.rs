@@ -39,7 +39,8 @@ fn fold(versions: &[&str], covering: &[u64], boundaries: &[u64], bottom: bool, o
         key.push(Trailer::new(version[..at].parse().unwrap(), kind), &version.as_bytes()[at + 1..]);
     }
     let operator: Option<Arc<dyn MergeOperator>> = if operator { Some(Arc::new(Show)) } else { None };
-    let rules = FoldRules { boundaries: boundaries.to_vec(), operator, as_of: Millis(1) };
+    let boundaries = boundaries.iter().map(|&sequence| Moment { sequence, as_of: Millis(1) }).collect();
+    let rules = FoldRules { boundaries, operator };
     let mut kept = Vec::new();
     fold_key(b"k", &key, covering, &rules, bottom, &mut |trailer, value| {
         let sign = match trailer.kind() {
