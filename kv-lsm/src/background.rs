@@ -57,6 +57,9 @@ fn mark_idle(engine: &Engine) {
 /// # Errors
 /// See [`Error`]; what failed can be tried again, unless the database is poisoned.
 pub(crate) fn step(engine: &Engine) -> Result<bool, Error> {
+    if engine.config.read_only {
+        return Ok(false);
+    }
     if engine.health.is_poisoned() && engine.syncer.requested().is_some() {
         engine.syncer.refuse();
     }

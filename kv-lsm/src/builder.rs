@@ -38,6 +38,22 @@ impl Builder {
         Self { path, disk: Arc::new(OsDisk::new()), config }
     }
 
+    /// Opens for reading only. Default: `false`.
+    ///
+    /// Nothing on the disk is changed, down to the last byte: what the log holds is recovered into memory. Everything that
+    /// would write fails with [`Error::ReadOnly`](crate::Error::ReadOnly), and there is no background work. The lock is
+    /// taken beside others who only read: while a database is open to be written it cannot be opened so, and the other way
+    /// round, so nothing changes under a reader. To look at a database in use, read a
+    /// [checkpoint](crate::Database::checkpoint) of it.
+    ///
+    /// What was not yet synced when the writer died is read as well, as long as the system still has it: a later power cut may
+    /// take it.
+    #[must_use]
+    pub const fn read_only(mut self, read_only: bool) -> Self {
+        self.config.read_only = read_only;
+        self
+    }
+
     /// When a write is acknowledged, unless it says otherwise itself. Default: [`Durability::Sync`].
     #[must_use]
     pub const fn durability(mut self, durability: Durability) -> Self {

@@ -35,6 +35,7 @@ const DELAY_MAX_NS: u64 = 20_000_000;
 /// # Errors
 /// See [`Error`]. After [`Error::Ambiguous`] the batch is visible and may survive; after all others nothing was changed.
 pub(crate) fn commit(engine: &Engine, batch: &Batch, durability: Durability) -> Result<u64, Error> {
+    engine.writable()?;
     check(engine, batch)?;
     if batch.is_empty() {
         return Ok(engine.snapshots.visible());

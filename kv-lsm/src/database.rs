@@ -11,6 +11,7 @@ use crate::batch::Batch;
 use crate::builder::Builder;
 use crate::checkpoint::checkpoint;
 use crate::commit::commit;
+use crate::disk::OverlayDisk;
 use crate::engine::{Engine, KeyspaceState, lock};
 use crate::error::Error;
 use crate::flush;
@@ -21,8 +22,8 @@ use crate::keyspace_options::stored::Conflict;
 use crate::limits::NAME_BYTES_MAX;
 use crate::manifest::edit::{Edit, Item, KeyspaceRecord};
 use crate::metrics::Metrics;
-use crate::options::WriteOptions;
-use crate::recover::recover;
+use crate::options::{Background, WriteOptions};
+use crate::recover::{must_exist, recover};
 use crate::snapshot::Snapshot;
 
 /// An open database. A clone is another handle of the same.
@@ -172,15 +173,20 @@ impl Builder {
     /// (keyspaces, snapshots and iterators among them) is dropped.
     ///
     /// # Errors
-    /// [`Error::Locked`], [`Error::Corrupt`], [`Error::Unsupported`], [`Error::InvalidOptions`], and the disk's. Nothing that
-    /// was there before is changed then.
+    /// [`Error::Locked`], [`Error::Corrupt`], [`Error::Unsupported`], [`Error::InvalidOptions`], for reading only also
+    /// [`Error::NoDatabase`], and the disk's. Nothing that was there before is changed then.
     pub fn open(self) -> Result<Database, Error> {
         self.open_with(&BTreeMap::new())
     }
 
     /// Opens with the merge operators of keyspaces that recovery may already fold.
-    pub(crate) fn open_with(self, operators: &BTreeMap<u32, Arc<dyn MergeOperator>>) -> Result<Database, Error> {
+    pub(crate) fn open_with(mut self, operators: &BTreeMap<u32, Arc<dyn MergeOperator>>) -> Result<Database, Error> {
         self.config.validate()?;
+        if self.config.read_only {
+            must_exist(self.disk.as_ref(), &self.path)?;
+            self.disk = Arc::new(OverlayDisk::new(self.disk));
+            self.config.background = Background::Manual;
+        }
         let parts = recover(&self.disk, &self.path, self.config, operators)?;
         Ok(Database::new(Handle::new(Engine::new(parts))?))
     }
@@ -236,6 +242,7 @@ fn conflict(record: &KeyspaceRecord, name: &str, id: Option<u32>, options: &Keys
 }
 
 fn create(engine: &Engine, name: &str, id: Option<u32>, options: &KeyspaceOptions) -> Result<(), Error> {
+    engine.writable()?;
     let _turn = lock(&engine.keyspace_turn);
     let catalog = engine.catalog();
     if catalog.keyspaces.values().any(|record| record.name == name || Some(record.id) == id) {

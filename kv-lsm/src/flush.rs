@@ -53,6 +53,7 @@ pub(crate) fn seal(engine: &Engine, log: &mut LogState) -> Result<(), Error> {
 /// # Errors
 /// As [`flush_oldest`].
 pub(crate) fn flush_all(engine: &Engine) -> Result<(), Error> {
+    engine.writable()?;
     let through = {
         let mut log = lock(&engine.log);
         engine.health.check()?;

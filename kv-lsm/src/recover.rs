@@ -76,6 +76,18 @@ pub(crate) fn recover(
     recovery.finish(&found, replayed, lock)
 }
 
+/// # Errors
+/// [`Error::NoDatabase`] when there is no manifest in the directory, and the disk's.
+pub(crate) fn must_exist(disk: &dyn Disk, directory: &Path) -> Result<(), Error> {
+    let no_database = || Error::NoDatabase { path: directory.to_path_buf() };
+    let names = disk.list(directory).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => no_database(),
+        _ => Error::io("list", directory, error),
+    })?;
+    let is_manifest = |name: &String| matches!(FileKind::of(name), FileKind::Manifest(_));
+    if names.iter().any(is_manifest) { Ok(()) } else { Err(no_database()) }
+}
+
 fn take_lock(disk: &dyn Disk, directory: &Path) -> Result<Box<dyn LockGuard>, Error> {
     let path = directory.join(files::LOCK);
     match disk.lock(&path) {

@@ -10,12 +10,14 @@
 mod locks;
 mod mem;
 mod os;
+mod overlay;
 mod sim;
 mod tree;
 mod volatile;
 
 pub use mem::MemDisk;
 pub use os::OsDisk;
+pub(crate) use overlay::OverlayDisk;
 pub use sim::{CallKind, Effect, Fault, SimDisk, Survival};
 pub use volatile::{Lost, VolatileDisk};
 
