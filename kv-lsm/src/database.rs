@@ -11,7 +11,7 @@ use crate::batch::Batch;
 use crate::builder::Builder;
 use crate::checkpoint::checkpoint;
 use crate::commit::commit;
-use crate::disk::OverlayDisk;
+use crate::disk::{Disk, OverlayDisk};
 use crate::engine::{Engine, KeyspaceState, lock};
 use crate::error::Error;
 use crate::flush;
@@ -23,8 +23,9 @@ use crate::limits::NAME_BYTES_MAX;
 use crate::manifest::edit::{Edit, Item, KeyspaceRecord};
 use crate::metrics::Metrics;
 use crate::options::{Background, WriteOptions};
-use crate::recover::{must_exist, recover};
+use crate::recover::{must_exist, recover, take_lock};
 use crate::snapshot::Snapshot;
+use crate::verify::{Progress, VerifyReport, verify_files, verify_open};
 
 /// An open database. A clone is another handle of the same.
 #[derive(Clone)]
@@ -140,6 +141,24 @@ impl Database {
         checkpoint(&self.handle, target.as_ref())
     }
 
+    /// Reads everything that the database consists of and checks what must hold: every block and its checksum, the order of
+    /// keys, filters, levels without overlap, newer versions above older ones, manifest and log. Reads and writes go on
+    /// meanwhile, and what they change does not disturb it. Reads past the cache.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`]. What is wrong with files is in the report.
+    pub fn verify(&self) -> Result<VerifyReport, Error> {
+        self.verify_with(|_| {})
+    }
+
+    /// The same, telling how far it has come.
+    ///
+    /// # Errors
+    /// As [`Database::verify`].
+    pub fn verify_with(&self, mut told: impl FnMut(Progress)) -> Result<VerifyReport, Error> {
+        verify_open(&self.handle, &mut told)
+    }
+
     /// Does one piece of background work (a sync that was asked for, a flush, a compaction, the removal of files that are
     /// not needed), and returns whether there was any. For [`Background::Manual`](crate::Background::Manual); harmless
     /// otherwise.
@@ -177,6 +196,19 @@ impl Builder {
     /// [`Error::NoDatabase`], and the disk's. Nothing that was there before is changed then.
     pub fn open(self) -> Result<Database, Error> {
         self.open_with(&BTreeMap::new())
+    }
+
+    /// Verifies the files of a database without opening it, as [`Database::verify`] does. Nothing on the disk is changed. The
+    /// lock is taken as by [`Builder::read_only`]. Works on a database that cannot be opened any more.
+    ///
+    /// # Errors
+    /// [`Error::NoDatabase`], [`Error::Locked`], and what keeps the directory from being listed. What is wrong with files is
+    /// in the report.
+    pub fn verify_files(self, mut told: impl FnMut(Progress)) -> Result<VerifyReport, Error> {
+        let disk: Arc<dyn Disk> = Arc::new(OverlayDisk::new(self.disk));
+        must_exist(disk.as_ref(), &self.path)?;
+        let _lock = take_lock(disk.as_ref(), &self.path)?;
+        verify_files(&disk, &self.path, &mut told)
     }
 
     /// Opens with the merge operators of keyspaces that recovery may already fold.

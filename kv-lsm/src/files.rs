@@ -2,6 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::disk::Disk;
+use crate::error::Error;
+
 /// The lock file.
 pub(crate) const LOCK: &str = "LOCK";
 /// Where recovery keeps what it had to discard.
@@ -63,6 +66,40 @@ pub(crate) fn manifest(directory: &Path, number: u64) -> PathBuf {
 
 pub(crate) fn unfinished_manifest(directory: &Path, number: u64) -> PathBuf {
     directory.join(format!("{MANIFEST}{number:06}{UNFINISHED}"))
+}
+
+/// The files that are there.
+#[derive(Default)]
+pub(crate) struct Found {
+    pub(crate) logs: Vec<u64>,
+    pub(crate) tables: Vec<u64>,
+    pub(crate) manifests: Vec<u64>,
+    pub(crate) unfinished: Vec<u64>,
+    pub(crate) highest_number: u64,
+}
+
+impl Found {
+    /// # Errors
+    /// The disk's.
+    pub(crate) fn look(disk: &dyn Disk, directory: &Path) -> Result<Self, Error> {
+        let mut found = Self::default();
+        let names = disk.list(directory).map_err(|error| Error::io("list", directory, error))?;
+        for name in names {
+            let (list, number) = match FileKind::of(&name) {
+                FileKind::Log(number) => (&mut found.logs, number),
+                FileKind::Table(number) => (&mut found.tables, number),
+                FileKind::Manifest(number) => (&mut found.manifests, number),
+                FileKind::UnfinishedManifest(number) => (&mut found.unfinished, number),
+                FileKind::Blob(_) | FileKind::Foreign => continue,
+            };
+            list.push(number);
+            found.highest_number = found.highest_number.max(number);
+        }
+        for list in [&mut found.logs, &mut found.tables, &mut found.manifests] {
+            list.sort_unstable();
+        }
+        Ok(found)
+    }
 }
 
 #[cfg(test)]

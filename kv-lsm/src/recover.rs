@@ -24,7 +24,7 @@ use crate::compaction::rewrite::Older;
 use crate::disk::{Disk, LockGuard, OpenMode, read_exact_at};
 use crate::engine::{KeyspaceState, Keyspaces, Parts};
 use crate::error::Error;
-use crate::files::{self, FileKind};
+use crate::files::{self, FileKind, Found};
 use crate::flush::write_keyspace;
 use crate::manifest::catalog::Catalog;
 use crate::manifest::edit::{Edit, Item};
@@ -88,44 +88,14 @@ pub(crate) fn must_exist(disk: &dyn Disk, directory: &Path) -> Result<(), Error>
     if names.iter().any(is_manifest) { Ok(()) } else { Err(no_database()) }
 }
 
-fn take_lock(disk: &dyn Disk, directory: &Path) -> Result<Box<dyn LockGuard>, Error> {
+/// # Errors
+/// [`Error::Locked`], and the disk's.
+pub(crate) fn take_lock(disk: &dyn Disk, directory: &Path) -> Result<Box<dyn LockGuard>, Error> {
     let path = directory.join(files::LOCK);
     match disk.lock(&path) {
         Ok(guard) => Ok(guard),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(Error::Locked { path }),
         Err(error) => Err(Error::io("lock", &path, error)),
-    }
-}
-
-/// The files that are there.
-#[derive(Default)]
-struct Found {
-    logs: Vec<u64>,
-    tables: Vec<u64>,
-    manifests: Vec<u64>,
-    unfinished: Vec<u64>,
-    highest_number: u64,
-}
-
-impl Found {
-    fn look(disk: &dyn Disk, directory: &Path) -> Result<Self, Error> {
-        let mut found = Self::default();
-        let names = disk.list(directory).map_err(|error| Error::io("list", directory, error))?;
-        for name in names {
-            let (list, number) = match FileKind::of(&name) {
-                FileKind::Log(number) => (&mut found.logs, number),
-                FileKind::Table(number) => (&mut found.tables, number),
-                FileKind::Manifest(number) => (&mut found.manifests, number),
-                FileKind::UnfinishedManifest(number) => (&mut found.unfinished, number),
-                FileKind::Blob(_) | FileKind::Foreign => continue,
-            };
-            list.push(number);
-            found.highest_number = found.highest_number.max(number);
-        }
-        for list in [&mut found.logs, &mut found.tables, &mut found.manifests] {
-            list.sort_unstable();
-        }
-        Ok(found)
     }
 }
 

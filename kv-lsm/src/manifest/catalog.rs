@@ -134,6 +134,12 @@ impl Catalog {
         Edit(items)
     }
 
+    /// Whether there is, or ever was, a keyspace of this number.
+    pub(crate) fn has_known(&self, keyspace: u32) -> bool {
+        self.keyspaces.contains_key(&keyspace)
+            || (kv_core::store::Space::RESERVED..self.next_keyspace).contains(&keyspace)
+    }
+
     pub(crate) fn tables(&self) -> impl Iterator<Item = &TableMeta> {
         self.levels.values().flat_map(|levels| levels.0.iter().flatten())
     }

@@ -129,6 +129,14 @@ impl Manifest {
         Ok(())
     }
 
+    pub(crate) const fn number(&self) -> u64 {
+        self.number
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     pub(crate) const fn catalog(&self) -> &Catalog {
         &self.catalog
     }

@@ -116,6 +116,24 @@ impl Properties {
             out.extend_from_slice(&number.to_le_bytes());
         }
     }
+
+    /// # Errors
+    /// When the bytes are not properties.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        let properties = Self {
+            keyspace: reader.u32()?,
+            entries: reader.u64()?,
+            deletes: reader.u64()?,
+            merges: reader.u64()?,
+            range_deletes: reader.u64()?,
+            key_value_bytes: reader.u64()?,
+            sequence_min: reader.u64()?,
+            sequence_max: reader.u64()?,
+        };
+        reader.finish()?;
+        Ok(properties)
+    }
 }
 
 /// Appends a block to `out`, whose end lies at `offset` in the file. Compresses it when asked to and when that makes it

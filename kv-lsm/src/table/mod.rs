@@ -2,6 +2,7 @@
 
 pub(crate) mod block;
 pub(crate) mod cursor;
+pub(crate) mod describe;
 pub(crate) mod filter;
 pub(crate) mod format;
 pub(crate) mod meta;

@@ -1,7 +1,7 @@
 //! Reading a table: what is asked for is read, checked, decoded and cached.
 
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -123,6 +123,32 @@ impl Table {
             BlockError::Corrupt(expected) => self.corrupt(handle.offset, expected),
             BlockError::Unsupported(what) => Error::Unsupported { file: self.path.clone(), what: what.to_owned() },
         })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What the index says of a data block: its last key, the trailer there, and where it lies.
+    pub(crate) fn index_entry(&self, index: usize) -> Result<(Vec<u8>, Trailer, Handle), Error> {
+        let opened = self.opened()?;
+        let entry = opened.index.entry(index);
+        let handle = decode_handle(entry.value).expect("handles were checked when the index was read");
+        Ok(([opened.index.common_prefix(), entry.key].concat(), entry.trailer, handle))
+    }
+
+    /// Whether the filter lets a key with this hash through.
+    pub(crate) fn may_contain(&self, hash: u64) -> Result<bool, Error> {
+        Ok(filter::may_contain(&self.opened()?.filter, hash))
+    }
+
+    /// The deleted ranges as they lie in the file, in the block that the footer names.
+    pub(crate) fn stored_range_deletes(&self, handle: Handle) -> Result<Vec<RangeDelete>, Error> {
+        if handle.is_none() {
+            return Ok(Vec::new());
+        }
+        let bytes = self.load(self.opened()?.file.as_ref(), handle)?;
+        decode_range_deletes(&bytes).ok_or_else(|| self.corrupt(handle.offset, "a list of deleted ranges"))
     }
 
     /// How many data blocks there are.
