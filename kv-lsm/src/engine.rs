@@ -15,6 +15,7 @@ use crate::keyspace_options::stored::StoredOptions;
 use crate::manifest::catalog::Catalog;
 use crate::manifest::edit::{Edit, Item};
 use crate::manifest::log::{EditError, Manifest};
+use crate::memtable::ChunkPool;
 use crate::options::Config;
 use crate::signal::Signal;
 use crate::snapshots::Snapshots;
@@ -68,6 +69,8 @@ pub(crate) struct Engine {
     pub(crate) directory: PathBuf,
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) environment: TableEnvironment,
+    /// Memory that memtables leave to each other.
+    pub(crate) chunks: Arc<ChunkPool>,
     pub(crate) database: u64,
     pub(crate) health: Arc<Health>,
     pub(crate) snapshots: Snapshots,
@@ -108,6 +111,7 @@ pub(crate) struct Parts {
     pub(crate) time: Time,
     pub(crate) directory: PathBuf,
     pub(crate) environment: TableEnvironment,
+    pub(crate) chunks: Arc<ChunkPool>,
     pub(crate) database: u64,
     pub(crate) manifest: Manifest,
     pub(crate) keyspaces: Keyspaces,
@@ -140,6 +144,7 @@ impl Engine {
             directory,
             disk,
             environment,
+            chunks: parts.chunks,
             database,
             health,
             snapshots: Snapshots::new(last_sequence),

@@ -37,7 +37,7 @@ pub(crate) fn seal(engine: &Engine, log: &mut LogState) -> Result<(), Error> {
         return Ok(());
     }
     rotate(engine, log)?;
-    let fresh = Arc::new(Memtable::new(log.writer.number(), log.writer.start()));
+    let fresh = Arc::new(Memtable::new(log.writer.number(), log.writer.start(), &engine.chunks));
     engine.change_version(|version| {
         let mut next = version.clone();
         let sealed = std::mem::replace(&mut next.active, fresh);
@@ -145,7 +145,7 @@ pub(crate) fn write_keyspace(
         create,
         cancelled: &|| false,
     };
-    let tables = job.run(&mut MemtableCursor::new(Arc::clone(memtable), keyspace))?;
+    let tables = job.run(&mut MemtableCursor::new(memtable, keyspace))?;
     Ok(tables.expect("a flush is not cancelled"))
 }
 

@@ -61,6 +61,12 @@ impl Trailer {
         }
     }
 
+    /// The same for what was checked when it was written, or never left this process.
+    pub(crate) const fn from_raw(raw: u64) -> Self {
+        debug_assert!(Self::from_u64(raw).is_some(), "the trailer of a version");
+        Self(raw)
+    }
+
     pub(crate) const fn to_u64(self) -> u64 {
         self.0
     }

@@ -29,7 +29,7 @@ use crate::flush::write_keyspace;
 use crate::manifest::catalog::Catalog;
 use crate::manifest::edit::{Edit, Item};
 use crate::manifest::log::{self as manifest_log, EditError, Manifest};
-use crate::memtable::Memtable;
+use crate::memtable::{ChunkPool, Memtable};
 use crate::options::Config;
 use crate::table::reader::TableEnvironment;
 use crate::table::writer::{TableSettings, TableWriter};
@@ -61,6 +61,7 @@ pub(crate) fn recover(
     let mut recovery = Recovery {
         disk: Arc::clone(disk),
         directory: directory.to_path_buf(),
+        chunks: Arc::new(ChunkPool::new(config.memtable_bytes)),
         config,
         operators,
         database: 0,
@@ -112,6 +113,7 @@ struct Recovery<'a> {
     config: Config,
     operators: &'a BTreeMap<u32, Arc<dyn MergeOperator>>,
     database: u64,
+    chunks: Arc<ChunkPool>,
     next_file: u64,
     environment: TableEnvironment,
     catalog: Catalog,
@@ -184,7 +186,7 @@ impl Recovery<'_> {
             return Ok(Replayed { position: begin.position, last_sequence: 0, items });
         }
         let numbers: Vec<u64> = found.logs.iter().copied().filter(|&number| number >= begin.segment).collect();
-        let mut memtable = Arc::new(Memtable::new(0, 0));
+        let mut memtable = Arc::new(Memtable::new(0, 0, &self.chunks));
         let disk = Arc::clone(&self.disk);
         let directory = self.directory.clone();
         let replayed = replay(disk.as_ref(), &directory, &numbers, begin, &mut |first, batch: Batch| {
@@ -196,7 +198,7 @@ impl Recovery<'_> {
             }
             memtable.apply(&batch, first);
             if memtable.bytes() >= self.config.memtable_bytes {
-                let full = std::mem::replace(&mut memtable, Arc::new(Memtable::new(0, 0)));
+                let full = std::mem::replace(&mut memtable, Arc::new(Memtable::new(0, 0, &self.chunks)));
                 self.write_tables(&full, &mut items)?;
             }
             Ok(())
@@ -261,7 +263,7 @@ impl Recovery<'_> {
         })?;
         self.remove_unneeded(found, &manifest, segment);
         let empty = Version {
-            active: Arc::new(Memtable::new(segment, replayed.position)),
+            active: Arc::new(Memtable::new(segment, replayed.position, &self.chunks)),
             sealed: Vec::new(),
             trees: BTreeMap::new(),
         };
@@ -281,6 +283,7 @@ impl Recovery<'_> {
             time: self.time,
             directory: self.directory,
             environment: self.environment,
+            chunks: self.chunks,
             database: self.database,
             manifest,
             keyspaces,

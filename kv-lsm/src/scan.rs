@@ -57,7 +57,7 @@ impl Scan {
         let mut cursors: Vec<Box<dyn Cursor>> = Vec::new();
         let mut range_deletes = Vec::new();
         for memtable in version.memtables() {
-            cursors.push(Box::new(MemtableCursor::new(Arc::clone(memtable), keyspace)));
+            cursors.push(Box::new(MemtableCursor::new(memtable, keyspace)));
             range_deletes.extend(memtable.range_deletes(keyspace));
         }
         if let Some(tree) = version.trees.get(&keyspace) {
