@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::files::{self, Found};
 use crate::manifest::catalog::Catalog;
 use crate::manifest::log as manifest_log;
-use crate::memtable::Memtable;
+use crate::memtable::{ChunkPool, Memtable};
 use crate::pin::Pin;
 use crate::table::describe::Description;
 use crate::table::reader::{Table, TableEnvironment};
@@ -131,7 +131,11 @@ impl<'a, 'b> Verify<'a, 'b> {
                 is_there
             });
         }
-        let empty = Version { active: Arc::new(Memtable::new(0, 0)), sealed: Vec::new(), trees: BTreeMap::new() };
+        let empty = Version {
+            active: Arc::new(Memtable::new(0, 0, &Arc::new(ChunkPool::new(0)))),
+            sealed: Vec::new(),
+            trees: BTreeMap::new(),
+        };
         empty.trees_of(&catalog, |_| true, &self.directory, &self.environment())
     }
 
