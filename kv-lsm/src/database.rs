@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use kv_core::store::{MergeOperator, Space};
+use kv_core::store::MergeOperator;
 
 use crate::background;
 use crate::batch::Batch;
@@ -12,15 +12,13 @@ use crate::builder::Builder;
 use crate::checkpoint::checkpoint;
 use crate::commit::commit;
 use crate::disk::{Disk, OverlayDisk};
-use crate::engine::{Engine, KeyspaceState, lock};
+use crate::engine::Engine;
 use crate::error::Error;
 use crate::flush;
 use crate::handle::Handle;
 use crate::keyspace::Keyspace;
 use crate::keyspace_options::KeyspaceOptions;
-use crate::keyspace_options::stored::Conflict;
-use crate::limits::NAME_BYTES_MAX;
-use crate::manifest::edit::{Edit, Item, KeyspaceRecord};
+use crate::keyspaces::{drop_keyspace, keyspace_options, open_keyspace};
 use crate::metrics::Metrics;
 use crate::options::{Background, WriteOptions};
 use crate::recover::{must_exist, recover, take_lock};
@@ -63,6 +61,29 @@ impl Database {
     #[expect(clippy::needless_pass_by_value, reason = "options are made for one call")]
     pub fn keyspace(&self, name: &str, options: KeyspaceOptions) -> Result<Keyspace, Error> {
         open_keyspace(&self.handle, name, None, &options)
+    }
+
+    /// Drops a keyspace with all it holds, durably. Its number is never used again; a keyspace that is created later under the
+    /// same name is another one, and empty.
+    ///
+    /// Handles of it, batches that name it, and snapshots fail with [`Error::UnknownKeyspace`] from then on. Iterators that
+    /// were there before read on what they pinned. A write that was under way may still return `Ok`, and is gone. Files are
+    /// removed once no iterator reads them. Waits for a flush or compaction under way.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchKeyspace`], [`Error::InvalidOptions`] for a space of a [`LsmStore`](crate::LsmStore),
+    /// [`Error::ReadOnly`], [`Error::Poisoned`], and the disk's: then it is still there.
+    pub fn drop_keyspace(&self, name: &str) -> Result<(), Error> {
+        drop_keyspace(&self.handle, name)
+    }
+
+    /// The options that a keyspace has. What comes back opens it again. The merge operator is among them once the keyspace
+    /// was opened with it; only that there is one is stored.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchKeyspace`].
+    pub fn keyspace_options(&self, name: &str) -> Result<KeyspaceOptions, Error> {
+        keyspace_options(&self.handle, name)
     }
 
     /// Names of all keyspaces, in the order of their numbers.
@@ -228,82 +249,4 @@ impl std::fmt::Debug for Database {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Database").field("directory", &self.handle.directory).finish_non_exhaustive()
     }
-}
-
-/// Opens a keyspace by name; `id` is its number when the host chose it, else the next free one is taken.
-pub(crate) fn open_keyspace(
-    handle: &Arc<Handle>,
-    name: &str,
-    id: Option<u32>,
-    options: &KeyspaceOptions,
-) -> Result<Keyspace, Error> {
-    if name.len() > NAME_BYTES_MAX {
-        return Err(Error::TooLarge { what: "name", bytes: name.len(), bytes_max: NAME_BYTES_MAX });
-    }
-    options.validate()?;
-    loop {
-        let catalog = handle.catalog();
-        let by_id = id.and_then(|id| catalog.keyspaces.get(&id));
-        let existing = by_id.or_else(|| catalog.keyspaces.values().find(|record| record.name == name));
-        match existing {
-            Some(record) => {
-                if let Some((option, created, wanted)) = conflict(record, name, id, options) {
-                    return Err(Error::OptionsMismatch { name: record.name.clone(), option, created, wanted });
-                }
-                if record.options == options.stored {
-                    remember(handle, record.id, name, options);
-                    return Ok(Keyspace::new(Arc::clone(handle), record.id, name.into()));
-                }
-                change(handle, record, options)?;
-            }
-            None => create(handle, name, id, options)?,
-        }
-        // Known to the rest of the engine only once the edit is durable. Two callers may get here at once with one name: the
-        // manifest is asked again, and the one who came last has it as it wanted.
-    }
-}
-
-fn conflict(record: &KeyspaceRecord, name: &str, id: Option<u32>, options: &KeyspaceOptions) -> Option<Conflict> {
-    if record.name != name {
-        return Some(("name", format!("{:?}", record.name), format!("{name:?}")));
-    }
-    if let Some(id) = id.filter(|&id| id != record.id) {
-        return Some(("number", record.id.to_string(), id.to_string()));
-    }
-    record.options.conflict(&options.stored)
-}
-
-fn create(engine: &Engine, name: &str, id: Option<u32>, options: &KeyspaceOptions) -> Result<(), Error> {
-    engine.writable()?;
-    let _turn = lock(&engine.keyspace_turn);
-    let catalog = engine.catalog();
-    if catalog.keyspaces.values().any(|record| record.name == name || Some(record.id) == id) {
-        return Ok(());
-    }
-    let id = id.unwrap_or(catalog.next_keyspace);
-    let record = KeyspaceRecord { id, name: name.to_owned(), options: options.stored.clone() };
-    let next = catalog.next_keyspace.max(id.max(Space::RESERVED - 1) + 1);
-    engine.install(Edit(vec![Item::Keyspace(record), Item::Next { file: 0, keyspace: next }]), |_| {})
-}
-
-fn change(engine: &Engine, record: &KeyspaceRecord, options: &KeyspaceOptions) -> Result<(), Error> {
-    let _turn = lock(&engine.keyspace_turn);
-    engine.install(Edit(vec![Item::Options { id: record.id, options: options.stored.clone() }]), |_| {})
-}
-
-fn remember(engine: &Engine, id: u32, name: &str, options: &KeyspaceOptions) {
-    let stored = Arc::new(options.stored.clone());
-    engine.keyspaces.rcu(|keyspaces| {
-        let mut keyspaces = (**keyspaces).clone();
-        let state = keyspaces.entry(id).or_insert_with(|| KeyspaceState {
-            name: name.into(),
-            operator: None,
-            options: Arc::clone(&stored),
-        });
-        state.options = Arc::clone(&stored);
-        if state.operator.is_none() {
-            state.operator.clone_from(&options.operator);
-        }
-        keyspaces
-    });
 }

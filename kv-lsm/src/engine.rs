@@ -255,7 +255,9 @@ impl Engine {
             edit.0.iter().any(|item| match item {
                 Item::Added { keyspace: other, .. } | Item::Removed { keyspace: other, .. } => *other == keyspace,
                 Item::Keyspace(record) => record.id == keyspace,
-                Item::Log { .. } | Item::Next { .. } | Item::Options { .. } | Item::Time(_) => false,
+                Item::Dropped { .. } | Item::Log { .. } | Item::Next { .. } | Item::Options { .. } | Item::Time(_) => {
+                    false
+                }
             })
         };
         self.change_version(|version| {

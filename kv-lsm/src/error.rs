@@ -123,11 +123,17 @@ pub enum Error {
         /// What was asked for.
         wanted: String,
     },
-    /// A batch or handle names a keyspace that this database does not have.
+    /// A batch or handle names a keyspace that this database does not have, or that was dropped.
     #[error("unknown keyspace {keyspace}")]
     UnknownKeyspace {
         /// Its number.
         keyspace: u32,
+    },
+    /// There is no keyspace of this name.
+    #[error("there is no keyspace {name:?}")]
+    NoSuchKeyspace {
+        /// The name.
+        name: String,
     },
     /// A setting cannot be used.
     #[error("invalid setting: {what}")]

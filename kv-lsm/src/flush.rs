@@ -103,10 +103,9 @@ fn write_tables(
     let boundaries = engine.snapshots.boundaries(&engine.time);
     let mut items = Vec::new();
     for keyspace in memtable.spaces() {
-        let older = match version.trees.get(&keyspace) {
-            Some(tree) => Older { loose: tree.levels[0].clone(), levels: tree.levels[1..].to_vec() },
-            None => Older::default(),
-        };
+        // A keyspace without a tree was dropped.
+        let Some(tree) = version.trees.get(&keyspace) else { continue };
+        let older = Older { loose: tree.levels[0].clone(), levels: tree.levels[1..].to_vec() };
         let rules = FoldRules { boundaries: boundaries.clone(), operator: engine.operator_of(keyspace) };
         let settings = engine.table_settings(keyspace, 0);
         let mut create = || {

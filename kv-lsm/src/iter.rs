@@ -8,6 +8,7 @@ use crate::scan::{Bounds, Scan};
 use crate::slice::Slice;
 use crate::time::Moment;
 use crate::version::Version;
+use crate::visible::ScanRules;
 
 /// Yields keys and values of a range in order, from both ends. Owns the state it reads. After an error it yields nothing more,
 /// from either end.
@@ -23,15 +24,16 @@ pub struct Iter {
 }
 
 struct Source {
-    handle: Arc<Handle>,
+    _handle: Arc<Handle>,
     version: Arc<Version>,
     keyspace: u32,
-    moment: Moment,
+    /// Taken with the version: the keyspace may be dropped before the first step. `None` when it was dropped before.
+    rules: Option<ScanRules>,
 }
 
 impl Source {
     fn scan(&self, bounds: &Bounds, reverse: bool) -> Result<Scan, Error> {
-        let rules = self.handle.scan_rules(self.keyspace, self.moment)?;
+        let rules = self.rules.clone().ok_or(Error::UnknownKeyspace { keyspace: self.keyspace })?;
         Scan::new(&self.version, rules, bounds.clone(), reverse)
     }
 }
@@ -41,7 +43,8 @@ impl Iter {
         let (version, moment) = handle.pin_moment(moment);
         let version = Arc::clone(&version);
         let over = is_empty(&bounds);
-        let source = Source { handle, version, keyspace, moment };
+        let rules = handle.scan_rules(keyspace, moment).ok();
+        let source = Source { _handle: handle, version, keyspace, rules };
         Self { source, bounds, front: None, back: None, front_key: None, back_key: None, over }
     }
 

@@ -81,6 +81,7 @@ mod iter;
 mod key_bounds;
 mod keyspace;
 mod keyspace_options;
+mod keyspaces;
 pub mod limits;
 mod manifest;
 #[expect(unsafe_code, reason = "readers of a memtable take no lock; arena.rs and tree/ say why it is sound")]

@@ -190,9 +190,7 @@ impl Recovery<'_> {
         let disk = Arc::clone(&self.disk);
         let directory = self.directory.clone();
         let replayed = replay(disk.as_ref(), &directory, &numbers, begin, &mut |first, batch: Batch| {
-            if let Some(operation) =
-                batch.iter().find(|operation| !self.catalog.keyspaces.contains_key(&operation.space().0))
-            {
+            if let Some(operation) = batch.iter().find(|operation| !self.catalog.has_known(operation.space().0)) {
                 let what = format!("a batch names keyspace {}, which was never created", operation.space().0);
                 return Err(Error::corrupt(&files::log(&self.directory, begin.segment), 0, what));
             }
@@ -212,6 +210,8 @@ impl Recovery<'_> {
 
     fn write_tables(&mut self, memtable: &Arc<Memtable>, items: &mut Vec<Item>) -> Result<(), Error> {
         for keyspace in memtable.spaces() {
+            // What the log still holds of a keyspace that was dropped is passed over.
+            let Some(record) = self.catalog.keyspaces.get(&keyspace).cloned() else { continue };
             let rules = FoldRules {
                 boundaries: vec![Moment { sequence: memtable.last_sequence(), as_of: self.time.now() }],
                 operator: self.operators.get(&keyspace).cloned(),
@@ -219,8 +219,6 @@ impl Recovery<'_> {
             // Tables written a moment ago, and those of the catalog, may hold older versions: nothing is known to be at
             // the bottom unless there are none at all.
             let older = self.older(keyspace, items);
-            let record =
-                self.catalog.keyspaces.get(&keyspace).expect("the batches were checked when they were replayed");
             let settings = TableSettings::new(&self.config, &record.options, self.database, keyspace, 0);
             let (disk, directory) = (Arc::clone(&self.disk), self.directory.clone());
             let mut create = || TableWriter::create(disk.as_ref(), &directory, self.new_file_number(), settings);

@@ -11,11 +11,12 @@ use kv_core::store::{
 
 use crate::builder::Builder;
 use crate::commit::commit;
-use crate::database::{Database, open_keyspace};
+use crate::database::Database;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::handle::Handle;
 use crate::keyspace_options::KeyspaceOptions;
+use crate::keyspaces::open_keyspace;
 use crate::options::Durability;
 use crate::read;
 use crate::scan::Scan;

@@ -83,6 +83,10 @@ impl Catalog {
                     let record = self.keyspaces.get_mut(id).ok_or_else(|| format!("unknown keyspace {id}"))?;
                     record.options = options.clone();
                 }
+                Item::Dropped { id } => {
+                    self.keyspaces.remove(id).ok_or_else(|| format!("keyspace {id} dropped but not there"))?;
+                    self.levels.remove(id);
+                }
                 Item::Time(time) => self.time = self.time.max(*time),
             }
         }

@@ -12,6 +12,7 @@
 //! next     := file:u64  keyspace:u32                                               tag 5: numbers never given out
 //! options  := id:u32  options                                                      tag 6: in place of those before
 //! time     := ms:u64                                                               tag 7: nothing is read at an earlier one
+//! dropped  := id:u32                                                               tag 8: the keyspace and all its tables
 //! ```
 
 use std::sync::Arc;
@@ -30,6 +31,7 @@ const LOG: u8 = 4;
 const NEXT: u8 = 5;
 const OPTIONS: u8 = 6;
 const TIME: u8 = 7;
+const DROPPED: u8 = 8;
 
 /// A keyspace as it was created, with its options as they were given last.
 #[derive(Clone, Eq, PartialEq, Debug)]
@@ -49,6 +51,7 @@ pub(crate) enum Item {
     Next { file: u64, keyspace: u32 },
     Options { id: u32, options: StoredOptions },
     Time(Millis),
+    Dropped { id: u32 },
 }
 
 /// Items that take effect together.
@@ -140,6 +143,10 @@ impl Item {
                 out.extend_from_slice(&time.0.to_le_bytes());
                 TIME
             }
+            Self::Dropped { id } => {
+                out.extend_from_slice(&id.to_le_bytes());
+                DROPPED
+            }
         }
     }
 
@@ -174,6 +181,7 @@ impl Item {
             NEXT => Ok(Self::Next { file: body.u64()?, keyspace: body.u32()? }),
             OPTIONS => Ok(Self::Options { id: body.u32()?, options: StoredOptions::decode(body)? }),
             TIME => Ok(Self::Time(Millis(body.u64()?))),
+            DROPPED => Ok(Self::Dropped { id: body.u32()? }),
             _ => Err(body.error("a known item of an edit")),
         }
     }
@@ -209,6 +217,7 @@ mod tests {
             Item::Keyspace(KeyspaceRecord { id: 256, name: "users".to_owned(), options: options.clone() }),
             Item::Options { id: 256, options },
             Item::Time(Millis(1_700_000_000_000)),
+            Item::Dropped { id: 256 },
             Item::Added { keyspace: 256, level: 6, table },
             Item::Removed { keyspace: 256, level: 0, number: 4 },
             Item::Log { segment: 8, position: 123, sequence: 40 },
