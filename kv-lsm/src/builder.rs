@@ -33,6 +33,7 @@ impl Builder {
             level0_tables: 4,
             level1_bytes: 256 << 20,
             manifest_bytes: 4 << 20,
+            transaction_read_bytes: 16 << 20,
             clock: Arc::new(clock),
         };
         Self { path, disk: Arc::new(OsDisk::new()), config }
@@ -132,6 +133,14 @@ impl Builder {
     #[must_use]
     pub const fn manifest_bytes(mut self, bytes: u64) -> Self {
         self.config.manifest_bytes = bytes;
+        self
+    }
+
+    /// How much a transaction may remember of what it read, in bytes of keys and about 64 more for each. Default: 16 MiB. A read
+    /// beyond it is refused with [`Error::TooLarge`](crate::Error::TooLarge).
+    #[must_use]
+    pub const fn transaction_read_bytes(mut self, bytes: usize) -> Self {
+        self.config.transaction_read_bytes = bytes;
         self
     }
 

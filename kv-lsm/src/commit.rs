@@ -18,6 +18,7 @@ use crate::flush;
 use crate::internal_key::SEQUENCE_MAX;
 use crate::limits::{BATCH_BYTES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::options::{Background, Durability};
+use crate::validation::admission::Admission;
 use crate::wal::writer::AppendError;
 
 /// Writers are slowed once a keyspace has this many times the level-0 tables that start a compaction …
@@ -35,13 +36,35 @@ const DELAY_MAX_NS: u64 = 20_000_000;
 /// # Errors
 /// See [`Error`]. After [`Error::Ambiguous`] the batch is visible and may survive; after all others nothing was changed.
 pub(crate) fn commit(engine: &Engine, batch: &Batch, durability: Durability) -> Result<u64, Error> {
+    run(engine, batch, durability, None)
+}
+
+/// The same for the writes of a transaction, if what it read is still so.
+///
+/// # Errors
+/// [`Error::Conflict`], and as [`commit`].
+pub(crate) fn commit_admitted(
+    engine: &Engine,
+    batch: &Batch,
+    durability: Durability,
+    admission: &mut Admission<'_>,
+) -> Result<u64, Error> {
+    run(engine, batch, durability, Some(admission))
+}
+
+fn run(
+    engine: &Engine,
+    batch: &Batch,
+    durability: Durability,
+    admission: Option<&mut Admission<'_>>,
+) -> Result<u64, Error> {
     engine.writable()?;
     check(engine, batch)?;
     if batch.is_empty() {
         return Ok(engine.snapshots.visible());
     }
     make_room(engine, batch.as_bytes().len() as u64)?;
-    let last = append(engine, batch)?;
+    let last = append(engine, batch, admission)?;
     if durability == Durability::Sync {
         background::sync_through(engine, last).map_err(|error| match error {
             Error::Poisoned { reason } => Error::Ambiguous { reason },
@@ -51,9 +74,16 @@ pub(crate) fn commit(engine: &Engine, batch: &Batch, durability: Durability) -> 
     Ok(last)
 }
 
-fn append(engine: &Engine, batch: &Batch) -> Result<u64, Error> {
-    let mut log = lock(&engine.log);
-    engine.health.check()?;
+fn append(engine: &Engine, batch: &Batch, mut admission: Option<&mut Admission<'_>>) -> Result<u64, Error> {
+    let mut log = loop {
+        let mut log = lock(&engine.log);
+        engine.health.check()?;
+        let Some(admission) = &mut admission else { break log };
+        // Rule E15: what takes long is done outside the lock, and only what came meanwhile is looked at under it.
+        let Some(sequence) = admission.admit(&mut log)? else { break log };
+        drop(log);
+        admission.validate_through(sequence)?;
+    };
     if engine.version().active.bytes() >= engine.config.memtable_bytes {
         flush::seal(engine, &mut log)?;
     }
@@ -74,6 +104,7 @@ fn append(engine: &Engine, batch: &Batch) -> Result<u64, Error> {
     let last = engine.version().active.apply(batch, first);
     assert_eq!(last + 1, first + batch.len() as u64, "each operation has a number");
     log.next_sequence = last + 1;
+    log.recent.note(batch, first);
     engine.snapshots.publish(last);
     engine.syncer.appended(log.writer.position(), last);
     drop(log);

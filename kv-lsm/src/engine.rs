@@ -23,6 +23,7 @@ use crate::sync::Syncer;
 use crate::table::reader::TableEnvironment;
 use crate::table::writer::TableSettings;
 use crate::time::{AsOf, Moment, Time};
+use crate::validation::recent::RecentWrites;
 use crate::version::Version;
 use crate::visible::{ReadRules, ScanRules};
 use crate::wal::writer::LogWriter;
@@ -46,6 +47,7 @@ pub(crate) struct LogState {
     pub(crate) segments: Vec<u64>,
     /// First segments of those who read the log, each from there on.
     pub(crate) pinned: Vec<u64>,
+    pub(crate) recent: RecentWrites,
 }
 
 /// Counters, for [`Metrics`](crate::Metrics).
@@ -60,6 +62,19 @@ pub(crate) struct Counters {
     pub(crate) compaction_written_bytes: AtomicU64,
     pub(crate) moved_tables: AtomicU64,
     pub(crate) stalls: AtomicU64,
+    pub(crate) transactions: AtomicU64,
+    pub(crate) conflicts: AtomicU64,
+}
+
+impl Counters {
+    pub(crate) fn count_transaction(&self, result: &Result<u64, Error>) {
+        let counter = match result {
+            Ok(_) => &self.transactions,
+            Err(Error::Conflict { .. }) => &self.conflicts,
+            Err(_) => return,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 pub(crate) struct Engine {
@@ -153,7 +168,13 @@ impl Engine {
             keyspaces: ArcSwap::from_pointee(keyspaces),
             version: ArcSwap::from_pointee(parts.version),
             version_turn: Mutex::new(()),
-            log: Mutex::new(LogState { writer: log, next_sequence: last_sequence + 1, segments, pinned: Vec::new() }),
+            log: Mutex::new(LogState {
+                writer: log,
+                next_sequence: last_sequence + 1,
+                segments,
+                pinned: Vec::new(),
+                recent: RecentWrites::default(),
+            }),
             manifest: Mutex::new(manifest),
             keyspace_turn: Mutex::new(()),
             flush_turn: Mutex::new(()),

@@ -135,6 +135,13 @@ pub enum Error {
         /// The name.
         name: String,
     },
+    /// What a transaction has read was written by somebody else since it began. Nothing was changed; run it again from the
+    /// start.
+    #[error("something that the transaction read in keyspace {keyspace} was written meanwhile")]
+    Conflict {
+        /// Number of the keyspace.
+        keyspace: u32,
+    },
     /// A setting cannot be used.
     #[error("invalid setting: {what}")]
     InvalidOptions {

@@ -43,6 +43,11 @@
 //! returned. After a crash the database holds a prefix of all batches, in the order they were committed, whole batches only,
 //! with everything that was acknowledged as durable.
 //!
+//! # Transactions
+//!
+//! [`Database::transaction`] begins an optimistic transaction: it reads a snapshot and its own writes, and its commit fails with
+//! [`Error::Conflict`] when anything that it read, keys or ranges, was written meanwhile. [`Database::transact`] tries again.
+//!
 //! # Background work
 //!
 //! Three threads sync on request, flush and compact. With [`Background::Manual`] nothing happens unless [`Database::step`] is
@@ -102,6 +107,8 @@ mod store;
 mod sync;
 mod table;
 mod time;
+mod transaction;
+mod validation;
 mod verify;
 mod version;
 mod visible;
@@ -120,4 +127,5 @@ pub use options::{Background, Compression, Durability, WriteOptions};
 pub use slice::Slice;
 pub use snapshot::Snapshot;
 pub use store::LsmStore;
+pub use transaction::{Transaction, TransactionIter};
 pub use verify::{Problem, Progress, VerifyReport};

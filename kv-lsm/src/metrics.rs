@@ -48,6 +48,10 @@ pub struct Metrics {
     pub compaction_written_bytes: u64,
     /// Writes that had to wait for a flush or compaction.
     pub stalls: u64,
+    /// Transactions that committed.
+    pub transactions: u64,
+    /// Transactions that were refused because of a conflict.
+    pub conflicts: u64,
 }
 
 /// The tables of one keyspace.
@@ -113,6 +117,8 @@ impl Metrics {
             compaction_read_bytes: read(&counters.compaction_read_bytes),
             compaction_written_bytes: read(&counters.compaction_written_bytes),
             stalls: read(&counters.stalls),
+            transactions: read(&counters.transactions),
+            conflicts: read(&counters.conflicts),
         }
     }
 }

@@ -92,6 +92,8 @@ pub(crate) struct Config {
     pub(crate) level1_bytes: u64,
     /// The manifest is written anew when it has grown past this and past twice what it was after the last time.
     pub(crate) manifest_bytes: u64,
+    /// How much a transaction may remember of what it read.
+    pub(crate) transaction_read_bytes: usize,
     pub(crate) clock: Clock,
 }
 

@@ -79,6 +79,14 @@ impl RangeDeletes {
         }
     }
 
+    /// Number of the newest delete that covers any key from `start` up to, but not including, `end`, or to the last one; zero
+    /// when there is none.
+    pub(crate) fn newest_within(&self, start: &[u8], end: Option<&[u8]>) -> u64 {
+        let first = self.fragments.partition_point(|fragment| *fragment.end <= *start);
+        let within = self.fragments[first..].iter().take_while(|fragment| end.is_none_or(|end| *fragment.start < *end));
+        within.map(|fragment| fragment.sequences[0]).max().unwrap_or(0)
+    }
+
     /// Number of the newest delete that covers `key` and that a read at `sequence` sees; zero when there is none.
     pub(crate) fn newest(&self, key: &[u8], sequence: u64) -> u64 {
         self.covering(key).iter().copied().find(|&delete| delete <= sequence).unwrap_or(0)

@@ -30,6 +30,8 @@ pub enum Sabotage {
     FilterBeforeRangeDeletes,
     /// The checksum of a block says nothing about its place (rule E14).
     ChecksumWithoutPlace,
+    /// What a transaction read is not checked when it commits (rule E15).
+    SkipValidation,
     /// A write that finds no room in stepped mode waits for somebody else (rule E16).
     WaitForNobody,
     /// The durable number covers what was only written (rule E17).
@@ -65,6 +67,7 @@ impl Sabotage {
         Self::FoldAcrossSnapshot,
         Self::FilterBeforeRangeDeletes,
         Self::ChecksumWithoutPlace,
+        Self::SkipValidation,
         Self::WaitForNobody,
         Self::CallVisibleDurable,
         Self::SkipDirectorySync,

@@ -51,6 +51,10 @@ impl Snapshot {
         Self { pin: Arc::new(Pin::new(handle)) }
     }
 
+    pub(crate) fn handle(&self) -> &Arc<Handle> {
+        &self.pin.handle
+    }
+
     /// Number of the last operation that it sees.
     #[must_use]
     pub fn sequence(&self) -> u64 {
@@ -63,7 +67,7 @@ impl Snapshot {
         self.pin.moment.as_of
     }
 
-    fn own(&self, keyspace: &Keyspace) -> Result<(), Error> {
+    pub(crate) fn own(&self, keyspace: &Keyspace) -> Result<(), Error> {
         if keyspace.token() == self.pin.handle.token {
             Ok(())
         } else {

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use super::content::Content;
+use super::content::{Content, Operation};
 use super::history::History;
 use super::invariants::Invariants;
 use super::subject::{Subject, checkpoint};
 use super::trace::{Step, Trace};
 use crate::disk::SimDisk;
 use crate::error::Error;
-use crate::options::Durability;
+use crate::options::{Durability, WriteOptions};
+use crate::transaction::Transaction;
 
 /// What a run has to do when a step fails.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
@@ -72,6 +73,12 @@ pub fn run_watched(disk: &SimDisk, trace: &Trace, on_error: OnError, each: &mut 
                 with_batch.attempt(batch);
                 with_batch
             }
+            Step::Transact(batch, _) => {
+                let mut with_batches = history.clone();
+                with_batches.attempt(&meanwhile(batch));
+                with_batches.attempt(batch);
+                with_batches
+            }
             Step::Checkpoint => {
                 history.attempt_checkpoint(checkpoint(subject.database.snapshot().sequence()));
                 history.clone()
@@ -115,17 +122,10 @@ fn perform(subject: &Subject, step: &Step, history: &mut History, on_error: OnEr
     let result = match step {
         Step::Write(batch, durability) => {
             let result = subject.write(batch, *durability);
-            match &result {
-                Ok(()) => {
-                    history.acknowledge(batch, *durability == Durability::Sync);
-                    history.numbered(subject.database.snapshot().sequence());
-                }
-                Err(Error::Ambiguous { .. }) => history.attempt(batch),
-                Err(_) if on_error == OnError::Stop => history.attempt(batch),
-                Err(_) => {}
-            }
+            note(&result, subject, batch, *durability, history, on_error);
             result
         }
+        Step::Transact(batch, durability) => transact(subject, batch, *durability, history, on_error),
         Step::Sync => {
             let result = subject.database.sync();
             if result.is_ok() {
@@ -152,5 +152,53 @@ fn perform(subject: &Subject, step: &Step, history: &mut History, on_error: OnEr
     if let Err(Error::Ambiguous { .. } | Error::Poisoned { .. }) = &result {
         history.poison();
     }
+    result
+}
+
+/// What the outcome of a write says about what must be there.
+fn note(
+    result: &Result<(), Error>,
+    subject: &Subject,
+    batch: &[Operation],
+    durability: Durability,
+    history: &mut History,
+    on_error: OnError,
+) {
+    match result {
+        Ok(()) => {
+            history.acknowledge(batch, durability == Durability::Sync);
+            history.numbered(subject.database.snapshot().sequence());
+        }
+        Err(Error::Ambiguous { .. }) => history.attempt(batch),
+        Err(_) if on_error == OnError::Stop => history.attempt(batch),
+        Err(_) => {}
+    }
+}
+
+/// What is written while a transaction with `batch` runs.
+fn meanwhile(batch: &[Operation]) -> Vec<Operation> {
+    vec![Operation::Put(1, MEANWHILE.to_vec(), batch.len().to_string().into_bytes())]
+}
+
+const MEANWHILE: &[u8] = b"meanwhile";
+
+/// Two transactions, and a plain write while they run: one of them has read what is written, and leaves nothing.
+fn transact(
+    subject: &Subject,
+    batch: &[Operation],
+    durability: Durability,
+    history: &mut History,
+    on_error: OnError,
+) -> Result<(), Error> {
+    let transaction = subject.begin(batch, b"untouched");
+    let refused = subject.begin(&[Operation::Put(0, b"never".to_vec(), b"there".to_vec())], MEANWHILE);
+    let other = meanwhile(batch);
+    let result = subject.write(&other, Durability::Buffered);
+    note(&result, subject, &other, Durability::Buffered, history, on_error);
+    result?;
+    let outcome = refused.and_then(Transaction::commit);
+    assert!(outcome.is_err(), "what a transaction read was written since, and it committed");
+    let result = transaction.and_then(|transaction| transaction.commit_with(WriteOptions::durability(durability)));
+    note(&result, subject, batch, durability, history, on_error);
     result
 }

@@ -116,7 +116,12 @@ pub fn random_trace(seed: u64, steps: u64) -> Trace {
             8 if generator.random.one_in(2) => Step::Checkpoint,
             _ => {
                 let batch = generator.batch();
-                Step::Write(batch, generator.durability(synced_one_in))
+                let durability = generator.durability(synced_one_in);
+                if generator.random.one_in(8) {
+                    Step::Transact(batch, durability)
+                } else {
+                    Step::Write(batch, durability)
+                }
             }
         };
         script.push(step);

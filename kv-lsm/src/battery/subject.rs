@@ -18,6 +18,7 @@ use crate::keyspace::Keyspace;
 use crate::keyspace_options::KeyspaceOptions;
 use crate::options::{Durability, WriteOptions};
 use crate::snapshot::Snapshot;
+use crate::transaction::Transaction;
 
 /// Where the database lies on every simulated disk.
 pub const DIRECTORY: &str = "/db";
@@ -94,6 +95,27 @@ impl Subject {
     /// The engine's.
     pub fn write(&self, operations: &[Operation], durability: Durability) -> Result<(), Error> {
         self.database.write_with(self.batch(operations), WriteOptions::durability(durability)).map(drop)
+    }
+
+    /// A transaction that has read a key of the second keyspace, and its neighbours, and holds these writes.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn begin(&self, operations: &[Operation], read: &[u8]) -> Result<Transaction, Error> {
+        let mut transaction = self.database.transaction();
+        transaction.get(&self.keyspaces[1], read)?;
+        transaction.range(&self.keyspaces[1], read..=read).try_for_each(|entry| entry.map(drop))?;
+        for operation in operations {
+            match operation {
+                Operation::Put(keyspace, key, value) => transaction.put(&self.keyspaces[*keyspace], key, value),
+                Operation::Delete(keyspace, key) => transaction.delete(&self.keyspaces[*keyspace], key),
+                Operation::DeleteRange(keyspace, start, end) => {
+                    transaction.delete_range(&self.keyspaces[*keyspace], start.as_slice()..end.as_slice());
+                }
+                Operation::Merge(key, operand) => transaction.merge(&self.keyspaces[MERGED], key, operand),
+            }
+        }
+        Ok(transaction)
     }
 
     /// Writes one operation as a program does that needs no batch, with the durability the database was opened with.

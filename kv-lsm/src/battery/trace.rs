@@ -9,6 +9,8 @@ use crate::options::Durability;
 pub enum Step {
     /// Writes a batch.
     Write(Vec<Operation>, Durability),
+    /// Writes a batch in a transaction, while somebody else writes what it has not read.
+    Transact(Vec<Operation>, Durability),
     /// Syncs what was written.
     Sync,
     /// Flushes all memtables.
@@ -161,6 +163,19 @@ pub fn checkpoints() -> Trace {
     steps.push(Step::Compact(0));
     steps.push(Step::Checkpoint);
     Trace::new("checkpoints", Settings { log_segment_bytes: 600, ..Settings::LARGE }, steps)
+}
+
+/// Transactions between writes, and over flushes.
+#[must_use]
+pub fn transactions() -> Trace {
+    let mut steps = Vec::new();
+    for round in 0..5 {
+        steps.extend(writes(round * 2..round * 2 + 2, 30, 1));
+        let durability = if round % 2 == 0 { Durability::Sync } else { Durability::Buffered };
+        steps.push(Step::Transact(batch(60 + round, 30), durability));
+        steps.push(if round == 2 { Step::Flush } else { Step::Work(1) });
+    }
+    Trace::new("transactions", Settings::SMALL, steps)
 }
 
 /// The manifest is written anew several times.

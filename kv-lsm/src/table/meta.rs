@@ -41,6 +41,11 @@ impl TableMeta {
         *self.lower <= *key && !self.upper.is_before(key)
     }
 
+    /// Whether the table speaks of a key from `start` up to, but not including, `end`, or to the last one.
+    pub(crate) fn overlaps_range(&self, start: &[u8], end: Option<&[u8]>) -> bool {
+        !self.upper.is_before(start) && end.is_none_or(|end| *self.lower < *end)
+    }
+
     /// Whether the table speaks of a key at or above `lower` and not behind `upper`.
     pub(crate) fn overlaps(&self, lower: &[u8], upper: &Upper) -> bool {
         !self.upper.is_before(lower) && !upper.is_before(&self.lower)

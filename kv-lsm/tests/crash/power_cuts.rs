@@ -45,6 +45,11 @@ fn checkpoints_survive_every_power_cut() {
 }
 
 #[test]
+fn transactions_survive_every_power_cut() {
+    assert!(cut(&trace::transactions(), 2, 60) > 100);
+}
+
+#[test]
 fn manifest_rolls_survive_every_power_cut() {
     assert!(cut(&trace::manifest_rolls(), 2, 50) > 100);
 }
