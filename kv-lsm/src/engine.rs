@@ -26,6 +26,7 @@ use crate::time::{AsOf, Moment, Time};
 use crate::validation::recent::RecentWrites;
 use crate::version::Version;
 use crate::visible::{ReadRules, ScanRules};
+use crate::wal::spare::Spare;
 use crate::wal::writer::LogWriter;
 
 /// A keyspace, as commits and reads need it.
@@ -45,6 +46,8 @@ pub(crate) struct LogState {
     pub(crate) next_sequence: u64,
     /// Segments that exist, ascending.
     pub(crate) segments: Vec<u64>,
+    /// Files that the next segments are written into.
+    pub(crate) spares: Vec<Spare>,
     /// First segments of those who read the log, each from there on.
     pub(crate) pinned: Vec<u64>,
     pub(crate) recent: RecentWrites,
@@ -62,6 +65,7 @@ pub(crate) struct Counters {
     pub(crate) compaction_written_bytes: AtomicU64,
     pub(crate) moved_tables: AtomicU64,
     pub(crate) stalls: AtomicU64,
+    pub(crate) recycled_segments: AtomicU64,
     pub(crate) transactions: AtomicU64,
     pub(crate) conflicts: AtomicU64,
 }
@@ -172,6 +176,7 @@ impl Engine {
                 writer: log,
                 next_sequence: last_sequence + 1,
                 segments,
+                spares: Vec::new(),
                 pinned: Vec::new(),
                 recent: RecentWrites::default(),
             }),

@@ -11,6 +11,7 @@ pub(crate) const LOCK: &str = "LOCK";
 pub(crate) const QUARANTINE: &str = "quarantine";
 
 const LOG: &str = ".log";
+const SPARE: &str = ".spare";
 const TABLE: &str = ".table";
 const BLOB: &str = ".blob";
 const MANIFEST: &str = "MANIFEST-";
@@ -20,6 +21,8 @@ const UNFINISHED: &str = ".new";
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub(crate) enum FileKind {
     Log(u64),
+    /// A segment of the log that is not needed, kept to become another.
+    Spare(u64),
     Table(u64),
     Blob(u64),
     Manifest(u64),
@@ -39,6 +42,8 @@ impl FileKind {
             }
         } else if let Some(digits) = name.strip_suffix(LOG) {
             number(digits).map(Self::Log)
+        } else if let Some(digits) = name.strip_suffix(SPARE) {
+            number(digits).map(Self::Spare)
         } else if let Some(digits) = name.strip_suffix(BLOB) {
             number(digits).map(Self::Blob)
         } else {
@@ -50,6 +55,10 @@ impl FileKind {
 
 pub(crate) fn log(directory: &Path, number: u64) -> PathBuf {
     directory.join(format!("{number:06}{LOG}"))
+}
+
+pub(crate) fn spare(directory: &Path, number: u64) -> PathBuf {
+    directory.join(format!("{number:06}{SPARE}"))
 }
 
 pub(crate) fn table(directory: &Path, number: u64) -> PathBuf {
@@ -72,6 +81,7 @@ pub(crate) fn unfinished_manifest(directory: &Path, number: u64) -> PathBuf {
 #[derive(Default)]
 pub(crate) struct Found {
     pub(crate) logs: Vec<u64>,
+    pub(crate) spares: Vec<u64>,
     pub(crate) tables: Vec<u64>,
     pub(crate) manifests: Vec<u64>,
     pub(crate) unfinished: Vec<u64>,
@@ -87,6 +97,7 @@ impl Found {
         for name in names {
             let (list, number) = match FileKind::of(&name) {
                 FileKind::Log(number) => (&mut found.logs, number),
+                FileKind::Spare(number) => (&mut found.spares, number),
                 FileKind::Table(number) => (&mut found.tables, number),
                 FileKind::Manifest(number) => (&mut found.manifests, number),
                 FileKind::UnfinishedManifest(number) => (&mut found.unfinished, number),
@@ -111,6 +122,7 @@ mod tests {
         let name = |path: PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
         let directory = Path::new("d");
         assert_eq!(FileKind::of(&name(log(directory, 7))), FileKind::Log(7));
+        assert_eq!(FileKind::of(&name(spare(directory, 7))), FileKind::Spare(7));
         assert_eq!(FileKind::of(&name(table(directory, 12_345_678))), FileKind::Table(12_345_678));
         assert_eq!(FileKind::of(&name(blob(directory, 8))), FileKind::Blob(8));
         assert_eq!(FileKind::of(&name(manifest(directory, 3))), FileKind::Manifest(3));

@@ -14,6 +14,7 @@ use crate::range_delete::RangeDeletes;
 use crate::table::meta::TableMeta;
 use crate::table::writer::TableWriter;
 use crate::version::Version;
+use crate::wal::spare::Spare;
 
 /// Ends the log's segment and begins another. The caller holds the log.
 ///
@@ -21,7 +22,11 @@ use crate::version::Version;
 /// The disk's; then the segment goes on.
 pub(crate) fn rotate(engine: &Engine, log: &mut LogState) -> Result<(), Error> {
     let number = engine.new_file_number();
-    log.writer.rotate(number, engine.syncer.synced_position())?;
+    let spare = log.spares.pop();
+    log.writer.rotate(number, engine.syncer.synced_position(), spare)?;
+    if log.writer.is_recycled() {
+        engine.counters.recycled_segments.fetch_add(1, Ordering::Relaxed);
+    }
     log.segments.push(number);
     engine.syncer.rotated(number, Arc::clone(log.writer.file()), log.writer.position());
     Ok(())
@@ -173,7 +178,19 @@ pub(crate) fn remove_log(engine: &Engine, first_needed: u64) {
         log.segments.drain(..count).collect()
     };
     for number in unneeded {
-        // A segment that stays is removed by the next recovery.
-        let _ = engine.disk.remove(&files::log(&engine.directory, number));
+        // Rule E6: nothing is changed on the disk any more.
+        if engine.health.is_poisoned() {
+            return;
+        }
+        let room = lock(&engine.log).spares.len() < engine.config.log_spare_segments;
+        if !room {
+            // A segment that stays is removed by the next recovery.
+            let _ = engine.disk.remove(&files::log(&engine.directory, number));
+            continue;
+        }
+        let bytes_max = engine.config.log_segment_bytes.saturating_mul(2);
+        if let Some(spare) = Spare::retire(engine.disk.as_ref(), &engine.directory, number, bytes_max) {
+            lock(&engine.log).spares.push(spare);
+        }
     }
 }

@@ -71,7 +71,7 @@ fn the_log_of_the_document_is_what_is_written_and_read() {
     batch.delete(Space(256), b"gone");
     let (written, path) = (disk(), files::log(directory, 7));
     let end = SegmentEnd { number: 5, length: 4096, chain: 0xaabb_ccdd };
-    let mut log = LogWriter::create(Arc::clone(&written), directory, 7, 10_000, end, 9_000).unwrap();
+    let mut log = LogWriter::create(Arc::clone(&written), directory, 7, 10_000, end, 9_000, None).unwrap();
     log.append(9_000, 41, batch.as_bytes()).unwrap();
     log.mark(log.position()).unwrap();
     assert_same("log", &content(written.as_ref(), &path));

@@ -23,6 +23,8 @@ pub struct Metrics {
     pub sealed_memtables: usize,
     /// Segments of the log.
     pub log_segments: usize,
+    /// Segments that were begun in the file of an earlier one.
+    pub recycled_segments: u64,
     /// Bytes of the log that are not in tables yet.
     pub log_bytes: u64,
     /// Bytes of decoded blocks in the cache.
@@ -105,6 +107,7 @@ impl Metrics {
             memtable_bytes: version.active.bytes(),
             sealed_memtables: version.sealed.len(),
             log_segments,
+            recycled_segments: read(&counters.recycled_segments),
             log_bytes: position.saturating_sub(oldest.log_position()),
             cache_bytes: engine.environment.cache.bytes(),
             batches: read(&counters.batches),

@@ -84,6 +84,8 @@ pub(crate) struct Config {
     /// Sealed memtables that may wait for their flush before writers do.
     pub(crate) sealed_max: usize,
     pub(crate) log_segment_bytes: u64,
+    /// Retired segments that are kept to be written again.
+    pub(crate) log_spare_segments: usize,
     pub(crate) block_bytes: usize,
     pub(crate) table_bytes: u64,
     /// Tables on the top level that start a compaction.

@@ -146,7 +146,7 @@ impl Recovery<'_> {
             return Err(Error::corrupt(&path, 0, "the manifest names this table, and it is missing"));
         }
         if let Some(offset) = read.torn_at {
-            self.quarantine(&Discarded { path: files::manifest(&self.directory, number), offset })?;
+            self.quarantine(&Discarded { path: files::manifest(&self.directory, number), offset, end: u64::MAX })?;
         }
         Ok(())
     }
@@ -159,7 +159,8 @@ impl Recovery<'_> {
         let copy = || {
             self.disk.create_dir(&directory)?;
             let source = self.disk.open(&discarded.path, OpenMode::Read)?;
-            let length = usize::try_from(source.len()?.saturating_sub(discarded.offset)).map_err(io::Error::other)?;
+            let length = usize::try_from(source.len()?.min(discarded.end).saturating_sub(discarded.offset))
+                .map_err(io::Error::other)?;
             let mut bytes = vec![0; length];
             read_exact_at(source.as_ref(), &mut bytes, discarded.offset)?;
             match self.disk.remove(&path) {
@@ -295,7 +296,7 @@ impl Recovery<'_> {
 
     fn begin_log(&self, segment: u64, position: u64) -> Result<LogWriter, Error> {
         let disk = Arc::clone(&self.disk);
-        let log = LogWriter::create(disk, &self.directory, segment, position, SegmentEnd::default(), 0)?;
+        let log = LogWriter::create(disk, &self.directory, segment, position, SegmentEnd::default(), 0, None)?;
         let path = files::log(&self.directory, segment);
         log.file().sync().map_err(|error| Error::io("sync", &path, error))?;
         // The names of the tables as well.
@@ -311,6 +312,7 @@ impl Recovery<'_> {
         let named = |number: &u64| manifest.catalog().tables().any(|table| table.number == *number);
         found.manifests.iter().for_each(|&number| remove(files::manifest(&self.directory, number)));
         found.unfinished.iter().for_each(|&number| remove(files::unfinished_manifest(&self.directory, number)));
+        found.spares.iter().for_each(|&number| remove(files::spare(&self.directory, number)));
         found
             .logs
             .iter()

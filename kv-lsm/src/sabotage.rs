@@ -18,6 +18,8 @@ pub enum Sabotage {
     CallCorruptionTorn,
     /// A log segment is removed before the edit that retires it is durable (rule E5).
     RetireLogEarly,
+    /// What a file of the log held before it was recycled passes for what it holds now (rule E5).
+    BelieveStaleChunks,
     /// A failed sync of the log is reported and forgotten (rule E6, lesson 40).
     GoOnAfterFailedSync,
     /// A read loads the visible number before it pins the version (rule E9).
@@ -61,6 +63,7 @@ impl Sabotage {
         Self::FlushAheadOfLog,
         Self::CallCorruptionTorn,
         Self::RetireLogEarly,
+        Self::BelieveStaleChunks,
         Self::GoOnAfterFailedSync,
         Self::PinAfterVisible,
         Self::FoldAcrossRangeDelete,

@@ -165,6 +165,27 @@ pub fn checkpoints() -> Trace {
     Trace::new("checkpoints", Settings { log_segment_bytes: 600, ..Settings::LARGE }, steps)
 }
 
+/// Every segment but the first two is written into the file of an earlier one, with records as long as those that the file
+/// holds, so that old ones lie just where new ones would.
+#[must_use]
+pub fn recycled_segments() -> Trace {
+    let mut steps = Vec::new();
+    for round in 0..6 {
+        let count = [5, 6, 3, 7, 2, 4][round];
+        for number in 0..count {
+            let value = format!("{round} {number}").into_bytes();
+            let key = format!("k{number}").into_bytes();
+            let long = Operation::Put(0, key, [value, vec![b'.'; 250]].concat());
+            let durability = if number % 3 == 1 { Durability::Sync } else { Durability::Buffered };
+            steps.push(Step::Write(vec![long], durability));
+        }
+        if round < 5 {
+            steps.push(Step::Flush);
+        }
+    }
+    Trace::new("recycled segments", Settings::LARGE, steps)
+}
+
 /// Transactions between writes, and over flushes.
 #[must_use]
 pub fn transactions() -> Trace {

@@ -120,6 +120,11 @@ impl SegmentHeader {
     }
 }
 
+/// What the checksum of a chunk says about the segment that it belongs to.
+fn owner(segment: u64) -> u64 {
+    if sabotaged!(BelieveStaleChunks) { 0 } else { segment }
+}
+
 /// The header of a chunk, without its checksum, and its checksum.
 pub(crate) fn chunk_header(
     segment: u64,
@@ -133,7 +138,7 @@ pub(crate) fn chunk_header(
     header[4..12].copy_from_slice(&synced.to_le_bytes());
     header[12..14].copy_from_slice(&length.to_le_bytes());
     header[14] = kind.to_u8();
-    let crc = crc32(&[&segment.to_le_bytes(), &offset.to_le_bytes(), &header[4..], payload]);
+    let crc = crc32(&[&owner(segment).to_le_bytes(), &offset.to_le_bytes(), &header[4..], payload]);
     header[..4].copy_from_slice(&crc.to_le_bytes());
     header
 }
@@ -175,7 +180,7 @@ impl<'a> Chunk<'a> {
         let length = usize::from(reader.u16().map_err(short)?);
         let kind = ChunkKind::from_u8(reader.u8().map_err(short)?).ok_or("a known kind of chunk")?;
         let payload = reader.bytes(length).map_err(short)?;
-        let expected = crc32(&[&segment.to_le_bytes(), &(offset as u64).to_le_bytes(), covered, payload]);
+        let expected = crc32(&[&owner(segment).to_le_bytes(), &(offset as u64).to_le_bytes(), covered, payload]);
         if crc != expected {
             return Err("a chunk whose checksum fits");
         }

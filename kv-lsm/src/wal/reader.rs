@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use kv_core::store::Batch;
 
 use super::format::{
-    CHUNK_HEADER_BYTES, Chunk, ChunkKind, HEADER_BYTES, RECORD_HEADER_BYTES, SegmentEnd, SegmentHeader, VERSION, chain,
-    next_chunk,
+    BLOCK_BYTES, CHUNK_HEADER_BYTES, Chunk, ChunkKind, HEADER_BYTES, RECORD_HEADER_BYTES, SegmentEnd, SegmentHeader,
+    VERSION, chain, next_chunk,
 };
 use crate::disk::{Disk, OpenMode, read_exact_at};
 use crate::error::Error;
@@ -36,6 +36,8 @@ pub(crate) struct LogStart {
 pub(crate) struct Discarded {
     pub(crate) path: PathBuf,
     pub(crate) offset: u64,
+    /// Not counted beyond the end of the file.
+    pub(crate) end: u64,
 }
 
 #[derive(Debug)]
@@ -238,10 +240,12 @@ impl Replay {
                 stated = stated.max(header.synced);
                 position = position.max(header.start.saturating_add(content.len() as u64));
             }
-            stated = stated.max(stated_behind(&content, number, from));
+            let behind = Behind::look(&content, number, segment.header, from);
+            stated = stated.max(behind.stated);
             position = position.max(end.position.saturating_add((content.len().saturating_sub(from)) as u64));
-            if content[from.min(content.len())..].iter().any(|&byte| byte != 0) {
-                discarded.push(Discarded { path: segment.path.clone(), offset: from as u64 });
+            if let Some(end) = behind.end_of_loss(&content, segment.header.is_some(), from) {
+                let (offset, end) = (from as u64, end as u64);
+                discarded.push(Discarded { path: segment.path.clone(), offset, end });
             }
         }
         if stated > end.position {
@@ -258,22 +262,64 @@ impl Replay {
     }
 }
 
-/// The highest synced position that a whole chunk at or behind `from` states.
-fn stated_behind(content: &[u8], segment: u64, from: usize) -> u64 {
-    let mut stated = 0;
-    let mut at = from;
-    while at + CHUNK_HEADER_BYTES <= content.len() {
-        // Most offsets are no chunk: the byte of the kind says so before a checksum is computed.
-        if matches!(content[at + CHUNK_HEADER_BYTES - 1], 1..=5)
-            && let Ok(chunk) = Chunk::read(content, segment, at)
-        {
-            stated = stated.max(chunk.synced);
-            at += chunk.bytes();
-        } else {
-            at += 1;
+/// The whole chunks behind the end of the log.
+struct Behind {
+    /// The highest synced position that one of them states.
+    stated: u64,
+    /// Where the last of them ends.
+    end: Option<usize>,
+}
+
+impl Behind {
+    fn look(content: &[u8], segment: u64, header: Option<SegmentHeader>, from: usize) -> Self {
+        let mut behind = Self { stated: 0, end: None };
+        let mut at = from;
+        while at + CHUNK_HEADER_BYTES <= content.len() {
+            if may_be_chunk(content, header, at)
+                && let Ok(chunk) = Chunk::read(content, segment, at)
+            {
+                behind.stated = behind.stated.max(chunk.synced);
+                at += chunk.bytes();
+                behind.end = Some(at);
+            } else {
+                at += 1;
+            }
         }
+        behind
     }
-    stated
+
+    /// Up to where what lies at and behind `from` is worth keeping aside, or `None` when nothing is: a file that was another
+    /// segment before holds that behind its end.
+    fn end_of_loss(&self, content: &[u8], has_header: bool, from: usize) -> Option<usize> {
+        let next = next_chunk(from);
+        let is_zero = |bytes: &[u8]| bytes.iter().all(|&byte| byte == 0);
+        let ends_here = if has_header {
+            is_zero(&content[from.min(content.len())..(next + CHUNK_HEADER_BYTES).min(content.len())])
+        } else {
+            // Empty, or never more than renamed: the header is whole, and that of another segment.
+            is_zero(content) || SegmentHeader::decode(content).is_ok()
+        };
+        if ends_here && self.end.is_none() {
+            return None;
+        }
+        if !has_header && self.end.is_none() {
+            return Some(content.len());
+        }
+        // What is torn lies in the block of the first chunk that is not whole.
+        let last = self.end.unwrap_or(0).max(next + 1);
+        Some(last.next_multiple_of(BLOCK_BYTES).min(content.len()))
+    }
+}
+
+/// Most offsets are no chunk, and what a file held as another segment must not cost a checksum at each. The kind is known,
+/// and the position that a chunk states as synced lies between what its segment began with and its own.
+fn may_be_chunk(content: &[u8], header: Option<SegmentHeader>, at: usize) -> bool {
+    let bytes = &content[at..at + CHUNK_HEADER_BYTES];
+    if !matches!(bytes[CHUNK_HEADER_BYTES - 1], 1..=5) {
+        return false;
+    }
+    let synced = u64::from_le_bytes(bytes[4..12].try_into().expect("eight bytes"));
+    header.is_none_or(|header| header.synced <= synced && synced <= header.start.saturating_add(at as u64))
 }
 
 fn read_header(disk: &dyn Disk, path: &Path, number: u64) -> Result<Option<SegmentHeader>, Error> {

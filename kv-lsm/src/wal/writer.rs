@@ -8,6 +8,7 @@ use super::format::{
     BLOCK_BYTES, CHUNK_HEADER_BYTES, ChunkKind, HEADER_BYTES, RECORD_HEADER_BYTES, SegmentEnd, SegmentHeader, chain,
     chunk_header, marker_at, next_chunk,
 };
+use super::spare::Spare;
 use crate::disk::{Disk, File, OpenMode};
 use crate::error::Error;
 use crate::files;
@@ -23,6 +24,8 @@ pub(crate) struct LogWriter {
     start: u64,
     offset: u64,
     chain: u32,
+    /// Up to here the file holds what it held as another segment.
+    stale_bytes: u64,
     buffer: Vec<u8>,
     /// A write failed here. What it left behind must not be taken for part of a later record, so the next record goes to a
     /// new segment, whose header states where this one ends.
@@ -39,7 +42,8 @@ pub(crate) enum AppendError {
 }
 
 impl LogWriter {
-    /// Creates the segment `number`, beginning at position `start`. Neither it nor its name is durable yet.
+    /// Creates the segment `number`, beginning at position `start`, in the file of `spare` when there is one. Neither it nor its
+    /// name is durable yet.
     ///
     /// # Errors
     /// The disk's; then there is no such segment, or at most one without a valid header.
@@ -50,38 +54,51 @@ impl LogWriter {
         start: u64,
         previous: SegmentEnd,
         synced: u64,
+        spare: Option<Spare>,
     ) -> Result<Self, Error> {
         let path = files::log(directory, number);
-        let file = disk.open(&path, OpenMode::CreateNew).map_err(|error| Error::io("create", &path, error))?;
+        let reused = spare.and_then(|spare| take_spare(disk.as_ref(), directory, spare, &path));
+        let (file, stale_bytes) = match reused {
+            Some(spare) => (spare.file, spare.bytes),
+            None => {
+                let file = disk.open(&path, OpenMode::CreateNew).map_err(|error| Error::io("create", &path, error))?;
+                (file, 0)
+            }
+        };
         let mut buffer = Vec::new();
         SegmentHeader { number, start, previous, synced }.encode(&mut buffer);
-        if let Err(error) = file.write_at(&buffer, 0) {
-            // Best effort: a segment whose header does not fit its checksum is passed over by recovery.
-            let _ = disk.remove(&path);
-            return Err(Error::io("write", &path, error));
-        }
-        Ok(Self {
+        let mut log = Self {
             disk,
             directory: directory.to_path_buf(),
             path,
             file,
             number,
             start,
-            offset: HEADER_BYTES as u64,
+            offset: 0,
             chain: 0,
+            stale_bytes,
             buffer,
             ended: false,
-        })
+        };
+        log.terminate();
+        if let Err(error) = log.file.write_at(&log.buffer, 0) {
+            // Best effort: a segment whose header does not fit its checksum or its name is passed over by recovery.
+            let _ = log.disk.remove(&log.path);
+            return Err(Error::io("write", &log.path, error));
+        }
+        log.offset = HEADER_BYTES as u64;
+        Ok(log)
     }
 
-    /// Ends this segment and begins the segment `number`.
+    /// Ends this segment and begins the segment `number`, in the file of `spare` when there is one.
     ///
     /// # Errors
     /// The disk's; then this segment goes on. `number` must not be used again.
-    pub(crate) fn rotate(&mut self, number: u64, synced: u64) -> Result<(), Error> {
+    pub(crate) fn rotate(&mut self, number: u64, synced: u64, spare: Option<Spare>) -> Result<(), Error> {
         assert!(number > self.number, "segment numbers ascend");
         let end = SegmentEnd { number: self.number, length: self.offset, chain: self.chain };
-        *self = Self::create(Arc::clone(&self.disk), &self.directory, number, self.start + self.offset, end, synced)?;
+        let start = self.start + self.offset;
+        *self = Self::create(Arc::clone(&self.disk), &self.directory, number, start, end, synced, spare)?;
         Ok(())
     }
 
@@ -135,9 +152,11 @@ impl LogWriter {
     }
 
     fn write(&mut self, chain_after: u32) -> Result<(), AppendError> {
+        let bytes = self.buffer.len() as u64;
+        self.terminate();
         match self.file.write_at(&self.buffer, self.offset) {
             Ok(()) => {
-                self.offset += self.buffer.len() as u64;
+                self.offset += bytes;
                 self.chain = chain_after;
                 if self.buffer.capacity() > 1 << 20 {
                     self.buffer = Vec::new();
@@ -145,6 +164,17 @@ impl LogWriter {
                 Ok(())
             }
             Err(error) => Err(self.roll_back(error)),
+        }
+    }
+
+    /// Adds zeros to the buffer where the next chunk will have its header, unless the file ends before. The next record
+    /// replaces them.
+    fn terminate(&mut self) {
+        let end = self.offset + self.buffer.len() as u64;
+        if end < self.stale_bytes {
+            let end = usize::try_from(end).expect("a segment fits memory");
+            let zeros = next_chunk(end) + CHUNK_HEADER_BYTES - end;
+            self.buffer.resize(self.buffer.len() + zeros, 0);
         }
     }
 
@@ -169,6 +199,11 @@ impl LogWriter {
         self.ended || self.offset >= bytes_max
     }
 
+    /// Whether the present segment was begun in the file of an earlier one.
+    pub(crate) const fn is_recycled(&self) -> bool {
+        self.stale_bytes > 0
+    }
+
     /// Position of the first byte of the present segment.
     pub(crate) const fn start(&self) -> u64 {
         self.start
@@ -180,6 +215,18 @@ impl LogWriter {
 
     pub(crate) const fn file(&self) -> &Arc<dyn File> {
         &self.file
+    }
+}
+
+/// Gives the file of a spare the name of a segment. It is of no use when that fails.
+fn take_spare(disk: &dyn Disk, directory: &Path, spare: Spare, path: &Path) -> Option<Spare> {
+    let from = files::spare(directory, spare.number);
+    match disk.rename(&from, path) {
+        Ok(()) => Some(spare),
+        Err(_) => {
+            spare.discard(disk, directory);
+            None
+        }
     }
 }
 

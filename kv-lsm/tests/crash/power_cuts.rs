@@ -45,6 +45,11 @@ fn checkpoints_survive_every_power_cut() {
 }
 
 #[test]
+fn recycled_segments_survive_every_power_cut() {
+    assert!(cut(&trace::recycled_segments(), 4, 60) > 100);
+}
+
+#[test]
 fn transactions_survive_every_power_cut() {
     assert!(cut(&trace::transactions(), 2, 60) > 100);
 }

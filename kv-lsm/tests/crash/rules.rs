@@ -126,17 +126,34 @@ fn engine_rule_04_what_was_not_synced_is_a_torn_tail_and_is_kept_aside() {
 /// The manifest edit that retires logs may be lost in a power cut; then the logs must be there still.
 #[test]
 fn engine_rule_05_logs_are_retired_only_behind_a_durable_edit() {
-    let trace = trace::flushes();
+    cut_by_units(&trace::flushes(), 24);
+}
+
+/// The same where each segment is written over an earlier one: whatever mixture of the two lives of a file is left, nothing of
+/// the first is taken for the second, and nothing that is needed was written over.
+#[test]
+fn engine_rule_05_segments_are_recycled_only_behind_a_durable_edit() {
+    let trace = trace::recycled_segments();
+    let disk = SimDisk::new(1);
+    run(&disk, &trace, OnError::Stop);
+    let recycled =
+        Subject::open(&disk, trace.settings).map(|engine| engine.database.metrics().recycled_segments).unwrap();
+    assert_eq!(recycled, 0, "none are kept over a reopening");
+    cut_by_units(&trace, 60);
+}
+
+/// Cuts the power at every call, and keeps and loses every unit of what is undecided alone: names are few, sectors are
+/// sampled.
+fn cut_by_units(trace: &Trace, samples: u64) {
     let whole = SimDisk::new(1);
-    run(&whole, &trace, OnError::Stop);
+    run(&whole, trace, OnError::Stop);
     let mut inspector = Inspector::new(trace.settings);
     for call in 0..whole.mutating_calls() {
         let disk = SimDisk::new(1);
         disk.cut_power_after(call);
-        let history = run(&disk, &trace, OnError::Stop);
-        // Every unit of what is undecided, kept alone and lost alone: names are few, sectors are sampled.
+        let history = run(&disk, trace, OnError::Stop);
         let units = disk.unsynced_units();
-        let stride = usize::try_from(units / 24 + 1).unwrap();
+        let stride = usize::try_from(units / samples + 1).unwrap();
         for unit in (0..units).step_by(stride) {
             for survival in [Survival::AllBut(unit), Survival::Only(unit), Survival::Prefix(unit)] {
                 let context = format!("call {call} {:?}, {survival:?}", disk.power_cut_at());
@@ -145,6 +162,32 @@ fn engine_rule_05_logs_are_retired_only_behind_a_durable_edit() {
         }
     }
     assert!(inspector.states > 100, "{} states", inspector.states);
+}
+
+/// A file of the log in its second life ends before what is left of its first. That is no torn tail: nothing is put aside, and
+/// nothing comes back.
+#[test]
+fn engine_rule_05_what_a_segment_held_before_it_was_recycled_is_neither_read_nor_kept_aside() {
+    let disk = SimDisk::new(1);
+    let engine = Subject::open(&disk, Settings::LARGE).unwrap();
+    let mut history = History::starting_with(Content::new());
+    for round in 0..4 {
+        for number in 0..6 {
+            write(&engine, &mut history, round * 10 + number, Durability::Sync);
+        }
+        engine.database.flush().unwrap();
+    }
+    write(&engine, &mut history, 90, Durability::Sync);
+    write(&engine, &mut history, 91, Durability::Buffered);
+    assert!(engine.database.metrics().recycled_segments >= 2);
+    for survival in [Survival::None, Survival::All] {
+        let disk = disk.reboot(survival);
+        let mut inspector = Inspector::new(Settings::LARGE);
+        inspector.check_alive(&disk, &history, &format_args!("{survival:?}"));
+        let quarantined = disk.list(&Path::new(DIRECTORY).join("quarantine")).unwrap_or_default();
+        assert!(quarantined.is_empty(), "{survival:?}: {quarantined:?}");
+        assert!(files(&disk, ".spare").is_empty(), "no spare outlives a recovery");
+    }
 }
 
 #[test]

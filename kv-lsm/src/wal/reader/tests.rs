@@ -21,14 +21,14 @@ fn write(first: &[usize], second: &[usize], synced: u64) -> (Arc<dyn Disk>, u64)
     let disk: Arc<dyn Disk> = Arc::new(MemDisk::new());
     disk.create_dir(Path::new(DIRECTORY)).unwrap();
     let directory = Path::new(DIRECTORY);
-    let mut log = LogWriter::create(Arc::clone(&disk), directory, 3, 500, SegmentEnd::default(), 0).unwrap();
+    let mut log = LogWriter::create(Arc::clone(&disk), directory, 3, 500, SegmentEnd::default(), 0, None).unwrap();
     let mut number = 0;
     for &bytes in first {
         number += 1;
         log.append(0, number, batch(number, bytes).as_bytes()).unwrap();
     }
     let end = log.position();
-    log.rotate(5, synced).unwrap();
+    log.rotate(5, synced, None).unwrap();
     for &bytes in second {
         number += 1;
         log.append(synced, number, batch(number, bytes).as_bytes()).unwrap();
@@ -88,7 +88,8 @@ fn engine_rule_02_a_predecessor_with_another_checksum_is_a_gap() {
     // The same records under another synced position: each chunk is whole, and none is what the second segment followed.
     let path = files::log(Path::new(DIRECTORY), 3);
     disk.remove(&path).unwrap();
-    let mut log = LogWriter::create(Arc::clone(&disk), Path::new(DIRECTORY), 3, 500, SegmentEnd::default(), 0).unwrap();
+    let mut log =
+        LogWriter::create(Arc::clone(&disk), Path::new(DIRECTORY), 3, 500, SegmentEnd::default(), 0, None).unwrap();
     log.append(1, 1, batch(1, 10).as_bytes()).unwrap();
     log.append(1, 2, batch(2, 10).as_bytes()).unwrap();
     assert_eq!(numbers(&disk).unwrap().0, [1, 2]);
