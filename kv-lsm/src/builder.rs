@@ -31,6 +31,8 @@ impl Builder {
             log_spare_segments: 2,
             block_bytes: 16 << 10,
             table_bytes: 64 << 20,
+            blob_file_bytes: 256 << 20,
+            blob_garbage_percent: 50,
             level0_tables: 4,
             level1_bytes: 256 << 20,
             manifest_bytes: 4 << 20,
@@ -120,6 +122,22 @@ impl Builder {
     #[must_use]
     pub const fn table_bytes(mut self, bytes: u64) -> Self {
         self.config.table_bytes = bytes;
+        self
+    }
+
+    /// Size at which a flush or compaction begins another file of separated values, see
+    /// [`KeyspaceOptions::separate_values_from`](crate::KeyspaceOptions::separate_values_from). Default: 256 MiB.
+    #[must_use]
+    pub const fn blob_file_bytes(mut self, bytes: u64) -> Self {
+        self.config.blob_file_bytes = bytes;
+        self
+    }
+
+    /// How much of a file of separated values may be garbage, in percent, before what is live is moved out of it and the file
+    /// removed: 1 to 100. Default: 50. Less takes less room and writes more.
+    #[must_use]
+    pub const fn blob_garbage_percent(mut self, percent: u8) -> Self {
+        self.config.blob_garbage_percent = percent;
         self
     }
 

@@ -76,6 +76,10 @@ fn build(engine: &Engine, target: &Path, directory: &Path) -> Result<u64, Error>
         let (from, to) = (files::table(&engine.directory, number), files::table(directory, number));
         link(engine.disk.as_ref(), &from, &to)?;
     }
+    for &number in pin.catalog.blobs.keys() {
+        let (from, to) = (files::blob(&engine.directory, number), files::blob(directory, number));
+        link(engine.disk.as_ref(), &from, &to)?;
+    }
     let mut catalog = pin.catalog.clone();
     let number = engine.new_file_number();
     catalog.next_file = number + 1;

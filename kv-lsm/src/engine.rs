@@ -1,13 +1,16 @@
 //! What the parts of an open database share.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use kv_core::store::MergeOperator;
 
+use crate::blob::meta::BlobMeta;
+use crate::blob::separate::SeparateRules;
+use crate::blob::writer::BlobSettings;
 use crate::disk::{Disk, LockGuard};
 use crate::error::Error;
 use crate::health::Health;
@@ -25,7 +28,7 @@ use crate::table::writer::TableSettings;
 use crate::time::{AsOf, Moment, Time};
 use crate::validation::recent::RecentWrites;
 use crate::version::Version;
-use crate::visible::{ReadRules, ScanRules};
+use crate::visible::{ReadRules, ScanRules, Want};
 use crate::wal::spare::Spare;
 use crate::wal::writer::LogWriter;
 
@@ -64,6 +67,7 @@ pub(crate) struct Counters {
     pub(crate) compaction_read_bytes: AtomicU64,
     pub(crate) compaction_written_bytes: AtomicU64,
     pub(crate) moved_tables: AtomicU64,
+    pub(crate) blob_written_bytes: AtomicU64,
     pub(crate) stalls: AtomicU64,
     pub(crate) recycled_segments: AtomicU64,
     pub(crate) transactions: AtomicU64,
@@ -78,6 +82,10 @@ impl Counters {
             Err(_) => return,
         };
         counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_blobs(&self, blobs: &[BlobMeta]) {
+        self.blob_written_bytes.fetch_add(blobs.iter().map(|blob| blob.bytes).sum(), Ordering::Relaxed);
     }
 }
 
@@ -276,10 +284,24 @@ impl Engine {
         if self.time.highest() > manifest.catalog().time {
             edit.0.push(Item::Time(self.time.highest()));
         }
+        // A blob file goes with the edit that takes the last pointer into it.
+        let emptied = manifest.catalog().blobs_emptied_by(&edit);
+        edit.0.extend(emptied.iter().cloned());
         manifest.append(&edit)?;
+        for item in &emptied {
+            if let Item::BlobRemoved { keyspace, number } = item
+                && let Some(file) = self.version().trees.get(keyspace).and_then(|tree| tree.blobs.get(*number))
+            {
+                // Rule E5: the edit that no longer names it is durable.
+                file.retire();
+            }
+        }
         let changed = |keyspace: u32| {
             edit.0.iter().any(|item| match item {
-                Item::Added { keyspace: other, .. } | Item::Removed { keyspace: other, .. } => *other == keyspace,
+                Item::Added { keyspace: other, .. }
+                | Item::Removed { keyspace: other, .. }
+                | Item::BlobAdded { keyspace: other, .. }
+                | Item::BlobRemoved { keyspace: other, .. } => *other == keyspace,
                 Item::Keyspace(record) => record.id == keyspace,
                 Item::Dropped { .. } | Item::Log { .. } | Item::Next { .. } | Item::Options { .. } | Item::Time(_) => {
                     false
@@ -316,14 +338,28 @@ impl Engine {
         as_of: AsOf<'a>,
     ) -> Result<ReadRules<'a>, Error> {
         let state = keyspaces.get(&keyspace).ok_or(Error::UnknownKeyspace { keyspace })?;
-        Ok(ReadRules { keyspace, sequence, as_of, operator: state.operator.as_deref(), health: &self.health })
+        Ok(ReadRules {
+            keyspace,
+            sequence,
+            as_of,
+            operator: state.operator.as_deref(),
+            want: Want::Value,
+            health: &self.health,
+        })
     }
 
     /// The same for a scan.
     pub(crate) fn scan_rules(&self, keyspace: u32, moment: Moment) -> Result<ScanRules, Error> {
         let keyspaces = self.keyspaces.load();
         let state = keyspaces.get(&keyspace).ok_or(Error::UnknownKeyspace { keyspace })?;
-        Ok(ScanRules { keyspace, moment, operator: state.operator.clone(), health: Arc::clone(&self.health) })
+        Ok(ScanRules {
+            keyspace,
+            moment,
+            want: Want::Value,
+            head_bytes: state.options.inline_prefix_bytes.map_or(0, |bytes| bytes as usize),
+            operator: state.operator.clone(),
+            health: Arc::clone(&self.health),
+        })
     }
 
     pub(crate) fn operator_of(&self, keyspace: u32) -> Option<Arc<dyn MergeOperator>> {
@@ -336,6 +372,14 @@ impl Engine {
 
     pub(crate) fn table_settings(&self, keyspace: u32, level: usize) -> TableSettings {
         TableSettings::new(&self.config, &self.options_of(keyspace), self.database, keyspace, level)
+    }
+
+    pub(crate) fn blob_settings(&self, keyspace: u32) -> BlobSettings {
+        BlobSettings::new(&self.config, &self.options_of(keyspace), self.database, keyspace)
+    }
+
+    pub(crate) fn separate_rules(&self, keyspace: u32) -> SeparateRules {
+        SeparateRules::new(&self.options_of(keyspace), self.config.blob_file_bytes)
     }
 
     /// Removes files that nothing refers to any more. Nothing happens after poison. Returns whether there were any.
@@ -359,11 +403,4 @@ impl Engine {
 /// A lock whose holder panicked is taken all the same: what it guards is kept whole by assertions, not by luck.
 pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Removes the files of tables that will not be named, as far as that works.
-pub(crate) fn discard_tables(disk: &dyn Disk, directory: &Path, numbers: impl IntoIterator<Item = u64>) {
-    for number in numbers {
-        let _ = disk.remove(&crate::files::table(directory, number));
-    }
 }

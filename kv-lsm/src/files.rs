@@ -83,6 +83,7 @@ pub(crate) struct Found {
     pub(crate) logs: Vec<u64>,
     pub(crate) spares: Vec<u64>,
     pub(crate) tables: Vec<u64>,
+    pub(crate) blobs: Vec<u64>,
     pub(crate) manifests: Vec<u64>,
     pub(crate) unfinished: Vec<u64>,
     pub(crate) highest_number: u64,
@@ -101,12 +102,13 @@ impl Found {
                 FileKind::Table(number) => (&mut found.tables, number),
                 FileKind::Manifest(number) => (&mut found.manifests, number),
                 FileKind::UnfinishedManifest(number) => (&mut found.unfinished, number),
-                FileKind::Blob(_) | FileKind::Foreign => continue,
+                FileKind::Blob(number) => (&mut found.blobs, number),
+                FileKind::Foreign => continue,
             };
             list.push(number);
             found.highest_number = found.highest_number.max(number);
         }
-        for list in [&mut found.logs, &mut found.tables, &mut found.manifests] {
+        for list in [&mut found.logs, &mut found.tables, &mut found.blobs, &mut found.manifests] {
             list.sort_unstable();
         }
         Ok(found)

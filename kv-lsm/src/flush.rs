@@ -1,18 +1,22 @@
 //! From memtable to table.
 
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use crate::blob::files::BlobFiles;
+use crate::blob::separate::{SeparateRules, Separator};
 use crate::compaction::fold::FoldRules;
-use crate::compaction::rewrite::{Older, Rewrite};
-use crate::engine::{Engine, LogState, discard_tables, lock};
+use crate::compaction::outputs::{Outputs, discard};
+use crate::compaction::rewrite::{Older, Rewrite, Written};
+use crate::engine::{Engine, LogState, lock};
 use crate::error::Error;
 use crate::files;
 use crate::manifest::edit::{Edit, Item};
 use crate::memtable::{Memtable, MemtableCursor};
 use crate::range_delete::RangeDeletes;
 use crate::table::meta::TableMeta;
-use crate::table::writer::TableWriter;
 use crate::version::Version;
 use crate::wal::spare::Spare;
 
@@ -83,14 +87,14 @@ pub(crate) fn flush_oldest(engine: &Engine) -> Result<bool, Error> {
     // Rule E3: no table holds what a power cut could take from the log. One memtable and one edit for all keyspaces keep
     // batches whole as it is; this keeps what is in tables from being ahead of the durable number.
     engine.syncer.sync_through(memtable.last_sequence())?;
-    let mut numbers = Vec::new();
+    let mut created = Vec::new();
     let result =
-        write_tables(engine, &version, memtable, &mut numbers).and_then(|items| install(engine, &version, items));
+        write_tables(engine, &version, memtable, &mut created).and_then(|items| install(engine, &version, items));
     match &result {
         Ok(()) => {}
         Err(Error::Poisoned { .. }) => return result.map(|()| true),
         Err(_) => {
-            discard_tables(engine.disk.as_ref(), &engine.directory, numbers);
+            discard(engine.disk.as_ref(), &created);
             return result.map(|()| true);
         }
     }
@@ -103,7 +107,7 @@ fn write_tables(
     engine: &Engine,
     version: &Version,
     memtable: &Arc<Memtable>,
-    numbers: &mut Vec<u64>,
+    created: &mut Vec<PathBuf>,
 ) -> Result<Vec<Item>, Error> {
     let boundaries = engine.snapshots.boundaries(&engine.time);
     let mut items = Vec::new();
@@ -112,16 +116,19 @@ fn write_tables(
         let Some(tree) = version.trees.get(&keyspace) else { continue };
         let older = Older { loose: tree.levels[0].clone(), levels: tree.levels[1..].to_vec() };
         let rules = FoldRules { boundaries: boundaries.clone(), operator: engine.operator_of(keyspace) };
-        let settings = engine.table_settings(keyspace, 0);
-        let mut create = || {
-            let number = engine.new_file_number();
-            numbers.push(number);
-            TableWriter::create(engine.disk.as_ref(), &engine.directory, number, settings)
+        let outputs = Outputs {
+            disk: engine.disk.as_ref(),
+            directory: &engine.directory,
+            new_number: &mut || engine.new_file_number(),
+            table: engine.table_settings(keyspace, 0),
+            blob: engine.blob_settings(keyspace),
+            created,
         };
-        for table in write_keyspace(memtable, keyspace, rules, older, &mut create)? {
-            engine.counters.flush_bytes.fetch_add(table.bytes, Ordering::Relaxed);
-            items.push(Item::Added { keyspace, level: 0, table });
-        }
+        let written = write_keyspace(memtable, keyspace, rules, older, engine.separate_rules(keyspace), outputs)?;
+        let bytes = |tables: &[TableMeta]| tables.iter().map(|table| table.bytes).sum();
+        engine.counters.flush_bytes.fetch_add(bytes(&written.tables), Ordering::Relaxed);
+        engine.counters.count_blobs(&written.blobs);
+        items.extend(written.items(keyspace, 0));
     }
     // The names of the tables, and that of the segment where the log now begins.
     let sync = engine.disk.sync_dir(&engine.directory);
@@ -138,19 +145,22 @@ pub(crate) fn write_keyspace(
     keyspace: u32,
     rules: FoldRules,
     older: Older,
-    create: &mut dyn FnMut() -> Result<TableWriter, Error>,
-) -> Result<Vec<TableMeta>, Error> {
+    separate: SeparateRules,
+    outputs: Outputs<'_>,
+) -> Result<Written, Error> {
     let ranges = memtable.range_deletes(keyspace).map(|ranges| ranges.deletes().collect()).unwrap_or_default();
     let job = Rewrite {
         rules,
         range_deletes: RangeDeletes::new(ranges),
         older,
         table_bytes: u64::MAX,
-        create,
+        // A memtable holds no pointers.
+        separator: Separator::new(separate, BlobFiles::default(), BTreeSet::new()),
+        outputs,
         cancelled: &|| false,
     };
-    let tables = job.run(&mut MemtableCursor::new(memtable, keyspace))?;
-    Ok(tables.expect("a flush is not cancelled"))
+    let written = job.run(&mut MemtableCursor::new(memtable, keyspace))?;
+    Ok(written.expect("a flush is not cancelled"))
 }
 
 fn install(engine: &Engine, version: &Version, mut items: Vec<Item>) -> Result<(), Error> {

@@ -19,7 +19,7 @@ pub(crate) enum Kind {
 const KIND: u64 = 0x0f;
 /// The value of a put stands behind its expiry.
 const EXPIRING: u64 = 0x10;
-/// The value of a put lies elsewhere, and a pointer stands for it. Reserved: see [`Trailer::from_u64`].
+/// The value of a put lies in a blob file, and a pointer stands for it.
 const SEPARATED: u64 = 0x20;
 
 /// An expiry is wall time in milliseconds, and stands before the value.
@@ -50,15 +50,11 @@ impl Trailer {
         Self(sequence << 8 | 0xff)
     }
 
-    /// Reads back [`Trailer::to_u64`]; `None` when no writer could have written it. None writes separated values yet.
+    /// Reads back [`Trailer::to_u64`]; `None` when no writer could have written it.
     pub(crate) const fn from_u64(raw: u64) -> Option<Self> {
         let known = matches!(raw & KIND, 1..=3) && raw & 0xff & !(KIND | EXPIRING | SEPARATED) == 0;
         let flagged = raw & (EXPIRING | SEPARATED) != 0;
-        if raw >> 8 != 0 && known && raw & SEPARATED == 0 && (!flagged || raw & KIND == 2) {
-            Some(Self(raw))
-        } else {
-            None
-        }
+        if raw >> 8 != 0 && known && (!flagged || raw & KIND == 2) { Some(Self(raw)) } else { None }
     }
 
     /// The same for what was checked when it was written, or never left this process.
@@ -88,6 +84,16 @@ impl Trailer {
         self.0 & EXPIRING != 0
     }
 
+    pub(crate) const fn is_separated(self) -> bool {
+        self.0 & SEPARATED != 0
+    }
+
+    /// The same put with its value elsewhere, or in place.
+    pub(crate) fn with_separated(self, separated: bool) -> Self {
+        debug_assert!(self.kind() == Kind::Put, "only the value of a put is separated");
+        Self(if separated { self.0 | SEPARATED } else { self.0 & !SEPARATED })
+    }
+
     /// The place right behind this one among the versions of a key.
     pub(crate) const fn just_older(self) -> Self {
         Self(self.0 - 1)
@@ -107,7 +113,7 @@ const fn kind_byte(kind: Kind) -> u64 {
     }
 }
 
-/// What a stored value says: when it expires, if it does, and the value itself. Whoever made the version checked that an
+/// What a stored value says: when it expires, if it does, and the value itself, or the pointer to it. Whoever made the version checked that an
 /// expiry is there.
 pub(crate) fn split_expiry(trailer: Trailer, stored: &[u8]) -> (Option<Millis>, &[u8]) {
     if !trailer.is_expiring() {
@@ -132,15 +138,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_put_expires_and_nothing_is_separated_yet() {
+    fn only_a_put_expires_or_is_separated() {
         for kind in 0..=0xff_u64 {
-            let known = matches!(kind, 1..=3 | 0x12);
+            let known = matches!(kind, 1..=3 | 0x12 | 0x22 | 0x32);
             assert_eq!(Trailer::from_u64(7 << 8 | kind).is_some(), known, "{kind:#x}");
             assert!(Trailer::from_u64(kind).is_none(), "numbers begin at one");
         }
         let trailer = Trailer::expiring(7);
         assert_eq!((trailer.kind(), trailer.is_expiring(), trailer.sequence()), (Kind::Put, true, 7));
-        assert_eq!(trailer.with_kind(Kind::Delete), Trailer::new(7, Kind::Delete));
+        let apart = trailer.with_separated(true);
+        assert!(apart.is_separated() && apart.is_expiring() && apart.with_separated(false) == trailer);
+        assert_eq!(apart.with_kind(Kind::Delete), Trailer::new(7, Kind::Delete));
         let stored = [&5_u64.to_le_bytes()[..], b"v"].concat();
         assert_eq!(split_expiry(trailer, &stored), (Some(Millis(5)), &b"v"[..]));
         assert!(is_expired(Millis(5), Millis(5)) && !is_expired(Millis(5), Millis(4)));

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use crate::error::Error;
 use crate::handle::Handle;
+use crate::iter_parts::{Heads, Keys};
 use crate::scan::{Bounds, Scan};
 use crate::slice::Slice;
 use crate::time::Moment;
 use crate::version::Version;
-use crate::visible::ScanRules;
+use crate::visible::{ScanRules, Want};
 
 /// Yields keys and values of a range in order, from both ends. Owns the state it reads. After an error it yields nothing more,
 /// from either end.
@@ -46,6 +47,41 @@ impl Iter {
         let rules = handle.scan_rules(keyspace, moment).ok();
         let source = Source { _handle: handle, version, keyspace, rules };
         Self { source, bounds, front: None, back: None, front_key: None, back_key: None, over }
+    }
+
+    /// Only the keys. Values that are kept apart are not read, unless merge operands fold onto them.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use kv_lsm::{Database, KeyspaceOptions};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path())?;
+    /// let photos = db.keyspace("photos", KeyspaceOptions::default().separate_values_from(4096))?;
+    /// photos.put("ada", vec![7; 100_000])?;
+    /// photos.put("grace", vec![8; 100_000])?;
+    /// let names: Result<Vec<_>, _> = photos.iter().keys().collect();
+    /// assert_eq!(names?, [&b"ada"[..], b"grace"]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn keys(mut self) -> Keys {
+        self.set_want(Want::Presence);
+        Keys(self)
+    }
+
+    /// The keys, and of each value the first bytes: as many as the keyspace keeps inline
+    /// ([`inline_prefix_bytes`](crate::KeyspaceOptions::inline_prefix_bytes)), or all when there are fewer. Values that are
+    /// kept apart are not read, unless merge operands fold onto them.
+    #[must_use]
+    pub fn heads(mut self) -> Heads {
+        self.set_want(Want::Head(self.source.rules.as_ref().map_or(0, |rules| rules.head_bytes)));
+        Heads(self)
+    }
+
+    fn set_want(&mut self, want: Want) {
+        self.source.rules.iter_mut().for_each(|rules| rules.want = want);
+        [&mut self.front, &mut self.back].into_iter().flatten().for_each(|scan| scan.set_want(want));
     }
 
     fn step(&mut self, reverse: bool) -> Result<Option<(Slice, Slice)>, Error> {

@@ -16,6 +16,7 @@ use crate::read;
 use crate::slice::Slice;
 use crate::table::meta::Upper;
 use crate::time::{AsOf, Moment};
+use crate::visible::{ReadRules, Want};
 
 /// An ordered map inside a database. A clone is another handle of the same; threads may share one.
 #[derive(Clone)]
@@ -98,7 +99,7 @@ impl Keyspace {
     /// # Errors
     /// See [`Error`].
     pub fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool, Error> {
-        self.get_with(key.as_ref(), None, &mut |_| {})
+        self.is_present(key.as_ref(), None)
     }
 
     /// The values under several keys, in their order, all of one moment.
@@ -128,6 +129,15 @@ impl Keyspace {
         let keyspaces = self.handle.keyspaces.load();
         let rules = self.handle.read_rules(&keyspaces, self.id, sequence, self.handle.as_of(moment))?;
         read::get(&version, rules, key, found)
+    }
+
+    /// Whether a read at `moment`, or now, sees a value under `key`. Reads none from a blob file unless it has to.
+    pub(crate) fn is_present(&self, key: &[u8], moment: Option<Moment>) -> Result<bool, Error> {
+        let (version, sequence) = self.handle.pin(moment.map(|moment| moment.sequence));
+        let keyspaces = self.handle.keyspaces.load();
+        let rules = self.handle.read_rules(&keyspaces, self.id, sequence, self.handle.as_of(moment))?;
+        let rules = ReadRules { want: Want::Presence, ..rules };
+        read::get(&version, rules, key, &mut |_| {})
     }
 
     /// The entries whose keys lie in `range`, as they are now: later writes do not change what the iterator yields.

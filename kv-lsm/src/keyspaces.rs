@@ -115,6 +115,7 @@ pub(crate) fn drop_keyspace(engine: &Engine, name: &str) -> Result<(), Error> {
     if let Some(tree) = before.trees.get(&id) {
         // Rule E5: the edit is durable. A file goes when the last iterator that reads it does.
         tree.tables().for_each(|table| table.retire());
+        tree.blobs.by_number.values().for_each(|blob| blob.file.retire());
     }
     drop(before);
     engine.purge();

@@ -61,7 +61,6 @@ mod background;
 mod batch;
 #[cfg(any(test, feature = "battery"))]
 pub mod battery;
-#[expect(dead_code, reason = "flush and compaction come to use it next")]
 mod blob;
 mod builder;
 mod cache;
@@ -83,6 +82,7 @@ mod health;
 mod identity;
 mod internal_key;
 mod iter;
+mod iter_parts;
 mod key_bounds;
 mod keyspace;
 mod keyspace_options;
@@ -119,6 +119,7 @@ pub use builder::{Builder, IntoDisk};
 pub use database::Database;
 pub use error::Error;
 pub use iter::Iter;
+pub use iter_parts::{Heads, Keys};
 pub use key_bounds::KeyBounds;
 pub use keyspace::Keyspace;
 pub use keyspace_options::{CompactionStrategy, KeyspaceOptions};

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::blob::files::LiveBlob;
 use crate::engine::{Engine, lock};
 
 /// What a database has done since it was opened, and how large its parts are.
@@ -48,6 +49,8 @@ pub struct Metrics {
     pub compaction_read_bytes: u64,
     /// Bytes of tables that compactions wrote.
     pub compaction_written_bytes: u64,
+    /// Bytes of files of separated values written, by flushes and compactions.
+    pub blob_written_bytes: u64,
     /// Writes that had to wait for a flush or compaction.
     pub stalls: u64,
     /// Transactions that committed.
@@ -61,6 +64,12 @@ pub struct Metrics {
 pub struct KeyspaceMetrics {
     /// Its name.
     pub name: String,
+    /// Files of values that are kept apart from the tables.
+    pub blob_files: usize,
+    /// Bytes of the values in them, with their keys, as they are stored.
+    pub blob_bytes: u64,
+    /// How much of that nothing points to any more. It is freed by compactions.
+    pub blob_garbage_bytes: u64,
     /// From the newest level to the deepest.
     pub levels: Vec<LevelMetrics>,
 }
@@ -96,8 +105,16 @@ impl Metrics {
             level.collect()
         };
         let keyspaces = engine.keyspaces.load();
-        let keyspaces =
-            keyspaces.iter().map(|(id, state)| KeyspaceMetrics { name: state.name.to_string(), levels: levels(id) });
+        let keyspaces = keyspaces.iter().map(|(id, state)| {
+            let blobs = || version.trees.get(id).into_iter().flat_map(|tree| tree.blobs.by_number.values());
+            KeyspaceMetrics {
+                name: state.name.to_string(),
+                blob_files: blobs().count(),
+                blob_bytes: blobs().map(|blob| blob.file.meta().record_bytes()).sum(),
+                blob_garbage_bytes: blobs().map(LiveBlob::garbage_bytes).sum(),
+                levels: levels(id),
+            }
+        });
         Self {
             keyspaces: keyspaces.collect(),
             visible_sequence: engine.snapshots.visible(),
@@ -119,6 +136,7 @@ impl Metrics {
             moved_tables: read(&counters.moved_tables),
             compaction_read_bytes: read(&counters.compaction_read_bytes),
             compaction_written_bytes: read(&counters.compaction_written_bytes),
+            blob_written_bytes: read(&counters.blob_written_bytes),
             stalls: read(&counters.stalls),
             transactions: read(&counters.transactions),
             conflicts: read(&counters.conflicts),

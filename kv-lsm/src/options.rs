@@ -88,6 +88,9 @@ pub(crate) struct Config {
     pub(crate) log_spare_segments: usize,
     pub(crate) block_bytes: usize,
     pub(crate) table_bytes: u64,
+    pub(crate) blob_file_bytes: u64,
+    /// From this share of garbage on the live values of a blob file are moved out of it.
+    pub(crate) blob_garbage_percent: u8,
     /// Tables on the top level that start a compaction.
     pub(crate) level0_tables: usize,
     /// How much the first level below the top may hold.
@@ -118,6 +121,9 @@ impl Config {
         }
         if !self.compression.is_supported() {
             return refuse("compression with zstd needs the cargo feature `zstd`");
+        }
+        if self.blob_file_bytes == 0 || !(1..=100).contains(&self.blob_garbage_percent) {
+            return refuse("blob_file_bytes must not be zero, and blob_garbage_percent must lie between 1 and 100");
         }
         if self.table_bytes == 0 || self.level1_bytes == 0 || self.level0_tables == 0 || self.sealed_max == 0 {
             return refuse("table_bytes, level1_bytes, level0_tables and sealed_max must not be zero");

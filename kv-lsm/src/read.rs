@@ -21,7 +21,8 @@ pub(crate) fn get(
 ) -> Result<bool, Error> {
     let (keyspace, sequence) = (rules.keyspace, rules.sequence);
     let mut operands = Operands::default();
-    let mut resolver = Resolver::new(rules, key, &mut operands, found);
+    let tree = version.trees.get(&keyspace);
+    let mut resolver = Resolver::new(rules, tree.map(|tree| &tree.blobs), key, &mut operands, found);
     for memtable in version.memtables() {
         if let Some(ranges) = memtable.range_deletes(keyspace) {
             resolver.cover(ranges.newest(key, sequence));
@@ -31,7 +32,7 @@ pub(crate) fn get(
             return resolver.finish();
         }
     }
-    let Some(tree) = version.trees.get(&keyspace) else { return resolver.finish() };
+    let Some(tree) = tree else { return resolver.finish() };
     let hash = filter::hash(key);
     let mut ask = |table: &Arc<Table>| {
         // Rule E11: a newer table may cover the key by range only, and then its filter does not know the key.

@@ -18,8 +18,11 @@ use kv_core::hash::seeded;
 use kv_core::store::{Batch, MergeOperator};
 use kv_core::time::Millis;
 
+use crate::blob::separate::SeparateRules;
+use crate::blob::writer::BlobSettings;
 use crate::cache::BlockCache;
 use crate::compaction::fold::FoldRules;
+use crate::compaction::outputs::Outputs;
 use crate::compaction::rewrite::Older;
 use crate::disk::{Disk, LockGuard, OpenMode, read_exact_at};
 use crate::engine::{KeyspaceState, Keyspaces, Parts};
@@ -32,7 +35,7 @@ use crate::manifest::log::{self as manifest_log, EditError, Manifest};
 use crate::memtable::{ChunkPool, Memtable};
 use crate::options::Config;
 use crate::table::reader::TableEnvironment;
-use crate::table::writer::{TableSettings, TableWriter};
+use crate::table::writer::TableSettings;
 use crate::time::{Moment, Time};
 use crate::version::Version;
 use crate::wal::format::SegmentEnd;
@@ -145,6 +148,11 @@ impl Recovery<'_> {
             let path = files::table(&self.directory, table.number);
             return Err(Error::corrupt(&path, 0, "the manifest names this table, and it is missing"));
         }
+        let missing = self.catalog.blobs.keys().find(|number| found.blobs.binary_search(number).is_err());
+        if let Some(&number) = missing {
+            let path = files::blob(&self.directory, number);
+            return Err(Error::corrupt(&path, 0, "the manifest names this blob file, and it is missing"));
+        }
         if let Some(offset) = read.torn_at {
             self.quarantine(&Discarded { path: files::manifest(&self.directory, number), offset, end: u64::MAX })?;
         }
@@ -220,12 +228,19 @@ impl Recovery<'_> {
             // Tables written a moment ago, and those of the catalog, may hold older versions: nothing is known to be at
             // the bottom unless there are none at all.
             let older = self.older(keyspace, items);
-            let settings = TableSettings::new(&self.config, &record.options, self.database, keyspace, 0);
+            let separate = SeparateRules::new(&record.options, self.config.blob_file_bytes);
+            let table = TableSettings::new(&self.config, &record.options, self.database, keyspace, 0);
+            let blob = BlobSettings::new(&self.config, &record.options, self.database, keyspace);
             let (disk, directory) = (Arc::clone(&self.disk), self.directory.clone());
-            let mut create = || TableWriter::create(disk.as_ref(), &directory, self.new_file_number(), settings);
-            for table in write_keyspace(memtable, keyspace, rules, older, &mut create)? {
-                items.push(Item::Added { keyspace, level: 0, table });
-            }
+            let outputs = Outputs {
+                disk: disk.as_ref(),
+                directory: &directory,
+                new_number: &mut || self.new_file_number(),
+                table,
+                blob,
+                created: &mut Vec::new(),
+            };
+            items.extend(write_keyspace(memtable, keyspace, rules, older, separate, outputs)?.items(keyspace, 0));
         }
         Ok(())
     }
@@ -318,6 +333,11 @@ impl Recovery<'_> {
             .iter()
             .filter(|&&number| number < segment)
             .for_each(|&number| remove(files::log(&self.directory, number)));
+        found
+            .blobs
+            .iter()
+            .filter(|&number| !manifest.catalog().blobs.contains_key(number))
+            .for_each(|&number| remove(files::blob(&self.directory, number)));
         found
             .tables
             .iter()

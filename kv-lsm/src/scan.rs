@@ -12,8 +12,8 @@ use crate::range_delete::RangeDeletes;
 use crate::table::cursor::TableCursor;
 use crate::table::meta::TableMeta;
 use crate::table::reader::Table;
-use crate::version::Version;
-use crate::visible::{Operands, Resolver, ScanRules};
+use crate::version::{Tree, Version};
+use crate::visible::{Operands, Resolver, ScanRules, Want};
 
 /// After so many versions of one key that do not matter, the cursors seek instead of stepping.
 const STEPS_BEFORE_SEEK: usize = 16;
@@ -28,6 +28,8 @@ pub(crate) struct Scan {
     reverse: bool,
     cursor: MergeCursor,
     range_deletes: Vec<Arc<RangeDeletes>>,
+    /// Keeps the files that separated values lie in.
+    tree: Option<Arc<Tree>>,
     state: State,
     key: Vec<u8>,
     value: Vec<u8>,
@@ -60,7 +62,8 @@ impl Scan {
             cursors.push(Box::new(MemtableCursor::new(memtable, keyspace)));
             range_deletes.extend(memtable.range_deletes(keyspace));
         }
-        if let Some(tree) = version.trees.get(&keyspace) {
+        let tree = version.trees.get(&keyspace).cloned();
+        if let Some(tree) = &tree {
             let in_range = |table: &&Arc<Table>| overlaps(table.meta(), &bounds);
             for table in tree.levels[0].iter().filter(in_range) {
                 cursors.push(Box::new(TableCursor::new(Arc::clone(table), true)));
@@ -81,12 +84,18 @@ impl Scan {
             reverse,
             cursor: MergeCursor::new(cursors),
             range_deletes,
+            tree,
             state: State::New,
             key: Vec::new(),
             value: Vec::new(),
             operands: Operands::default(),
             versions: Versions::default(),
         })
+    }
+
+    /// How much of each value it reads from now on.
+    pub(crate) const fn set_want(&mut self, want: Want) {
+        self.rules.want = want;
     }
 
     /// The key it stands on.
@@ -169,9 +178,10 @@ impl Scan {
 
     /// Resolves the key that the cursor stands on, newest version first, and leaves the cursor behind its last version.
     fn forward_key(&mut self) -> Result<bool, Error> {
-        let Self { rules, cursor, range_deletes, key, value, operands, .. } = self;
+        let Self { rules, cursor, range_deletes, tree, key, value, operands, .. } = self;
+        let blobs = tree.as_ref().map(|tree| &tree.blobs);
         let mut found = |bytes: &[u8]| value.extend_from_slice(bytes);
-        let mut resolver = Resolver::new(rules.rules(), key, operands, &mut found);
+        let mut resolver = Resolver::new(rules.rules(), blobs, key, operands, &mut found);
         for ranges in range_deletes {
             resolver.cover(ranges.newest(key, rules.moment.sequence));
         }
@@ -195,7 +205,8 @@ impl Scan {
 
     /// The same, with the versions coming oldest first.
     fn backward_key(&mut self) -> Result<bool, Error> {
-        let Self { rules, cursor, range_deletes, key, value, operands, versions, .. } = self;
+        let Self { rules, cursor, range_deletes, tree, key, value, operands, versions, .. } = self;
+        let blobs = tree.as_ref().map(|tree| &tree.blobs);
         versions.bytes.clear();
         versions.parts.clear();
         while let Some(entry) = cursor.entry().filter(|entry| entry.key == key.as_slice()) {
@@ -210,7 +221,7 @@ impl Scan {
             cursor.previous()?;
         }
         let mut found = |bytes: &[u8]| value.extend_from_slice(bytes);
-        let mut resolver = Resolver::new(rules.rules(), key, operands, &mut found);
+        let mut resolver = Resolver::new(rules.rules(), blobs, key, operands, &mut found);
         for ranges in range_deletes {
             resolver.cover(ranges.newest(key, rules.moment.sequence));
         }

@@ -93,7 +93,7 @@ impl Snapshot {
     /// See [`Error`].
     pub fn contains_key(&self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<bool, Error> {
         self.own(keyspace)?;
-        keyspace.get_with(key.as_ref(), Some(self.pin.moment), &mut |_| {})
+        keyspace.is_present(key.as_ref(), Some(self.pin.moment))
     }
 
     /// The entries of that moment whose keys lie in `range`.

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::blob::files::{BlobFiles, LiveBlob};
+use crate::blob::reader::BlobFile;
 use crate::files;
-use crate::manifest::catalog::{Catalog, LEVELS};
+use crate::manifest::catalog::{BlobRecord, Catalog, LEVELS};
 use crate::memtable::Memtable;
 use crate::table::reader::{Table, TableEnvironment};
 
@@ -13,6 +15,8 @@ use crate::table::reader::{Table, TableEnvironment};
 #[derive(Clone, Default)]
 pub(crate) struct Tree {
     pub(crate) levels: [Vec<Arc<Table>>; LEVELS],
+    /// Where their separated values lie.
+    pub(crate) blobs: BlobFiles,
 }
 
 impl Tree {
@@ -63,7 +67,17 @@ impl Version {
                 None => Arc::new(Table::new(meta.clone(), files::table(directory, meta.number), environment.clone())),
             };
             let levels = std::array::from_fn(|level| levels.0[level].iter().map(table).collect());
-            (keyspace, Arc::new(Tree { levels }))
+            let blob = |record: &BlobRecord| {
+                let number = record.blob.number;
+                let file = before.and_then(|tree| tree.blobs.get(number)).map_or_else(
+                    || Arc::new(BlobFile::new(record.blob, files::blob(directory, number), environment.clone())),
+                    Arc::clone,
+                );
+                (number, LiveBlob { file, live_bytes: record.live_bytes })
+            };
+            let by_number = catalog.blobs_of(keyspace).map(blob).collect();
+            let blobs = BlobFiles { directory: directory.to_path_buf(), by_number };
+            (keyspace, Arc::new(Tree { levels, blobs }))
         };
         catalog.levels.iter().map(tree).collect()
     }

@@ -6,10 +6,22 @@ use std::sync::Arc;
 
 use kv_core::store::{Fold, Folded, MergeOperator};
 
+use crate::blob::files::BlobFiles;
 use crate::error::Error;
 use crate::health::Health;
 use crate::internal_key::{Kind, Trailer, is_expired, split_expiry};
 use crate::time::{AsOf, Moment};
+
+/// How much of a value a read wants. What it does not want it does not read (rule E13).
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(crate) enum Want {
+    /// All of it.
+    Value,
+    /// So many bytes from its start, as many as the keyspace keeps inline.
+    Head(usize),
+    /// Only whether there is one.
+    Presence,
+}
 
 /// What is the same for all keys of one read. Borrowed, so that a read of one key touches no reference count.
 #[derive(Copy, Clone)]
@@ -18,6 +30,7 @@ pub(crate) struct ReadRules<'a> {
     pub(crate) sequence: u64,
     pub(crate) as_of: AsOf<'a>,
     pub(crate) operator: Option<&'a dyn MergeOperator>,
+    pub(crate) want: Want,
     pub(crate) health: &'a Health,
 }
 
@@ -26,6 +39,9 @@ pub(crate) struct ReadRules<'a> {
 pub(crate) struct ScanRules {
     pub(crate) keyspace: u32,
     pub(crate) moment: Moment,
+    pub(crate) want: Want,
+    /// How many bytes of each value the keyspace keeps inline.
+    pub(crate) head_bytes: usize,
     pub(crate) operator: Option<Arc<dyn MergeOperator>>,
     pub(crate) health: Arc<Health>,
 }
@@ -37,6 +53,7 @@ impl ScanRules {
             sequence: self.moment.sequence,
             as_of: AsOf::At(self.moment.as_of),
             operator: self.operator.as_deref(),
+            want: self.want,
             health: &self.health,
         }
     }
@@ -65,6 +82,8 @@ impl Operands {
 /// Takes the versions of one key, newest first, and hands the value that they come to on to `found`.
 pub(crate) struct Resolver<'a> {
     rules: ReadRules<'a>,
+    /// Where separated values lie.
+    blobs: Option<&'a BlobFiles>,
     key: &'a [u8],
     operands: &'a mut Operands,
     found: &'a mut dyn FnMut(&[u8]),
@@ -76,12 +95,13 @@ pub(crate) struct Resolver<'a> {
 impl<'a> Resolver<'a> {
     pub(crate) fn new(
         rules: ReadRules<'a>,
+        blobs: Option<&'a BlobFiles>,
         key: &'a [u8],
         operands: &'a mut Operands,
         found: &'a mut dyn FnMut(&[u8]),
     ) -> Self {
         operands.clear();
-        Self { rules, key, operands, found, covered: 0, outcome: None }
+        Self { rules, blobs, key, operands, found, covered: 0, outcome: None }
     }
 
     /// The key is covered by a range that was deleted at `sequence`; zero when there is none.
@@ -131,22 +151,46 @@ impl<'a> Resolver<'a> {
                     Some(expire_at) if is_expired(expire_at, self.rules.as_of.time()) => None,
                     _ => Some(value),
                 };
-                self.decide(base);
+                self.outcome = Some(match base {
+                    Some(pointer) if trailer.is_separated() => self.follow(pointer),
+                    base => self.decide(base),
+                });
             }
-            Kind::Delete => self.decide(None),
+            Kind::Delete => self.outcome = Some(self.decide(None)),
         }
         ControlFlow::Break(())
     }
 
     /// Below the operands lies `base`, and nothing older matters.
-    fn decide(&mut self, base: Option<&[u8]>) {
-        self.outcome = Some(match base {
+    fn decide(&mut self, base: Option<&[u8]>) -> Result<bool, Error> {
+        match base {
             Some(value) if self.operands.parts.is_empty() => {
-                (self.found)(value);
+                self.hand_on(value);
                 Ok(true)
             }
             base => self.fold(base),
-        });
+        }
+    }
+
+    /// The same with a base that lies in a blob file: it is read only if it is wanted, or something folds onto it.
+    fn follow(&mut self, pointer: &[u8]) -> Result<bool, Error> {
+        let blobs =
+            self.blobs.expect("only tables hold pointers, and their files belong to the version that names them");
+        match self.rules.want {
+            Want::Presence if self.operands.parts.is_empty() => self.hand_on(&[]),
+            Want::Head(_) if self.operands.parts.is_empty() => self.hand_on(blobs.pointer(pointer)?.prefix),
+            _ => return self.decide(Some(&blobs.read(self.key, pointer)?)),
+        }
+        Ok(true)
+    }
+
+    fn hand_on(&mut self, value: &[u8]) {
+        let wanted = match self.rules.want {
+            Want::Value => value.len(),
+            Want::Head(bytes) => bytes.min(value.len()),
+            Want::Presence => 0,
+        };
+        (self.found)(&value[..wanted]);
     }
 
     /// There are no more versions. Returns whether there is a value; `found` was called if there is.
@@ -169,7 +213,7 @@ impl<'a> Resolver<'a> {
         let how = Fold::Complete { as_of: self.rules.as_of.time() };
         match operator.fold(self.key, base, &oldest_first, how, &mut out) {
             Ok(Folded::Value) => {
-                (self.found)(&out);
+                self.hand_on(&out);
                 Ok(true)
             }
             Ok(Folded::Absent) => Ok(false),

@@ -24,11 +24,15 @@ fn builder(disk: impl Disk) -> Builder {
 fn victim() -> SimDisk {
     let disk = SimDisk::new(1);
     let db = builder(disk.clone()).open().unwrap();
-    let keyspaces = ["a", "b"].map(|name| db.keyspace(name, KeyspaceOptions::default()).unwrap());
+    let plain = db.keyspace("a", KeyspaceOptions::default()).unwrap();
+    // Every third value of this one lies in a blob file.
+    let keyspaces = [plain, db.keyspace("b", KeyspaceOptions::default().separate_values_from(100)).unwrap()];
     for round in 0..6 {
         for number in 0..60 {
             let key = format!("{:03}", number * 7 % 101);
-            keyspaces[number % 2].put(&key, format!("value {round} {number}")).unwrap();
+            keyspaces[number % 2]
+                .put(&key, format!("value {round} {number} ").repeat(if number % 3 == 0 { 10 } else { 1 }))
+                .unwrap();
         }
         keyspaces[0].delete_range("040".."044").unwrap();
         db.flush().unwrap();
@@ -67,6 +71,7 @@ fn what_is_sound_is_read_whole_and_passes() {
         })
         .unwrap();
     assert_eq!(report.problems, []);
+    assert!(report.blob_files > 0 && report.blob_records > 5, "{report:?}");
     assert_eq!((report.keyspaces, report.torn.len()), (2, 0));
     assert!(report.tables > 2 && report.blocks > report.tables && report.entries > 80, "{report:?}");
     assert!(report.range_deletes > 0 && report.log_segments > 1 && report.batches >= 60, "{report:?}");

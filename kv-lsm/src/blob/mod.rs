@@ -4,9 +4,12 @@
 //! compaction writes values from a size on to an immutable file, and puts a pointer into the table. What a compaction moves
 //! down the levels is then small, however large the values are.
 //!
-//! `format` is imported by `reader` and `writer`; `meta` is what the manifest says of a file.
+//! `format` is imported by `reader` and `writer`; `meta` is what the manifest says of a file, `files` those of one version,
+//! `separate` what a job does with the values it keeps.
 
+pub(crate) mod files;
 pub(crate) mod format;
 pub(crate) mod meta;
 pub(crate) mod reader;
+pub(crate) mod separate;
 pub(crate) mod writer;

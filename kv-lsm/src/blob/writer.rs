@@ -9,6 +9,8 @@ use crate::disk::{Disk, File, OpenMode};
 use crate::error::Error;
 use crate::files;
 use crate::identity::file_identity;
+use crate::keyspace_options::stored::StoredOptions;
+use crate::options::{Compression, Config};
 
 /// Bytes are handed to the disk in runs of about this size.
 const RUN_BYTES: usize = 256 * 1024;
@@ -19,6 +21,15 @@ pub(crate) struct BlobSettings {
     pub(crate) lz4: bool,
     /// Identity of the database, from which that of the file is made.
     pub(crate) database: u64,
+}
+
+impl BlobSettings {
+    /// Values are compressed, with LZ4, when the deepest tables are: they move no further.
+    pub(crate) fn new(config: &Config, options: &StoredOptions, database: u64, keyspace: u32) -> Self {
+        let compression = options.compression.as_deref().map_or(Some(&config.compression), <[Compression]>::last);
+        let lz4 = compression.is_some_and(|compression| *compression != Compression::None);
+        Self { keyspace, lz4, database }
+    }
 }
 
 /// Takes values and writes them to a new file.

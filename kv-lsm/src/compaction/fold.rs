@@ -18,7 +18,7 @@ use std::sync::Arc;
 use kv_core::store::{Fold, Folded, MergeOperator};
 use kv_core::time::Millis;
 
-use crate::internal_key::{Kind, Trailer, is_expired, split_expiry};
+use crate::internal_key::{EXPIRY_BYTES, Kind, Trailer, is_expired, split_expiry};
 use crate::time::Moment;
 
 /// The versions of one key, newest first.
@@ -39,6 +39,27 @@ impl KeyVersions {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(value);
         self.parts.push((trailer, start..self.bytes.len()));
+    }
+
+    /// Puts the values themselves where pointers stand for them, if there are operands that may fold onto one (rule E13). `read`
+    /// follows a pointer.
+    pub(crate) fn resolve<E>(&mut self, read: impl Fn(&[u8]) -> Result<Vec<u8>, E>) -> Result<(), E> {
+        let any = |wanted: fn(Trailer) -> bool| self.parts.iter().any(|(trailer, _)| wanted(*trailer));
+        if !any(Trailer::is_separated) || !any(|trailer| trailer.kind() == Kind::Merge) {
+            return Ok(());
+        }
+        let before = std::mem::take(self);
+        for (index, &(trailer, _)) in before.parts.iter().enumerate() {
+            let stored = before.value(index);
+            if trailer.is_separated() {
+                let expiry_bytes = if trailer.is_expiring() { EXPIRY_BYTES } else { 0 };
+                let (expiry, pointer) = stored.split_at(expiry_bytes);
+                self.push(trailer.with_separated(false), &[expiry, &read(pointer)?].concat());
+            } else {
+                self.push(trailer, stored);
+            }
+        }
+        Ok(())
     }
 
     fn value(&self, index: usize) -> &[u8] {

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use super::collect::pick_collection;
 use crate::manifest::catalog::LEVELS;
 use crate::table::meta::Upper;
 use crate::table::reader::Table;
@@ -17,6 +18,7 @@ const GROWTH: u64 = 10;
 pub(crate) struct PickSettings {
     pub(crate) level0_tables: usize,
     pub(crate) level1_bytes: u64,
+    pub(crate) blob_garbage_percent: u8,
 }
 
 /// Tables to merge, adjacent in age.
@@ -51,6 +53,12 @@ pub(crate) fn pick(tree: &Tree, settings: PickSettings) -> Option<(f64, Choice)>
         if sizes[level] > targets[level] {
             consider(ratio(sizes[level], targets[level]), level);
         }
+    }
+    if let Some((score, level, table)) = pick_collection(tree, settings.blob_garbage_percent)
+        && best.is_none_or(|(other, _)| score > other)
+    {
+        let (inputs, output) = if level == 0 { (tree.levels[0].clone(), base) } else { (vec![table], level) };
+        return Some((score, choose(tree, level, inputs, output)));
     }
     let (score, level) = best?;
     let choice = if level == 0 {

@@ -3,9 +3,13 @@
 use std::sync::Arc;
 
 use super::fold::{FoldRules, KeyVersions, fold_key};
+use super::outputs::Outputs;
+use crate::blob::meta::BlobMeta;
+use crate::blob::separate::Separator;
 use crate::cursor::Cursor;
 use crate::error::Error;
 use crate::internal_key::Trailer;
+use crate::manifest::edit::Item;
 use crate::range_delete::{Fragment, RangeDelete, RangeDeletes};
 use crate::table::meta::{TableMeta, Upper};
 use crate::table::reader::Table;
@@ -41,17 +45,32 @@ pub(crate) struct Rewrite<'a> {
     pub(crate) older: Older,
     /// A new table is begun once one has grown to this, between two keys.
     pub(crate) table_bytes: u64,
-    pub(crate) create: &'a mut dyn FnMut() -> Result<TableWriter, Error>,
+    pub(crate) separator: Separator,
+    pub(crate) outputs: Outputs<'a>,
     /// Asked now and then whether to give up.
     pub(crate) cancelled: &'a dyn Fn() -> bool,
 }
 
+/// The files that came of a job, all of them synced, but for their names.
+pub(crate) struct Written {
+    pub(crate) tables: Vec<TableMeta>,
+    pub(crate) blobs: Vec<BlobMeta>,
+}
+
+impl Written {
+    /// The items of an edit that name the files, the tables on `level`.
+    pub(crate) fn items(self, keyspace: u32, level: usize) -> Vec<Item> {
+        let blobs = self.blobs.into_iter().map(|blob| Item::BlobAdded { keyspace, blob });
+        blobs.chain(self.tables.into_iter().map(|table| Item::Added { keyspace, level, table })).collect()
+    }
+}
+
 impl Rewrite<'_> {
-    /// Writes the tables, synced but for their names. `None` when it was cancelled.
+    /// Writes the files. `None` when it was cancelled.
     ///
     /// # Errors
     /// The disk's, and corruption of the input. What was written is of no use then.
-    pub(crate) fn run(mut self, cursor: &mut dyn Cursor) -> Result<Option<Vec<TableMeta>>, Error> {
+    pub(crate) fn run(mut self, cursor: &mut dyn Cursor) -> Result<Option<Written>, Error> {
         let fragments = self.kept_fragments();
         let mut tables = Vec::new();
         let mut writer: Option<TableWriter> = None;
@@ -77,24 +96,29 @@ impl Rewrite<'_> {
                 tables.push(finish(full, &fragments, from.as_deref(), Some(&key))?);
                 from = Some(key.clone());
             }
-            let covering = self.range_deletes.covering(&key);
+            if self.rules.operator.is_some() {
+                versions.resolve(|pointer| self.separator.read(&key, pointer))?;
+            }
             let bottom = !self.older.may_hold(&key);
-            let create = &mut self.create;
-            fold_key(&key, &versions, covering, &self.rules, bottom, &mut |trailer, value| {
-                if writer.is_none() {
-                    writer = Some(create()?);
-                }
-                writer.as_mut().expect("just created").push(&key, trailer, value)
+            let Self { separator, outputs, rules, range_deletes, .. } = &mut self;
+            let covering = range_deletes.covering(&key);
+            fold_key(&key, &versions, covering, rules, bottom, &mut |trailer, value| {
+                let (trailer, stored) = separator.place(&key, trailer, value, &mut || outputs.blob())?;
+                let writer = match &mut writer {
+                    Some(writer) => writer,
+                    None => writer.insert(outputs.table()?),
+                };
+                writer.push(&key, trailer, stored)
             })?;
         }
         if writer.is_none() && fragments.iter().any(|fragment| from.as_deref().is_none_or(|from| *fragment.end > *from))
         {
-            writer = Some((self.create)()?);
+            writer = Some(self.outputs.table()?);
         }
         if let Some(last) = writer {
             tables.push(finish(last, &fragments, from.as_deref(), None)?);
         }
-        Ok(Some(tables))
+        Ok(Some(Written { tables, blobs: self.separator.finish()? }))
     }
 
     /// Of the deletes that cover a fragment, the newest of each interval says it all, and those that nothing older lies

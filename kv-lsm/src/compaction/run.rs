@@ -1,22 +1,25 @@
 //! Carrying out a choice.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::fold::FoldRules;
+use super::outputs::{Outputs, discard};
 use super::pick::{Choice, PickSettings, pick, pick_range};
-use super::rewrite::{Older, Rewrite};
+use super::rewrite::{Older, Rewrite, Written};
+use crate::blob::files::BlobFiles;
+use crate::blob::separate::Separator;
 use crate::cursor::Cursor;
-use crate::engine::{Engine, discard_tables, lock};
+use crate::engine::{Engine, lock};
 use crate::error::Error;
 use crate::manifest::catalog::LEVELS;
 use crate::manifest::edit::{Edit, Item};
 use crate::merge_iter::{LevelCursor, MergeCursor};
 use crate::range_delete::{RangeDelete, RangeDeletes};
 use crate::table::cursor::TableCursor;
-use crate::table::meta::{TableMeta, Upper};
+use crate::table::meta::Upper;
 use crate::table::reader::Table;
-use crate::table::writer::TableWriter;
 
 /// Does the most pressing compaction of all keyspaces. Returns whether there was one.
 ///
@@ -66,28 +69,33 @@ pub(crate) fn compact_range(engine: &Engine, keyspace: u32, lower: &[u8], upper:
 }
 
 const fn settings(engine: &Engine) -> PickSettings {
-    PickSettings { level0_tables: engine.config.level0_tables, level1_bytes: engine.config.level1_bytes }
+    PickSettings {
+        level0_tables: engine.config.level0_tables,
+        level1_bytes: engine.config.level1_bytes,
+        blob_garbage_percent: engine.config.blob_garbage_percent,
+    }
 }
 
 /// Returns the numbers of the tables that are on the output level now and were not before.
 fn execute(engine: &Engine, keyspace: u32, choice: &Choice) -> Result<Vec<u64>, Error> {
-    let added = if choice.is_move() {
+    let mut created = Vec::new();
+    let written = if choice.is_move() {
         engine.counters.moved_tables.fetch_add(1, Ordering::Relaxed);
-        vec![choice.inputs[0].meta().clone()]
+        Written { tables: vec![choice.inputs[0].meta().clone()], blobs: Vec::new() }
     } else {
-        match rewrite(engine, keyspace, choice)? {
-            Some(tables) => tables,
+        match rewrite(engine, keyspace, choice, &mut created)? {
+            Some(written) => written,
             // Cancelled: the database closes, or was poisoned meanwhile.
             None => return engine.health.check().map(|()| Vec::new()),
         }
     };
-    let numbers: Vec<u64> = added.iter().map(|table| table.number).collect();
+    let numbers: Vec<u64> = written.tables.iter().map(|table| table.number).collect();
     let removed = |level: usize, tables: &[Arc<Table>]| -> Vec<Item> {
         tables.iter().map(|table| Item::Removed { keyspace, level, number: table.meta().number }).collect()
     };
     let mut items = removed(choice.level, &choice.inputs);
     items.extend(removed(choice.output_level, &choice.overlaps));
-    items.extend(added.into_iter().map(|table| Item::Added { keyspace, level: choice.output_level, table }));
+    items.extend(written.items(keyspace, choice.output_level));
     let result = engine.install(Edit(items), |_| {});
     match result {
         Ok(()) if choice.is_move() => {}
@@ -97,20 +105,28 @@ fn execute(engine: &Engine, keyspace: u32, choice: &Choice) -> Result<Vec<u64>, 
         }
         // Whether the edit is durable is unknown, so nothing that it may name goes.
         Err(Error::Poisoned { .. }) => {}
-        Err(_) if choice.is_move() => {}
-        Err(_) => discard_tables(engine.disk.as_ref(), &engine.directory, numbers.iter().copied()),
+        Err(_) => discard(engine.disk.as_ref(), &created),
     }
     result.map(|()| numbers)
 }
 
-fn rewrite(engine: &Engine, keyspace: u32, choice: &Choice) -> Result<Option<Vec<TableMeta>>, Error> {
+fn rewrite(
+    engine: &Engine,
+    keyspace: u32,
+    choice: &Choice,
+    created: &mut Vec<PathBuf>,
+) -> Result<Option<Written>, Error> {
     let rules =
         FoldRules { boundaries: engine.snapshots.boundaries(&engine.time), operator: engine.operator_of(keyspace) };
     // Only compactions move tables below level 0, and this is the only one.
-    let older = match engine.version().trees.get(&keyspace) {
-        Some(tree) => Older { loose: Vec::new(), levels: tree.levels[choice.output_level + 1..].to_vec() },
-        None => Older::default(),
+    let (older, blobs) = match engine.version().trees.get(&keyspace) {
+        Some(tree) => {
+            let levels = tree.levels[choice.output_level + 1..].to_vec();
+            (Older { loose: Vec::new(), levels }, tree.blobs.clone())
+        }
+        None => (Older::default(), BlobFiles::default()),
     };
+    let collected = blobs.worth_collecting(engine.config.blob_garbage_percent);
     let mut cursors: Vec<Box<dyn Cursor>> = Vec::new();
     if choice.level == 0 {
         for table in &choice.inputs {
@@ -130,37 +146,39 @@ fn rewrite(engine: &Engine, keyspace: u32, choice: &Choice) -> Result<Option<Vec
             deletes.extend(ranges.deletes());
         }
     }
-    let mut numbers = Vec::new();
-    let settings = engine.table_settings(keyspace, choice.output_level);
-    let mut create = || {
-        let number = engine.new_file_number();
-        numbers.push(number);
-        TableWriter::create(engine.disk.as_ref(), &engine.directory, number, settings)
-    };
     let job = Rewrite {
         rules,
         range_deletes: RangeDeletes::new(deletes),
         older,
         table_bytes: engine.config.table_bytes,
-        create: &mut create,
+        separator: Separator::new(engine.separate_rules(keyspace), blobs, collected),
+        outputs: Outputs {
+            disk: engine.disk.as_ref(),
+            directory: &engine.directory,
+            new_number: &mut || engine.new_file_number(),
+            table: engine.table_settings(keyspace, choice.output_level),
+            blob: engine.blob_settings(keyspace),
+            created,
+        },
         cancelled: &|| engine.closing.load(Ordering::Relaxed) || engine.health.is_poisoned(),
     };
     let written = job.run(&mut MergeCursor::new(cursors));
-    let synced = written.and_then(|tables| {
+    let synced = written.and_then(|written| {
         // A directory whose sync failed may never hold the names that it should: nothing may build on it.
         let sync = engine.disk.sync_dir(&engine.directory);
         sync.map_err(|error| engine.poison(&Error::io("sync", &engine.directory, error)))?;
-        Ok(tables)
+        Ok(written)
     });
     match &synced {
-        Ok(Some(tables)) => {
-            let written: u64 = tables.iter().map(|table| table.bytes).sum();
+        Ok(Some(files)) => {
+            engine.counters.count_blobs(&files.blobs);
+            let written: u64 = files.tables.iter().map(|table| table.bytes).sum();
             engine.counters.compactions.fetch_add(1, Ordering::Relaxed);
             engine.counters.compaction_read_bytes.fetch_add(read_bytes, Ordering::Relaxed);
             engine.counters.compaction_written_bytes.fetch_add(written, Ordering::Relaxed);
         }
         Err(Error::Poisoned { .. }) => {}
-        Ok(None) | Err(_) => discard_tables(engine.disk.as_ref(), &engine.directory, numbers),
+        Ok(None) | Err(_) => discard(engine.disk.as_ref(), created),
     }
     synced
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use kv_core::time::Millis;
 
 use super::edit::{Edit, Item, KeyspaceRecord};
+use crate::blob::meta::BlobMeta;
 use crate::table::meta::TableMeta;
 
 /// Levels of a keyspace: 0 takes what is flushed, the tables of each other level do not overlap.
@@ -14,11 +15,20 @@ pub(crate) const LEVELS: usize = 7;
 #[derive(Clone, Default, Eq, PartialEq, Debug)]
 pub(crate) struct Levels(pub(crate) [Vec<TableMeta>; LEVELS]);
 
+/// A blob file of a keyspace. How much of it is live follows from what the tables say they use.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(crate) struct BlobRecord {
+    pub(crate) keyspace: u32,
+    pub(crate) blob: BlobMeta,
+    pub(crate) live_bytes: u64,
+}
+
 /// The state that the manifest describes.
 #[derive(Clone, Eq, PartialEq, Debug)]
 pub(crate) struct Catalog {
     pub(crate) keyspaces: BTreeMap<u32, KeyspaceRecord>,
     pub(crate) levels: BTreeMap<u32, Levels>,
+    pub(crate) blobs: BTreeMap<u64, BlobRecord>,
     /// The first segment of the log that is still needed, and the position of its first byte.
     pub(crate) log_segment: u64,
     pub(crate) log_position: u64,
@@ -35,6 +45,7 @@ impl Default for Catalog {
         Self {
             keyspaces: BTreeMap::new(),
             levels: BTreeMap::new(),
+            blobs: BTreeMap::new(),
             log_segment: 0,
             log_position: 0,
             flushed_sequence: 0,
@@ -51,6 +62,8 @@ impl Catalog {
     /// # Errors
     /// What does not fit together. The catalog is then of no use.
     pub(crate) fn apply(&mut self, edit: &Edit) -> Result<(), String> {
+        let mut usage = Usage::default();
+        let mut blobs_removed = Vec::new();
         for item in &edit.0 {
             match item {
                 Item::Keyspace(record) => {
@@ -62,11 +75,13 @@ impl Catalog {
                 }
                 Item::Added { keyspace, level, table } => {
                     self.level(*keyspace, *level)?.push(table.clone());
+                    usage.gain(*keyspace, table);
                 }
                 Item::Removed { keyspace, level, number } => {
                     let level = self.level(*keyspace, *level)?;
                     let at = level.iter().position(|table| table.number == *number);
-                    level.remove(at.ok_or_else(|| format!("table {number} removed but not there"))?);
+                    let table = level.remove(at.ok_or_else(|| format!("table {number} removed but not there"))?);
+                    usage.lose(*keyspace, &table);
                 }
                 Item::Log { segment, position, sequence } => {
                     if *segment < self.log_segment || *position < self.log_position || *sequence < self.flushed_sequence
@@ -86,14 +101,35 @@ impl Catalog {
                 Item::Dropped { id } => {
                     self.keyspaces.remove(id).ok_or_else(|| format!("keyspace {id} dropped but not there"))?;
                     self.levels.remove(id);
+                    self.blobs.retain(|_, record| record.keyspace != *id);
                 }
                 Item::Time(time) => self.time = self.time.max(*time),
+                Item::BlobAdded { keyspace, blob } => {
+                    if !self.levels.contains_key(keyspace) {
+                        return Err(format!("unknown keyspace {keyspace}"));
+                    }
+                    let record = BlobRecord { keyspace: *keyspace, blob: *blob, live_bytes: 0 };
+                    if self.blobs.insert(blob.number, record).is_some() {
+                        return Err(format!("blob file {} added twice", blob.number));
+                    }
+                }
+                Item::BlobRemoved { keyspace, number } => blobs_removed.push((*keyspace, *number)),
+            }
+        }
+        usage.settle(&mut self.blobs)?;
+        for (keyspace, number) in blobs_removed {
+            let removed = self.blobs.remove(&number);
+            if removed.is_none_or(|removed| removed.keyspace != keyspace || removed.live_bytes > 0) {
+                return Err(format!("blob file {number} removed, but not there or in use"));
             }
         }
         for item in &edit.0 {
             if let Item::Added { keyspace, level, table } = item {
                 self.next_file = self.next_file.max(table.number.saturating_add(1));
                 self.order(*keyspace, *level)?;
+            }
+            if let Item::BlobAdded { blob, .. } = item {
+                self.next_file = self.next_file.max(blob.number.saturating_add(1));
             }
         }
         Ok(())
@@ -121,6 +157,8 @@ impl Catalog {
     /// The one edit that leads here from nothing.
     pub(crate) fn as_edit(&self) -> Edit {
         let mut items: Vec<Item> = self.keyspaces.values().cloned().map(Item::Keyspace).collect();
+        let blobs = self.blobs.values();
+        items.extend(blobs.map(|record| Item::BlobAdded { keyspace: record.keyspace, blob: record.blob }));
         for (&keyspace, levels) in &self.levels {
             for (level, tables) in levels.0.iter().enumerate() {
                 items.extend(tables.iter().map(|table| Item::Added { keyspace, level, table: table.clone() }));
@@ -144,7 +182,70 @@ impl Catalog {
             || (kv_core::store::Space::RESERVED..self.next_keyspace).contains(&keyspace)
     }
 
+    /// The blob files of a keyspace.
+    pub(crate) fn blobs_of(&self, keyspace: u32) -> impl Iterator<Item = &BlobRecord> {
+        self.blobs.values().filter(move |record| record.keyspace == keyspace)
+    }
+
+    /// The removal of the blob files that an edit takes the last use of.
+    pub(crate) fn blobs_emptied_by(&self, edit: &Edit) -> Vec<Item> {
+        let mut usage = Usage::default();
+        for item in &edit.0 {
+            match item {
+                Item::Added { keyspace, table, .. } => usage.gain(*keyspace, table),
+                Item::Removed { keyspace, level, number } => {
+                    let level = self.levels.get(keyspace).and_then(|levels| levels.0.get(*level));
+                    let table = level.into_iter().flatten().find(|table| table.number == *number);
+                    table.into_iter().for_each(|table| usage.lose(*keyspace, table));
+                }
+                _ => {}
+            }
+        }
+        let emptied = usage.0.iter().filter(|((_, number), (gained, lost))| {
+            self.blobs.get(number).is_some_and(|record| record.live_bytes + gained == *lost)
+        });
+        emptied.map(|(&(keyspace, number), _)| Item::BlobRemoved { keyspace, number }).collect()
+    }
+
     pub(crate) fn tables(&self) -> impl Iterator<Item = &TableMeta> {
         self.levels.values().flat_map(|levels| levels.0.iter().flatten())
+    }
+}
+
+/// What the tables of an edit bring and take of the use of blob files: by keyspace and number, bytes gained and lost.
+#[derive(Default)]
+struct Usage(BTreeMap<(u32, u64), (u64, u64)>);
+
+impl Usage {
+    fn gain(&mut self, keyspace: u32, table: &TableMeta) {
+        for blob in &table.blobs {
+            let gained = &mut self.0.entry((keyspace, blob.number)).or_default().0;
+            *gained = gained.saturating_add(blob.bytes);
+        }
+    }
+
+    fn lose(&mut self, keyspace: u32, table: &TableMeta) {
+        for blob in &table.blobs {
+            let lost = &mut self.0.entry((keyspace, blob.number)).or_default().1;
+            *lost = lost.saturating_add(blob.bytes);
+        }
+    }
+
+    /// Pointers resolve, and live bytes lie between zero and all of the file's.
+    fn settle(self, blobs: &mut BTreeMap<u64, BlobRecord>) -> Result<(), String> {
+        for ((keyspace, number), (gained, lost)) in self.0 {
+            let record = blobs.get_mut(&number).filter(|record| record.keyspace == keyspace);
+            let Some(record) = record else {
+                return Err(format!(
+                    "a table of keyspace {keyspace} points into blob file {number}, which is not there"
+                ));
+            };
+            let live_bytes = record.live_bytes.saturating_add(gained).checked_sub(lost);
+            match live_bytes.filter(|&live_bytes| live_bytes <= record.blob.record_bytes()) {
+                Some(live_bytes) => record.live_bytes = live_bytes,
+                None => return Err(format!("more of blob file {number} was used or given up than there is")),
+            }
+        }
+        Ok(())
     }
 }

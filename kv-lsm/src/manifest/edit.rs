@@ -5,7 +5,8 @@
 //! item     := tag:u8  body:prefixed
 //! keyspace := id:u32  name:prefixed  options                                       tag 1: created; options: see there
 //! added    := keyspace:u32 level:u8 number:u64 identity:u64 bytes:u64 entries:u64 range_deletes:u64
-//!             sequence_min:u64 sequence_max:u64 lower:prefixed upper_inclusive:u8 upper:prefixed       tag 2
+//!             sequence_min:u64 sequence_max:u64 lower:prefixed upper_inclusive:u8 upper:prefixed
+//!             (blob:u64 bytes:u64)*                                                tag 2: of which blob files it uses how much
 //! removed  := keyspace:u32  level:u8  number:u64                                   tag 3
 //! log      := first_segment:u64  position:u64  sequence:u64                        tag 4: sequence is that of the last
 //!                                                                                  operation whose table is named
@@ -13,6 +14,8 @@
 //! options  := id:u32  options                                                      tag 6: in place of those before
 //! time     := ms:u64                                                               tag 7: nothing is read at an earlier one
 //! dropped  := id:u32                                                               tag 8: the keyspace and all its tables
+//! blob     := keyspace:u32  number:u64  identity:u64  bytes:u64  records:u64       tag 9: added
+//! unblob   := keyspace:u32  number:u64                                             tag 10: removed
 //! ```
 
 use std::sync::Arc;
@@ -20,6 +23,7 @@ use std::sync::Arc;
 use kv_core::codec::{DecodeError, Reader, put_prefixed};
 use kv_core::time::Millis;
 
+use crate::blob::meta::{BlobMeta, BlobUse};
 use crate::keyspace_options::stored::StoredOptions;
 use crate::limits::{KEY_BYTES_MAX, NAME_BYTES_MAX};
 use crate::table::meta::{TableMeta, Upper};
@@ -32,6 +36,8 @@ const NEXT: u8 = 5;
 const OPTIONS: u8 = 6;
 const TIME: u8 = 7;
 const DROPPED: u8 = 8;
+const BLOB_ADDED: u8 = 9;
+const BLOB_REMOVED: u8 = 10;
 
 /// A keyspace as it was created, with its options as they were given last.
 #[derive(Clone, Eq, PartialEq, Debug)]
@@ -45,13 +51,42 @@ pub(crate) struct KeyspaceRecord {
 #[derive(Clone, Eq, PartialEq, Debug)]
 pub(crate) enum Item {
     Keyspace(KeyspaceRecord),
-    Added { keyspace: u32, level: usize, table: TableMeta },
-    Removed { keyspace: u32, level: usize, number: u64 },
-    Log { segment: u64, position: u64, sequence: u64 },
-    Next { file: u64, keyspace: u32 },
-    Options { id: u32, options: StoredOptions },
+    Added {
+        keyspace: u32,
+        level: usize,
+        table: TableMeta,
+    },
+    Removed {
+        keyspace: u32,
+        level: usize,
+        number: u64,
+    },
+    Log {
+        segment: u64,
+        position: u64,
+        sequence: u64,
+    },
+    Next {
+        file: u64,
+        keyspace: u32,
+    },
+    Options {
+        id: u32,
+        options: StoredOptions,
+    },
     Time(Millis),
-    Dropped { id: u32 },
+    Dropped {
+        id: u32,
+    },
+    BlobAdded {
+        keyspace: u32,
+        blob: BlobMeta,
+    },
+    /// No table points into it any more.
+    BlobRemoved {
+        keyspace: u32,
+        number: u64,
+    },
 }
 
 /// Items that take effect together.
@@ -115,6 +150,10 @@ impl Item {
                 put_prefixed(out, &table.lower);
                 out.push(u8::from(table.upper.inclusive));
                 put_prefixed(out, &table.upper.key);
+                for blob in &table.blobs {
+                    out.extend_from_slice(&blob.number.to_le_bytes());
+                    out.extend_from_slice(&blob.bytes.to_le_bytes());
+                }
                 ADDED
             }
             Self::Removed { keyspace, level, number } => {
@@ -147,6 +186,18 @@ impl Item {
                 out.extend_from_slice(&id.to_le_bytes());
                 DROPPED
             }
+            Self::BlobAdded { keyspace, blob } => {
+                out.extend_from_slice(&keyspace.to_le_bytes());
+                for number in [blob.number, blob.identity, blob.bytes, blob.records] {
+                    out.extend_from_slice(&number.to_le_bytes());
+                }
+                BLOB_ADDED
+            }
+            Self::BlobRemoved { keyspace, number } => {
+                out.extend_from_slice(&keyspace.to_le_bytes());
+                out.extend_from_slice(&number.to_le_bytes());
+                BLOB_REMOVED
+            }
         }
     }
 
@@ -173,6 +224,7 @@ impl Item {
                         let inclusive = read_flag(body)?;
                         Upper { key: Arc::from(body.prefixed(KEY_BYTES_MAX)?), inclusive }
                     },
+                    blobs: read_blob_uses(body)?,
                 };
                 Ok(Self::Added { keyspace, level, table })
             }
@@ -182,9 +234,28 @@ impl Item {
             OPTIONS => Ok(Self::Options { id: body.u32()?, options: StoredOptions::decode(body)? }),
             TIME => Ok(Self::Time(Millis(body.u64()?))),
             DROPPED => Ok(Self::Dropped { id: body.u32()? }),
+            BLOB_ADDED => {
+                let keyspace = body.u32()?;
+                let (number, identity) = (body.u64()?, body.u64()?);
+                let blob = BlobMeta { number, identity, bytes: body.u64()?, records: body.u64()? };
+                Ok(Self::BlobAdded { keyspace, blob })
+            }
+            BLOB_REMOVED => Ok(Self::BlobRemoved { keyspace: body.u32()?, number: body.u64()? }),
             _ => Err(body.error("a known item of an edit")),
         }
     }
+}
+
+fn read_blob_uses(body: &mut Reader<'_>) -> Result<Vec<BlobUse>, DecodeError> {
+    let mut uses: Vec<BlobUse> = Vec::new();
+    while body.remaining() > 0 {
+        let blob = BlobUse { number: body.u64()?, bytes: body.u64()? };
+        if uses.last().is_some_and(|last| last.number >= blob.number) {
+            return Err(body.error("blob files in the order of their numbers"));
+        }
+        uses.push(blob);
+    }
+    Ok(uses)
 }
 
 fn read_flag(body: &mut Reader<'_>) -> Result<bool, DecodeError> {
@@ -211,6 +282,7 @@ mod tests {
             sequence_max: 40,
             lower: Arc::from(&b"a"[..]),
             upper: Upper { key: Arc::from(&b"zz"[..]), inclusive: false },
+            blobs: vec![BlobUse { number: 5, bytes: 700 }, BlobUse { number: 8, bytes: 1 }],
         };
         let options = StoredOptions { default_ttl_ms: Some(1000), block_bytes: Some(4096), ..StoredOptions::default() };
         Edit(vec![
@@ -220,6 +292,8 @@ mod tests {
             Item::Dropped { id: 256 },
             Item::Added { keyspace: 256, level: 6, table },
             Item::Removed { keyspace: 256, level: 0, number: 4 },
+            Item::BlobAdded { keyspace: 256, blob: BlobMeta { number: 8, identity: 78, bytes: 900, records: 2 } },
+            Item::BlobRemoved { keyspace: 256, number: 5 },
             Item::Log { segment: 8, position: 123, sequence: 40 },
             Item::Next { file: 10, keyspace: 257 },
         ])

@@ -54,7 +54,7 @@ impl Description {
         Ok(Self { bytes, footer, properties })
     }
 
-    /// What a manifest would say of the table, but for its first and last key.
+    /// What a manifest would say of the table, but for its first and last key and the blob files that it points into.
     pub(crate) fn meta(&self, number: u64) -> TableMeta {
         TableMeta {
             number,
@@ -66,6 +66,7 @@ impl Description {
             sequence_max: self.properties.sequence_max,
             lower: Arc::from([]),
             upper: Upper { key: Arc::from([]), inclusive: true },
+            blobs: Vec::new(),
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::blob::meta::BlobUse;
+
 /// Where the keys of a table end.
 #[derive(Clone, Eq, PartialEq, Debug)]
 pub(crate) struct Upper {
@@ -22,6 +24,8 @@ pub(crate) struct TableMeta {
     pub(crate) sequence_max: u64,
     pub(crate) lower: Arc<[u8]>,
     pub(crate) upper: Upper,
+    /// How much of which blob files its entries point to, by number.
+    pub(crate) blobs: Vec<BlobUse>,
 }
 
 impl Upper {

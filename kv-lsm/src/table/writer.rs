@@ -1,5 +1,6 @@
 //! Writing a table.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,11 +10,13 @@ use super::block::BlockBuilder;
 use super::filter;
 use super::format::{FEATURES, Footer, Handle, Properties, VERSION, store_block};
 use super::meta::{TableMeta, Upper};
+use crate::blob::format::Pointer;
+use crate::blob::meta::BlobUse;
 use crate::disk::{Disk, File, OpenMode};
 use crate::error::Error;
 use crate::files;
 use crate::identity::file_identity;
-use crate::internal_key::{Kind, Trailer};
+use crate::internal_key::{Kind, Trailer, split_expiry};
 use crate::keyspace_options::stored::StoredOptions;
 use crate::options::{Compression, Config};
 use crate::range_delete::RangeDelete;
@@ -65,6 +68,8 @@ pub(crate) struct TableWriter {
     scratch: Vec<u8>,
     index: BlockBuilder,
     hashes: Vec<u64>,
+    /// By number of the blob file, bytes of the records that entries point to.
+    blobs: BTreeMap<u64, u64>,
     range_deletes: Vec<RangeDelete>,
     properties: Properties,
     first_key: Option<Arc<[u8]>>,
@@ -96,6 +101,7 @@ impl TableWriter {
             scratch: Vec::new(),
             index: BlockBuilder::default(),
             hashes: Vec::new(),
+            blobs: BTreeMap::new(),
             range_deletes: Vec::new(),
             properties: Properties { keyspace: settings.keyspace, sequence_min: u64::MAX, ..Properties::default() },
             first_key: None,
@@ -113,6 +119,11 @@ impl TableWriter {
             self.last_key.clear();
             self.last_key.extend_from_slice(key);
             self.first_key.get_or_insert_with(|| key.into());
+        }
+        if trailer.is_separated() {
+            let pointer = Pointer::decode(split_expiry(trailer, value).1);
+            let pointer = pointer.map_err(|error| Error::corrupt(&self.path, self.bytes(), error.what))?;
+            *self.blobs.entry(pointer.file).or_default() += u64::from(pointer.record_bytes);
         }
         self.block.push(key, trailer, value);
         self.count(trailer.sequence());
@@ -225,6 +236,7 @@ impl TableWriter {
             sequence_min: self.properties.sequence_min,
             sequence_max: self.properties.sequence_max,
             lower: starts.chain(self.first_key.clone()).min().expect("a table says something"),
+            blobs: self.blobs.into_iter().map(|(number, bytes)| BlobUse { number, bytes }).collect(),
             upper: last.into_iter().chain(ends).reduce(Upper::max).expect("a table says something"),
         }
     }

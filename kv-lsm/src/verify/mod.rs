@@ -2,6 +2,7 @@
 //! manifest and log.
 
 mod ages;
+mod blobs;
 mod report;
 pub(crate) mod table;
 
@@ -11,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use crate::blob::reader::inspect;
 use crate::cache::BlockCache;
 use crate::disk::{Disk, OpenMode};
 use crate::engine::{Engine, lock};
@@ -72,6 +74,7 @@ pub(crate) fn verify_files(disk: &Arc<dyn Disk>, directory: &Path, told: &mut To
             // Nobody says what belongs together; each table must be whole all the same.
             verify.error(error, &path);
             verify.loose_tables(&found.tables);
+            verify.loose_blobs(&found.blobs);
             return Ok(verify.report);
         }
     };
@@ -79,7 +82,8 @@ pub(crate) fn verify_files(disk: &Arc<dyn Disk>, directory: &Path, told: &mut To
         verify.report.torn.push(Problem::new(&path, offset, "an edit whose checksum fits"));
     }
     let segments: Vec<u64> = found.logs.iter().copied().filter(|&number| number >= read.catalog.log_segment).collect();
-    let trees = verify.trees_of(&read.catalog, &found.tables.iter().copied().collect());
+    let (tables, blobs) = (found.tables.iter().copied().collect(), found.blobs.iter().copied().collect());
+    let trees = verify.trees_of(&read.catalog, &tables, &blobs);
     let log_bytes = verify.log_bytes(&segments);
     verify.plan(&trees, log_bytes);
     verify.trees(&trees);
@@ -119,8 +123,21 @@ impl<'a, 'b> Verify<'a, 'b> {
     }
 
     /// The trees of a catalog, without the tables that are missing.
-    fn trees_of(&mut self, catalog: &Catalog, present: &BTreeSet<u64>) -> BTreeMap<u32, Arc<Tree>> {
+    fn trees_of(
+        &mut self,
+        catalog: &Catalog,
+        present: &BTreeSet<u64>,
+        blobs: &BTreeSet<u64>,
+    ) -> BTreeMap<u32, Arc<Tree>> {
         let mut catalog = catalog.clone();
+        catalog.blobs.retain(|number, _| {
+            let is_there = blobs.contains(number);
+            if !is_there {
+                let path = files::blob(&self.directory, *number);
+                self.report.problems.push(Problem::new(&path, 0, "the blob file that the manifest names"));
+            }
+            is_there
+        });
         for table in catalog.levels.values_mut().flat_map(|levels| levels.0.iter_mut()) {
             table.retain(|table| {
                 let is_there = present.contains(&table.number);
@@ -150,8 +167,10 @@ impl<'a, 'b> Verify<'a, 'b> {
     /// Tables are read once for themselves, and once more with their neighbours in age.
     fn plan(&mut self, trees: &BTreeMap<u32, Arc<Tree>>, log_bytes: u64) {
         let bytes = |tree: &Tree| -> u64 { tree.tables().map(|table| table.meta().bytes).sum() };
+        let blob_bytes = |tree: &Tree| -> u64 { tree.blobs.by_number.values().map(|b| b.file.meta().bytes).sum() };
         let twice = |tree: &Tree| if ages::depths(tree) > 1 { 2 } else { 1 };
-        self.progress.total_bytes = log_bytes + trees.values().map(|tree| bytes(tree) * twice(tree)).sum::<u64>();
+        self.progress.total_bytes =
+            log_bytes + trees.values().map(|tree| bytes(tree) * twice(tree) + blob_bytes(tree)).sum::<u64>();
         self.advance(0);
     }
 
@@ -167,6 +186,7 @@ impl<'a, 'b> Verify<'a, 'b> {
                 self.table(Some(keyspace), table);
             }
             self.levels(tree);
+            self.blobs(keyspace, tree);
             // What cannot be read cannot be compared; it is in the report already.
             if self.report.problems.len() == before && ages::depths(tree) > 1 {
                 self.ages(tree);
@@ -183,6 +203,24 @@ impl<'a, 'b> Verify<'a, 'b> {
                 }
             }
         }
+    }
+
+    fn blobs(&mut self, keyspace: u32, tree: &Tree) {
+        let (disk, directory) = (Arc::clone(&self.disk), self.directory.clone());
+        let read = &mut |bytes| self.advance(bytes);
+        let (errors, records) = blobs::check_files(disk.as_ref(), &directory, keyspace, tree, read);
+        let blobs = tree.blobs.by_number.values();
+        self.report.blob_files += tree.blobs.by_number.len() as u64;
+        self.report.blob_bytes += blobs.map(|blob| blob.file.meta().bytes).sum::<u64>();
+        self.report.blob_records += records;
+        let tables = tree.tables().filter(|table| !table.meta().blobs.is_empty());
+        // A damaged record that is live is met twice.
+        let pointers = tables.flat_map(|table| blobs::check_pointers(tree, table));
+        let mut problems: Vec<_> =
+            errors.into_iter().chain(pointers).map(|error| Problem::of(error, &directory)).collect();
+        problems.sort_by(|a, b| (&a.file, a.offset, &a.expected).cmp(&(&b.file, b.offset, &b.expected)));
+        problems.dedup();
+        self.report.problems.extend(problems);
     }
 
     fn ages(&mut self, tree: &Tree) {
@@ -242,6 +280,20 @@ impl<'a, 'b> Verify<'a, 'b> {
                     self.report.tables += 1;
                     self.error(error, &path);
                 }
+            }
+        }
+    }
+
+    fn loose_blobs(&mut self, numbers: &[u64]) {
+        for &number in numbers {
+            let path = files::blob(&self.directory, number);
+            self.report.blob_files += 1;
+            match inspect(self.disk.as_ref(), &path, &mut |_, _| Ok(())) {
+                Ok(found) => {
+                    self.report.blob_bytes += found.bytes;
+                    self.report.blob_records += found.records;
+                }
+                Err(error) => self.error(error, &path),
             }
         }
     }

@@ -51,6 +51,12 @@ pub struct VerifyReport {
     pub entries: u64,
     /// Deleted ranges in tables.
     pub range_deletes: u64,
+    /// Files of separated values.
+    pub blob_files: u64,
+    /// Their bytes.
+    pub blob_bytes: u64,
+    /// Values in them, live or not.
+    pub blob_records: u64,
     /// Segments of the log.
     pub log_segments: u64,
     /// Their bytes.

@@ -1,9 +1,12 @@
 //! Everything that must hold inside one table, block by block.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::blob::format::Pointer;
+use crate::blob::meta::BlobUse;
 use crate::error::Error;
-use crate::internal_key::{Kind, Trailer, compare};
+use crate::internal_key::{Kind, Trailer, compare, split_expiry};
 use crate::range_delete::RangeDelete;
 use crate::table::describe::Description;
 use crate::table::filter;
@@ -39,6 +42,7 @@ pub(crate) fn check(
         last: None,
         blocks: 0,
         all_read: true,
+        blobs: BTreeMap::new(),
         problem,
     };
     let behind_blocks = check.blocks(read)?;
@@ -61,6 +65,8 @@ struct Check<'a> {
     last: Option<(Vec<u8>, Trailer)>,
     blocks: u64,
     all_read: bool,
+    /// How much of which blob file is pointed to.
+    blobs: BTreeMap<u64, u64>,
     problem: &'a mut dyn FnMut(u64, String),
 }
 
@@ -85,7 +91,7 @@ impl Check<'_> {
                     for at in 0..block.count() {
                         let entry = block.entry(at);
                         let whole = [prefix, entry.key].concat();
-                        self.entry(handle.offset, whole, entry.trailer, entry.value.len(), &mut told)?;
+                        self.entry(handle.offset, whole, entry.trailer, entry.value, &mut told)?;
                     }
                     self.blocks += 1;
                     if self.last.as_ref().is_none_or(|last| *last != (key.clone(), trailer)) {
@@ -114,7 +120,7 @@ impl Check<'_> {
         offset: u64,
         key: Vec<u8>,
         trailer: Trailer,
-        value_bytes: usize,
+        value: &[u8],
         told: &mut [bool; 2],
     ) -> Result<(), Error> {
         let out_of_order = self.last.as_ref().is_some_and(|last| compare((&last.0, last.1), (&key, trailer)).is_ge());
@@ -129,7 +135,13 @@ impl Check<'_> {
         self.seen.entries += 1;
         self.seen.deletes += u64::from(trailer.kind() == Kind::Delete);
         self.seen.merges += u64::from(trailer.kind() == Kind::Merge);
-        self.seen.key_value_bytes += (key.len() + value_bytes) as u64;
+        self.seen.key_value_bytes += (key.len() + value.len()) as u64;
+        if trailer.is_separated() {
+            match Pointer::decode(split_expiry(trailer, value).1) {
+                Ok(pointer) => *self.blobs.entry(pointer.file).or_default() += u64::from(pointer.record_bytes),
+                Err(error) => (self.problem)(offset, error.what.to_owned()),
+            }
+        }
         self.count(trailer.sequence());
         self.first.get_or_insert_with(|| key.clone());
         self.last = Some((key, trailer));
@@ -203,6 +215,10 @@ impl Check<'_> {
         let bounds = bounds(self.first.as_deref(), self.last.as_ref().map(|last| last.0.as_slice()), deletes);
         if bounds.is_none_or(|(lower, upper)| lower != meta.lower || upper != meta.upper) {
             (self.problem)(description.footer.index.offset, "the first and last key that the manifest says".to_owned());
+        }
+        let blobs = self.blobs.iter().map(|(&number, &bytes)| BlobUse { number, bytes });
+        if !meta.blobs.iter().copied().eq(blobs) {
+            (self.problem)(0, "pointers into the blob files that the manifest says, and of so many bytes".to_owned());
         }
     }
 }
