@@ -35,6 +35,10 @@ impl Invariants {
             metrics.memtable_bytes,
             settings.memtable_bytes
         );
+        for keyspace in &metrics.keyspaces {
+            let (bytes, garbage) = (keyspace.blob_bytes, keyspace.blob_garbage_bytes);
+            assert!(garbage < bytes || bytes == 0, "{context}: {garbage} of {bytes} bytes of blob files are garbage");
+        }
         (self.visible_sequence, self.durable_sequence) = (visible, durable);
     }
 }

@@ -45,7 +45,7 @@ struct Side {
 impl Side {
     fn open(&self) -> Subject {
         let builder = self.settings.builder(Path::new(DIRECTORY)).disk(self.disk.clone());
-        Subject::open_with(builder).unwrap_or_else(|error| panic!("{:?}: {error}", self.settings))
+        Subject::open_with(builder, self.settings).unwrap_or_else(|error| panic!("{:?}: {error}", self.settings))
     }
 
     fn subject(&self) -> &Subject {
@@ -60,6 +60,7 @@ type Left = VecDeque<(Bytes, Bytes)>;
 #[derive(Clone, Debug)]
 enum Read {
     Get(usize, Vec<u8>),
+    Presence(usize, Vec<u8>),
     MultiGet(usize, Vec<Vec<u8>>),
     Scan { keyspace: usize, bounds: (Bound<Vec<u8>>, Bound<Vec<u8>>), how: Walk, limit: usize },
     Prefix(usize, Vec<u8>),
@@ -193,7 +194,8 @@ impl World {
         let generator = &mut self.generator;
         let keyspace = generator.random.index(KEYSPACES.len());
         match generator.random.below(50) {
-            0..=39 => Read::Get(keyspace, generator.key()),
+            0..=3 => Read::Presence(keyspace, generator.key()),
+            4..=39 => Read::Get(keyspace, generator.key()),
             40..=43 => Read::MultiGet(keyspace, (0..generator.random.below(6)).map(|_| generator.key()).collect()),
             44..=45 => {
                 let key = generator.key();
@@ -405,6 +407,11 @@ impl World {
         self.check(&Read::Everything);
         for side in &self.sides {
             let metrics = side.subject().database.metrics();
+            for keyspace in &metrics.keyspaces {
+                let (bytes, garbage) = (keyspace.blob_bytes, keyspace.blob_garbage_bytes);
+                let collected = garbage == 0 || garbage * 100 < bytes * u64::from(side.settings.blob_garbage_percent);
+                assert!(collected, "{garbage} of {bytes} bytes of separated values are garbage: {:?}", side.settings);
+            }
             let entries: u64 = metrics.keyspaces.iter().flat_map(|k| &k.levels).map(|level| level.entries).sum();
             assert_eq!(entries, self.content.len() as u64, "versions left by full compactions of {:?}", side.settings);
         }
@@ -440,6 +447,15 @@ impl Read {
         };
         match self {
             Self::Get(keyspace, key) => vec![get(*keyspace, key)],
+            Self::Presence(keyspace, key) => {
+                let keyspace = &subject.keyspaces[*keyspace];
+                let found = match snapshot {
+                    Some(snapshot) => snapshot.contains_key(keyspace, key),
+                    None => keyspace.contains_key(key),
+                };
+                let found = found.unwrap_or_else(|error| fail(error));
+                vec![(Bytes::copy_from_slice(key), found.then(Bytes::new))]
+            }
             Self::MultiGet(keyspace, keys) if snapshot.is_none() => {
                 let values = subject.keyspaces[*keyspace].multi_get(keys).unwrap_or_else(|error| fail(error));
                 let values = values.into_iter().map(|value| value.map(|value| Bytes::copy_from_slice(&value)));
@@ -475,6 +491,10 @@ impl Read {
             |keyspace: usize, key: &[u8]| (Bytes::copy_from_slice(key), content.keyspace(keyspace).get(key).cloned());
         match self {
             Self::Get(keyspace, key) => vec![get(*keyspace, key)],
+            Self::Presence(keyspace, key) => {
+                let (key, value) = get(*keyspace, key);
+                vec![(key, value.map(|_| Bytes::new()))]
+            }
             Self::MultiGet(keyspace, keys) => keys.iter().map(|key| get(*keyspace, key)).collect(),
             Self::Scan { keyspace, bounds, how, limit } => {
                 let (start, end) = borrowed(bounds);

@@ -8,7 +8,11 @@ use kv_core::time::Millis;
 use super::random::Random;
 use crate::builder::Builder;
 use crate::database::Database;
+use crate::keyspace_options::KeyspaceOptions;
 use crate::options::{Background, Compression};
+
+/// What stays inline of a separated value.
+pub(crate) const HEAD_BYTES: u32 = 4;
 
 /// Settings that a run chooses. Two runs with the same operations and different settings must read the same.
 #[derive(Copy, Clone, Eq, PartialEq, Hash, Debug)]
@@ -31,6 +35,12 @@ pub struct Settings {
     pub cache_bytes: u64,
     /// As [`Builder::compression`].
     pub compressed: bool,
+    /// As [`KeyspaceOptions::separate_values_from`], for every keyspace; four bytes stay inline.
+    pub separate_from_bytes: Option<u32>,
+    /// As [`Builder::blob_file_bytes`].
+    pub blob_file_bytes: u64,
+    /// As [`Builder::blob_garbage_percent`].
+    pub blob_garbage_percent: u8,
 }
 
 impl Default for Settings {
@@ -51,6 +61,9 @@ impl Settings {
         block_bytes: 256,
         cache_bytes: 1 << 16,
         compressed: true,
+        separate_from_bytes: None,
+        blob_file_bytes: 500,
+        blob_garbage_percent: 40,
     };
 
     /// Nothing rotates unless it is told to.
@@ -70,6 +83,18 @@ impl Settings {
             block_bytes: random.pick(&[256, 300, 1024, 4096, 16_384]),
             cache_bytes: random.pick(&[0, 2000, 1 << 16, 1 << 20]),
             compressed: random.one_in(2),
+            separate_from_bytes: random.pick(&[None, Some(1), Some(12), Some(60)]),
+            blob_file_bytes: random.pick(&[1, 300, 2000, 1 << 20]),
+            blob_garbage_percent: random.pick(&[1, 30, 60, 100]),
+        }
+    }
+
+    /// Options of a keyspace.
+    #[must_use]
+    pub fn keyspace_options(&self) -> KeyspaceOptions {
+        match self.separate_from_bytes {
+            Some(bytes) => KeyspaceOptions::default().separate_values_from(bytes).inline_prefix_bytes(HEAD_BYTES),
+            None => KeyspaceOptions::default(),
         }
     }
 
@@ -86,6 +111,8 @@ impl Settings {
             .table_bytes(self.table_bytes)
             .block_bytes(self.block_bytes)
             .cache_bytes(self.cache_bytes)
+            .blob_file_bytes(self.blob_file_bytes)
+            .blob_garbage_percent(self.blob_garbage_percent)
             .compression(if self.compressed { Compression::Lz4 } else { Compression::None })
             .clock(Arc::new(|| Millis(1)))
     }

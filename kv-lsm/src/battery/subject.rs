@@ -8,14 +8,13 @@ use bytes::Bytes;
 use kv_core::store::{Corrupt, Fold, Folded, MergeOperator};
 
 use super::content::{Content, KEYSPACES, MERGED, Operation, RESET, join};
-use super::settings::Settings;
+use super::settings::{HEAD_BYTES, Settings};
 use crate::batch::Batch;
 use crate::builder::{Builder, IntoDisk};
 use crate::database::Database;
 use crate::error::Error;
 use crate::iter::Iter;
 use crate::keyspace::Keyspace;
-use crate::keyspace_options::KeyspaceOptions;
 use crate::options::{Durability, WriteOptions};
 use crate::snapshot::Snapshot;
 use crate::transaction::Transaction;
@@ -36,6 +35,8 @@ pub struct Subject {
     pub database: Database,
     /// Its keyspaces, in the order of [`KEYSPACES`].
     pub keyspaces: Vec<Keyspace>,
+    /// Whether large values are kept apart: then there is more that reads must agree on.
+    separates: bool,
 }
 
 impl Subject {
@@ -52,24 +53,24 @@ impl Subject {
     /// # Errors
     /// The engine's.
     pub fn open_in(directory: &Path, disk: &(impl IntoDisk + Clone), settings: Settings) -> Result<Self, Error> {
-        Self::open_with(settings.builder(directory).disk(disk.clone()))
+        Self::open_with(settings.builder(directory).disk(disk.clone()), settings)
     }
 
     /// Opens a database and its keyspaces.
     ///
     /// # Errors
     /// The engine's.
-    pub fn open_with(builder: Builder) -> Result<Self, Error> {
+    pub fn open_with(builder: Builder, settings: Settings) -> Result<Self, Error> {
         let database = builder.open()?;
         let mut keyspaces = Vec::new();
         for (index, name) in KEYSPACES.iter().enumerate() {
-            let mut options = KeyspaceOptions::default();
+            let mut options = settings.keyspace_options();
             if index == MERGED {
                 options = options.merge(Arc::new(Append));
             }
             keyspaces.push(database.keyspace(name, options)?);
         }
-        Ok(Self { database, keyspaces })
+        Ok(Self { database, keyspaces, separates: settings.separate_from_bytes.is_some() })
     }
 
     /// The operations as a batch.
@@ -170,6 +171,9 @@ impl Subject {
                 }
                 (Some(error), Some(_)) => return Err(error),
             }
+            if self.separates {
+                check_heads(all(), &forward.entries)?;
+            }
             for (key, value) in forward.entries {
                 let found = match snapshot {
                     Some(snapshot) => snapshot.get(keyspace, &key)?,
@@ -230,6 +234,18 @@ impl Subject {
         }
         failures
     }
+}
+
+/// Keys alone, and heads of values from behind, agree with what was read whole.
+fn check_heads(entries: Iter, whole: &[(Bytes, Bytes)]) -> Result<(), Error> {
+    let mut heads = entries.heads();
+    for (key, value) in whole.iter().rev() {
+        let (found, head) = heads.next_back().transpose()?.expect("as many heads as values");
+        let bytes = value.len().min(HEAD_BYTES as usize);
+        assert!(*found == **key && *head == value[..bytes], "a head disagrees with its value");
+    }
+    assert!(heads.next_back().transpose()?.is_none(), "as many values as heads");
+    Ok(())
 }
 
 /// What an iterator yields until its end, or until an error.

@@ -91,6 +91,7 @@ pub fn scripts() -> Vec<Trace> {
         large_records(),
         flushes(),
         compactions(),
+        blobs(),
         checkpoints(),
         manifest_rolls(),
         reopenings(),
@@ -197,6 +198,24 @@ pub fn transactions() -> Trace {
         steps.push(if round == 2 { Step::Flush } else { Step::Work(1) });
     }
     Trace::new("transactions", Settings::SMALL, steps)
+}
+
+/// Values in files of their own, which are overwritten, collected and removed.
+#[must_use]
+pub fn blobs() -> Trace {
+    let settings = Settings { separate_from_bytes: Some(40), blob_garbage_percent: 30, ..Settings::LARGE };
+    let mut steps = Vec::new();
+    for round in 0..4 {
+        steps.extend(writes(round * 4..round * 4 + 4, 40 + 60 * (round % 3), 1));
+        steps.push(Step::Flush);
+        steps.push(Step::Work(4));
+    }
+    steps.push(Step::Compact(MERGED));
+    steps.extend(writes(50..52, 200, 1));
+    steps.push(Step::Reopen);
+    steps.push(Step::Compact(0));
+    steps.push(Step::Work(20));
+    Trace::new("blobs", settings, steps)
 }
 
 /// The manifest is written anew several times.

@@ -44,6 +44,7 @@ fn victim(trace: &Trace) -> Victim {
     let disk = disk.reboot(Survival::All);
     let files: Vec<_> = disk.files().into_iter().filter(|(_, length)| *length > 0).collect();
     let kinds = |part: &str| files.iter().filter(|(path, _)| path.to_string_lossy().contains(part)).count();
+    assert!(kinds(".blob") > 0 || trace.name != trace::blobs().name, "no blob files: {files:?}");
     assert!(kinds(".log") > 0 && kinds(".table") > 0 && kinds("MANIFEST") > 0, "a kind of file is missing: {files:?}");
     Victim { disk, settings: trace.settings, content, history, files }
 }
@@ -93,7 +94,7 @@ impl Victim {
 }
 
 fn victims() -> Vec<Victim> {
-    vec![victim(&trace::compactions()), victim(&random_trace(21, 60))]
+    vec![victim(&trace::blobs()), victim(&random_trace(21, 60))]
 }
 
 /// At most so many offsets of a file, spread over it, ends included.
@@ -214,7 +215,7 @@ fn misplaced_bytes_never_give_a_wrong_answer() {
 /// One case is left out: the last marker of the log written over the records before it looks like a torn tail.
 #[test]
 fn stray_writes_never_give_a_wrong_answer() {
-    for trace in [trace::compactions(), trace::rotation(), random_trace(22, 40)] {
+    for trace in [trace::blobs(), trace::rotation(), random_trace(22, 40)] {
         let whole = SimDisk::new(1);
         run(&whole, &trace, OnError::GoOn);
         for call in (0..whole.mutating_calls()).step_by(3) {

@@ -40,6 +40,11 @@ fn compactions_survive_every_power_cut() {
 }
 
 #[test]
+fn blob_files_survive_every_power_cut() {
+    assert!(cut(&trace::blobs(), 2, 60) > 100);
+}
+
+#[test]
 fn checkpoints_survive_every_power_cut() {
     assert!(cut(&trace::checkpoints(), 2, 60) > 100);
 }

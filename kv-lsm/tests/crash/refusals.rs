@@ -48,9 +48,7 @@ fn fail_everywhere(trace: &Trace, for_ever: bool) {
 
 #[test]
 fn every_call_may_fail_once() {
-    for trace in
-        [trace::opening(), trace::flushes(), trace::compactions(), trace::manifest_rolls(), trace::checkpoints()]
-    {
+    for trace in [trace::opening(), trace::flushes(), trace::blobs(), trace::manifest_rolls(), trace::checkpoints()] {
         fail_everywhere(&trace, false);
     }
 }
