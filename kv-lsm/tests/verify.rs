@@ -50,6 +50,12 @@ fn victim() -> SimDisk {
     left
 }
 
+/// Files that hold something of the database: room for a later segment of the log does not.
+fn files(disk: &SimDisk) -> Vec<(PathBuf, u64)> {
+    let holds_something = |(path, length): &(PathBuf, u64)| *length > 0 && path.extension() != Some("spare".as_ref());
+    disk.files().into_iter().filter(holds_something).collect()
+}
+
 fn is_log(path: &Path) -> bool {
     path.extension() == Some("log".as_ref())
 }
@@ -83,8 +89,9 @@ fn what_is_sound_is_read_whole_and_passes() {
 #[test]
 fn every_flipped_bit_is_found_in_its_file() {
     let disk = victim();
+    let whole = verify(&disk);
     let newest = |path: &Path| path.to_string_lossy().contains("MANIFEST");
-    let files: Vec<(PathBuf, u64)> = disk.files().into_iter().filter(|(_, length)| *length > 0).collect();
+    let files = files(&disk);
     assert_eq!(files.iter().filter(|(path, _)| newest(path)).count(), 1);
     for (path, length) in &files {
         for offset in (0..*length).step_by(usize::try_from(length / 150).unwrap().max(1)) {
@@ -94,7 +101,10 @@ fn every_flipped_bit_is_found_in_its_file() {
             // A segment of the log whose header is gone is missed by the one before.
             let same = |file: &Path| file == path || (is_log(file) && is_log(path));
             let mut found = report.problems.iter().chain(&report.torn);
-            assert!(found.any(|problem| same(&problem.file)), "{} byte {offset}: {report:?}", path.display());
+            // Behind its end a segment of the log has room, and what was there before: no check covers that.
+            let room = is_log(path) && report.is_sound() && report.operations == whole.operations;
+            let found = found.any(|problem| same(&problem.file));
+            assert!(found || room, "{} byte {offset}: {report:?}", path.display());
         }
     }
 }
@@ -102,7 +112,7 @@ fn every_flipped_bit_is_found_in_its_file() {
 #[test]
 fn missing_and_cut_files_are_found() {
     let disk = victim();
-    for (path, length) in disk.files().into_iter().filter(|(_, length)| *length > 0) {
+    for (path, length) in files(&disk) {
         for keep in [None, Some(0), Some(length / 2), Some(length - 1)] {
             let damaged = disk.reboot(Survival::All);
             match keep {
