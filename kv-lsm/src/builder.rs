@@ -7,13 +7,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use kv_core::time::Millis;
 
 use crate::disk::{Disk, OsDisk};
-use crate::options::{Background, Compression, Config, Durability};
+use crate::options::{Background, Compression, Config, Durability, MemoryParts};
 
 /// Settings of a database that is about to be opened. Every one has a default; none is stored, except where it says so.
 pub struct Builder {
     pub(crate) path: PathBuf,
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) config: Config,
+    pub(crate) memory: MemoryParts,
 }
 
 impl Builder {
@@ -25,6 +26,8 @@ impl Builder {
             background: Background::default(),
             compression: Compression::default(),
             cache_bytes: 64 << 20,
+            open_tables_max: 900,
+            log_bytes_max: 0,
             memtable_bytes: 64 << 20,
             sealed_max: 2,
             log_segment_bytes: 64 << 20,
@@ -39,7 +42,7 @@ impl Builder {
             transaction_read_bytes: 16 << 20,
             clock: Arc::new(clock),
         };
-        Self { path, disk: Arc::new(OsDisk::new()), config }
+        Self { path, disk: Arc::new(OsDisk::new()), config, memory: MemoryParts::default() }
     }
 
     /// Opens for reading only. Default: `false`.
@@ -80,10 +83,41 @@ impl Builder {
         self
     }
 
-    /// Memory for decoded blocks of tables. Default: 64 MiB. Take what the machine can spare.
+    /// Memory for everything: memtables, decoded blocks of tables, and their indexes and filters. Default: not given;
+    /// then [`Builder::cache_bytes`] and four times [`Builder::memtable_bytes`] add up to it.
+    ///
+    /// Four tenths go to memtables and the rest to the cache, unless one of the two is given: then the other has what is left.
+    /// When both are, they must fit. What a call allocates for itself (its batch, a result, the buffers of a compaction) is not
+    /// counted. [`Metrics::memory_bytes`](crate::Metrics::memory_bytes) tells what is in use.
+    #[must_use]
+    pub const fn memory_bytes(mut self, bytes: u64) -> Self {
+        self.memory.memory_bytes = Some(bytes);
+        self
+    }
+
+    /// Tables whose files, indexes and filters stay open when nobody reads them. Default: 900, below the 1,024 files that
+    /// many systems allow a process. A table that is not open costs three reads before its first block.
+    #[must_use]
+    pub const fn open_tables_max(mut self, tables: usize) -> Self {
+        self.config.open_tables_max = tables;
+        self
+    }
+
+    /// The most that the log holds and that is not in tables yet. Default: 1 GiB, or four memtables when that is more. When it would be more, the memtable that
+    /// takes the writes is flushed although it is not full, and writers wait for it. At least twice
+    /// [`Builder::log_segment_bytes`].
+    #[must_use]
+    pub const fn log_bytes_max(mut self, bytes: u64) -> Self {
+        self.config.log_bytes_max = bytes;
+        self
+    }
+
+    /// Memory for decoded blocks of tables, and for the indexes and filters of the tables that are open, which take up to half of
+    /// it. Default: 64 MiB. Take what the machine can spare.
     #[must_use]
     pub const fn cache_bytes(mut self, bytes: u64) -> Self {
         self.config.cache_bytes = bytes;
+        self.memory.cache_bytes = Some(bytes);
         self
     }
 
@@ -92,6 +126,7 @@ impl Builder {
     #[must_use]
     pub const fn memtable_bytes(mut self, bytes: u64) -> Self {
         self.config.memtable_bytes = bytes;
+        self.memory.memtable_bytes = Some(bytes);
         self
     }
 

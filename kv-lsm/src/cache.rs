@@ -31,6 +31,13 @@ impl BlockCache {
         Self { cache: Cache::with(items, capacity_bytes, BlockBytes, Mixer, DefaultLifecycle::default()) }
     }
 
+    /// Evicts what is too much.
+    pub(crate) fn set_capacity(&self, bytes: u64) {
+        if self.cache.capacity() != bytes {
+            self.cache.set_capacity(bytes);
+        }
+    }
+
     pub(crate) fn get(&self, table: u64, offset: u64) -> Option<Arc<Block>> {
         self.cache.get(&(table, offset))
     }

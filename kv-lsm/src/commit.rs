@@ -7,7 +7,7 @@
 
 use std::sync::atomic::Ordering;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kv_core::store::{Batch, Operation};
 
@@ -84,7 +84,7 @@ fn append(engine: &Engine, batch: &Batch, mut admission: Option<&mut Admission<'
         drop(log);
         admission.validate_through(sequence)?;
     };
-    if engine.version().active.bytes() >= engine.config.memtable_bytes {
+    if is_active_full(engine) {
         flush::seal(engine, &mut log)?;
     }
     if log.writer.is_full(engine.config.log_segment_bytes) {
@@ -107,6 +107,7 @@ fn append(engine: &Engine, batch: &Batch, mut admission: Option<&mut Admission<'
     log.recent.note(batch, first);
     engine.snapshots.publish(last);
     engine.syncer.appended(log.writer.position(), last);
+    engine.log_position.store(log.writer.position(), Ordering::Relaxed);
     drop(log);
     engine.counters.batches.fetch_add(1, Ordering::Relaxed);
     engine.counters.batch_bytes.fetch_add(batch.as_bytes().len() as u64, Ordering::Relaxed);
@@ -162,12 +163,12 @@ fn within(what: &'static str, bytes: usize, bytes_max: usize) -> Result<(), Erro
 
 /// Backpressure. It grows with the debt: nothing at first, then a delay per byte, and only at the very end a wait.
 fn make_room(engine: &Engine, batch_bytes: u64) -> Result<(), Error> {
-    let mut stalled = false;
+    let mut stalled: Option<Instant> = None;
     while is_full(engine) {
         engine.health.check()?;
-        if !stalled {
+        if stalled.is_none() {
             engine.counters.stalls.fetch_add(1, Ordering::Relaxed);
-            stalled = true;
+            stalled = Some(Instant::now());
         }
         match engine.config.background {
             // Rule E16: nobody else would.
@@ -188,6 +189,9 @@ fn make_room(engine: &Engine, batch_bytes: u64) -> Result<(), Error> {
             }
         }
     }
+    if let Some(begin) = stalled {
+        engine.counters.stall_time.add_time(begin.elapsed());
+    }
     if engine.config.background == Background::Threads {
         delay(engine, batch_bytes);
     }
@@ -198,9 +202,21 @@ fn is_full(engine: &Engine) -> bool {
     is_memory_full(engine) || is_level0_full(engine)
 }
 
+/// Whether the active memtable holds all it may, in memory or (rule E7) in the log. It may fill half of the log, so that
+/// another can be written while it is flushed.
+fn is_active_full(engine: &Engine) -> bool {
+    let version = engine.version();
+    let log_bytes = engine.log_position.load(Ordering::Relaxed).saturating_sub(version.active.log_position());
+    version.active.bytes() >= engine.config.memtable_bytes || log_bytes >= engine.config.log_bytes_max / 2
+}
+
+/// Whether writers must wait for a flush.
 fn is_memory_full(engine: &Engine) -> bool {
     let version = engine.version();
-    version.active.bytes() >= engine.config.memtable_bytes && version.sealed.len() >= engine.config.sealed_max
+    let Some(oldest) = version.sealed.last() else { return false };
+    let log_bytes = engine.log_position.load(Ordering::Relaxed).saturating_sub(oldest.log_position());
+    (version.sealed.len() >= engine.config.sealed_max && is_active_full(engine))
+        || log_bytes >= engine.config.log_bytes_max
 }
 
 fn is_level0_full(engine: &Engine) -> bool {

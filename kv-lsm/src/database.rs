@@ -234,6 +234,7 @@ impl Builder {
 
     /// Opens with the merge operators of keyspaces that recovery may already fold.
     pub(crate) fn open_with(mut self, operators: &BTreeMap<u32, Arc<dyn MergeOperator>>) -> Result<Database, Error> {
+        self.config.divide(self.memory)?;
         self.config.validate()?;
         if self.config.read_only {
             must_exist(self.disk.as_ref(), &self.path)?;

@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 use kv_core::store::MergeOperator;
 
-use crate::blob::meta::BlobMeta;
 use crate::blob::separate::SeparateRules;
 use crate::blob::writer::BlobSettings;
+use crate::counters::Counters;
 use crate::disk::{Disk, LockGuard};
 use crate::error::Error;
 use crate::health::Health;
@@ -56,39 +56,6 @@ pub(crate) struct LogState {
     pub(crate) recent: RecentWrites,
 }
 
-/// Counters, for [`Metrics`](crate::Metrics).
-#[derive(Default)]
-pub(crate) struct Counters {
-    pub(crate) batches: AtomicU64,
-    pub(crate) batch_bytes: AtomicU64,
-    pub(crate) flushes: AtomicU64,
-    pub(crate) flush_bytes: AtomicU64,
-    pub(crate) compactions: AtomicU64,
-    pub(crate) compaction_read_bytes: AtomicU64,
-    pub(crate) compaction_written_bytes: AtomicU64,
-    pub(crate) moved_tables: AtomicU64,
-    pub(crate) blob_written_bytes: AtomicU64,
-    pub(crate) stalls: AtomicU64,
-    pub(crate) recycled_segments: AtomicU64,
-    pub(crate) transactions: AtomicU64,
-    pub(crate) conflicts: AtomicU64,
-}
-
-impl Counters {
-    pub(crate) fn count_transaction(&self, result: &Result<u64, Error>) {
-        let counter = match result {
-            Ok(_) => &self.transactions,
-            Err(Error::Conflict { .. }) => &self.conflicts,
-            Err(_) => return,
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn count_blobs(&self, blobs: &[BlobMeta]) {
-        self.blob_written_bytes.fetch_add(blobs.iter().map(|blob| blob.bytes).sum(), Ordering::Relaxed);
-    }
-}
-
 pub(crate) struct Engine {
     /// Tells the databases of a process apart, so that a batch is not written to the wrong one.
     pub(crate) token: u64,
@@ -116,6 +83,8 @@ pub(crate) struct Engine {
     /// Most tables that any keyspace has on level 0.
     pub(crate) level0_tables: AtomicUsize,
     pub(crate) counters: Counters,
+    /// Where the log ends.
+    pub(crate) log_position: AtomicU64,
     /// Why the last flush failed, until one succeeds: who waits for it is told.
     pub(crate) flush_failure: Mutex<Option<Error>>,
     /// The same for compactions.
@@ -165,6 +134,7 @@ impl Engine {
             last_sequence,
         );
         let segments = vec![log.number()];
+        let log_position = log.position();
         let engine = Self {
             token: TOKENS.fetch_add(1, Ordering::Relaxed),
             config,
@@ -195,6 +165,7 @@ impl Engine {
             next_file: AtomicU64::new(parts.next_file),
             level0_tables: AtomicUsize::new(0),
             counters: Counters::default(),
+            log_position: AtomicU64::new(log_position),
             flush_failure: Mutex::new(None),
             compaction_failure: Mutex::new(None),
             closing: AtomicBool::new(false),

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use crate::blob::files::BlobFiles;
 use crate::blob::separate::{SeparateRules, Separator};
@@ -87,6 +88,7 @@ pub(crate) fn flush_oldest(engine: &Engine) -> Result<bool, Error> {
     // Rule E3: no table holds what a power cut could take from the log. One memtable and one edit for all keyspaces keep
     // batches whole as it is; this keeps what is in tables from being ahead of the durable number.
     engine.syncer.sync_through(memtable.last_sequence())?;
+    let begin = Instant::now();
     let mut created = Vec::new();
     let result =
         write_tables(engine, &version, memtable, &mut created).and_then(|items| install(engine, &version, items));
@@ -99,6 +101,7 @@ pub(crate) fn flush_oldest(engine: &Engine) -> Result<bool, Error> {
         }
     }
     engine.counters.flushes.fetch_add(1, Ordering::Relaxed);
+    engine.counters.flush_time.add_time(begin.elapsed());
     engine.purge();
     Ok(true)
 }

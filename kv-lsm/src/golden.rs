@@ -8,7 +8,6 @@ use kv_core::store::{Batch, Space};
 use crate::blob::format::Pointer;
 use crate::blob::reader::{BlobFile, inspect};
 use crate::blob::writer::{BlobSettings, BlobWriter};
-use crate::cache::BlockCache;
 use crate::disk::{Disk, MemDisk, OpenMode, read_exact_at};
 use crate::files;
 use crate::internal_key::{Kind, Trailer};
@@ -21,6 +20,7 @@ use crate::range_delete::RangeDelete;
 use crate::table::filter;
 use crate::table::format::{FOOTER_BYTES, Footer};
 use crate::table::reader::{Table, TableEnvironment};
+use crate::table::residents::TableMemory;
 use crate::table::writer::{TableSettings, TableWriter};
 use crate::wal::format::SegmentEnd;
 use crate::wal::reader::{LogStart, replay};
@@ -111,7 +111,7 @@ fn the_table_of_the_document_is_what_is_written_and_read() {
     place(read.as_ref(), &path, &example("table"));
     let environment = TableEnvironment {
         disk: read,
-        cache: Arc::new(BlockCache::new(0)),
+        memory: Arc::new(TableMemory::new(0, 100)),
         graveyard: Arc::new(Mutex::new(Vec::new())),
     };
     let table = Table::new(meta, path, environment);
@@ -120,7 +120,7 @@ fn the_table_of_the_document_is_what_is_written_and_read() {
         versions.push((trailer.sequence(), trailer.kind(), value.to_vec()));
         std::ops::ControlFlow::Continue(())
     };
-    table.of_key(b"apple", filter::hash(b"apple"), 100, each).unwrap();
+    table.of_key(b"apple", filter::hash(b"apple"), 100, &mut crate::counters::ReadTally::default(), each).unwrap();
     assert_eq!(versions, [(5, Kind::Merge, b"+1".to_vec()), (3, Kind::Put, b"7".to_vec())]);
     let ranges = table.range_deletes().unwrap().unwrap();
     assert_eq!((ranges.newest(b"b", 100), ranges.newest(b"c", 100), ranges.newest(b"b", 5)), (6, 0, 0));
@@ -150,7 +150,7 @@ fn the_blob_file_of_the_document_is_what_is_written_and_read() {
     place(read.as_ref(), &path, &example("blob"));
     let environment = TableEnvironment {
         disk: Arc::clone(&read),
-        cache: Arc::new(BlockCache::new(0)),
+        memory: Arc::new(TableMemory::new(0, 100)),
         graveyard: Arc::new(Mutex::new(Vec::new())),
     };
     let file = BlobFile::new(meta, path.clone(), environment);

@@ -112,7 +112,9 @@ impl Keyspace {
         let rules = self.handle.read_rules(&keyspaces, self.id, moment.sequence, AsOf::At(moment.as_of))?;
         let one = |key: K| {
             let mut value = None;
-            read::get(&version, rules, key.as_ref(), &mut |bytes| value = Some(Slice::copy_of(bytes)))?;
+            read::get(&version, rules, key.as_ref(), &self.handle.counters.reads, &mut |bytes| {
+                value = Some(Slice::copy_of(bytes));
+            })?;
             Ok(value)
         };
         keys.into_iter().map(one).collect()
@@ -128,7 +130,7 @@ impl Keyspace {
         let (version, sequence) = self.handle.pin(moment.map(|moment| moment.sequence));
         let keyspaces = self.handle.keyspaces.load();
         let rules = self.handle.read_rules(&keyspaces, self.id, sequence, self.handle.as_of(moment))?;
-        read::get(&version, rules, key, found)
+        read::get(&version, rules, key, &self.handle.counters.reads, found)
     }
 
     /// Whether a read at `moment`, or now, sees a value under `key`. Reads none from a blob file unless it has to.
@@ -137,7 +139,7 @@ impl Keyspace {
         let keyspaces = self.handle.keyspaces.load();
         let rules = self.handle.read_rules(&keyspaces, self.id, sequence, self.handle.as_of(moment))?;
         let rules = ReadRules { want: Want::Presence, ..rules };
-        read::get(&version, rules, key, &mut |_| {})
+        read::get(&version, rules, key, &self.handle.counters.reads, &mut |_| {})
     }
 
     /// The entries whose keys lie in `range`, as they are now: later writes do not change what the iterator yields.

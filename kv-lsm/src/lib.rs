@@ -67,6 +67,7 @@ mod cache;
 mod checkpoint;
 mod commit;
 mod compaction;
+mod counters;
 mod cursor;
 mod database;
 pub mod disk;
@@ -116,6 +117,7 @@ mod wal;
 
 pub use batch::Batch;
 pub use builder::{Builder, IntoDisk};
+pub use counters::Histogram;
 pub use database::Database;
 pub use error::Error;
 pub use iter::Iter;

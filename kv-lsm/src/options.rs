@@ -71,6 +71,17 @@ impl WriteOptions {
 /// Wall time, injected so that a simulation owns it.
 pub(crate) type Clock = Arc<dyn Fn() -> Millis + Send + Sync>;
 
+/// A memtable smaller than this is one only when it was asked for.
+const MEMTABLE_BYTES_MIN: u64 = 16 << 10;
+
+/// What a builder was told about memory.
+#[derive(Copy, Clone, Default)]
+pub(crate) struct MemoryParts {
+    pub(crate) memory_bytes: Option<u64>,
+    pub(crate) memtable_bytes: Option<u64>,
+    pub(crate) cache_bytes: Option<u64>,
+}
+
 /// The settings of an open database.
 #[derive(Clone)]
 pub(crate) struct Config {
@@ -79,6 +90,10 @@ pub(crate) struct Config {
     pub(crate) background: Background,
     pub(crate) compression: Compression,
     pub(crate) cache_bytes: u64,
+    /// Tables whose files may be open when nobody is reading them.
+    pub(crate) open_tables_max: usize,
+    /// The most the log may hold that is not in tables; zero until it is filled in.
+    pub(crate) log_bytes_max: u64,
     /// A memtable is sealed when it holds so much.
     pub(crate) memtable_bytes: u64,
     /// Sealed memtables that may wait for their flush before writers do.
@@ -102,13 +117,63 @@ pub(crate) struct Config {
     pub(crate) clock: Clock,
 }
 
+/// The least that the log may hold when nothing else is said.
+const LOG_BYTES_MAX: u64 = 1 << 30;
+
+/// Which part of the memory goes to memtables when only the whole is given: this many in a hundred.
+const MEMTABLE_PERCENT: u64 = 40;
+
 impl Config {
+    /// Memtables that may exist at a time, in memtables: the active one, those that wait, and memory kept for the next.
+    const fn memtables_max(&self) -> u64 {
+        self.sealed_max as u64 + 2
+    }
+
+    /// Fills in what follows from other settings, and divides the memory that the builder was given, as far as it was not
+    /// divided by hand.
+    ///
+    /// # Errors
+    /// [`Error::InvalidOptions`] when the parts do not fit into the whole.
+    pub(crate) fn divide(&mut self, parts: MemoryParts) -> Result<(), Error> {
+        if self.log_bytes_max == 0 {
+            let room = self.memtable_bytes.saturating_mul(4).max(self.log_segment_bytes.saturating_mul(2));
+            self.log_bytes_max = room.max(LOG_BYTES_MAX);
+        }
+        let Some(whole) = parts.memory_bytes else { return Ok(()) };
+        if parts.memtable_bytes.is_none() {
+            let left = whole.saturating_sub(parts.cache_bytes.unwrap_or(whole - whole / 100 * MEMTABLE_PERCENT));
+            self.memtable_bytes = left / self.memtables_max();
+        }
+        let memtables = self.memtable_bytes.saturating_mul(self.memtables_max());
+        if parts.cache_bytes.is_none() {
+            self.cache_bytes = whole.saturating_sub(memtables);
+        }
+        if self.memtable_bytes < MEMTABLE_BYTES_MIN && parts.memtable_bytes.is_none()
+            || memtables.saturating_add(self.cache_bytes) > whole
+        {
+            let what = format!(
+                "memory_bytes {whole} is less than cache_bytes {} and {} memtables of {} bytes (at least {MEMTABLE_BYTES_MIN})",
+                self.cache_bytes,
+                self.memtables_max(),
+                self.memtable_bytes
+            );
+            return Err(Error::InvalidOptions { what });
+        }
+        Ok(())
+    }
+
     /// # Errors
     /// [`Error::InvalidOptions`] when a setting would make the engine stand still.
     pub(crate) fn validate(&self) -> Result<(), Error> {
         let refuse = |what: &str| Err(Error::InvalidOptions { what: what.to_owned() });
         if self.memtable_bytes == 0 {
             return refuse("memtable_bytes must not be zero");
+        }
+        if self.open_tables_max == 0 {
+            return refuse("open_tables_max must not be zero");
+        }
+        if self.log_bytes_max < self.log_segment_bytes.saturating_mul(2) {
+            return refuse("log_bytes_max must be at least twice log_segment_bytes");
         }
         if self.log_segment_bytes == 0 {
             return refuse("log_segment_bytes must not be zero");

@@ -54,6 +54,12 @@ impl RangeDeletes {
         Self { fragments }
     }
 
+    /// Memory in use, about.
+    pub(crate) fn bytes(&self) -> u64 {
+        let of = |fragment: &Fragment| 96 + fragment.start.len() + fragment.end.len() + 8 * fragment.sequences.len();
+        self.fragments.iter().map(of).sum::<usize>() as u64
+    }
+
     /// In the order of their keys.
     pub(crate) fn fragments(&self) -> &[Fragment] {
         &self.fragments

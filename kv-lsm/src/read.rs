@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::counters::{ReadCounters, ReadTally};
 use crate::error::Error;
 use crate::range_delete::RangeDeletes;
 use crate::table::filter;
@@ -17,6 +18,20 @@ pub(crate) fn get(
     version: &Version,
     rules: ReadRules<'_>,
     key: &[u8],
+    counters: &ReadCounters,
+    found: &mut dyn FnMut(&[u8]),
+) -> Result<bool, Error> {
+    let mut tally = ReadTally::default();
+    let result = look_up(version, rules, key, &mut tally, found);
+    counters.add(&tally);
+    result
+}
+
+fn look_up(
+    version: &Version,
+    rules: ReadRules<'_>,
+    key: &[u8],
+    tally: &mut ReadTally,
     found: &mut dyn FnMut(&[u8]),
 ) -> Result<bool, Error> {
     let (keyspace, sequence) = (rules.keyspace, rules.sequence);
@@ -29,35 +44,44 @@ pub(crate) fn get(
         }
         memtable.of_key(keyspace, key, sequence, &mut |trailer, value| resolver.add(trailer, value));
         if resolver.is_settled() {
+            tally.memtable = 1;
             return resolver.finish();
         }
     }
-    let Some(tree) = tree else { return resolver.finish() };
+    let Some(tree) = tree else {
+        tally.nowhere = 1;
+        return resolver.finish();
+    };
     let hash = filter::hash(key);
-    let mut ask = |table: &Arc<Table>| {
+    let mut ask = |table: &Arc<Table>, tally: &mut ReadTally| {
         // Rule E11: a newer table may cover the key by range only, and then its filter does not know the key.
         let ranges: Option<Arc<RangeDeletes>> = table.range_deletes()?;
         if let Some(ranges) = ranges {
             resolver.cover(ranges.newest(key, sequence));
         }
-        table.of_key(key, hash, sequence, &mut |trailer, value| resolver.add(trailer, value))?;
+        table.of_key(key, hash, sequence, tally, &mut |trailer, value| resolver.add(trailer, value))?;
         Ok::<bool, Error>(resolver.is_settled())
     };
     let mut settled = false;
     for table in tree.levels[0].iter().filter(|table| table.meta().contains(key)) {
-        settled = ask(table)?;
+        settled = ask(table, tally)?;
         if settled {
+            tally.level0 = 1;
             break;
         }
     }
     if !settled {
         for tables in &tree.levels[1..] {
             if let Some(index) = Tree::table_for(tables, key)
-                && ask(&tables[index])?
+                && ask(&tables[index], tally)?
             {
+                tally.deeper = 1;
                 break;
             }
         }
+    }
+    if tally.level0 + tally.deeper == 0 {
+        tally.nowhere = 1;
     }
     resolver.finish()
 }

@@ -20,7 +20,6 @@ use kv_core::time::Millis;
 
 use crate::blob::separate::SeparateRules;
 use crate::blob::writer::BlobSettings;
-use crate::cache::BlockCache;
 use crate::compaction::fold::FoldRules;
 use crate::compaction::outputs::Outputs;
 use crate::compaction::rewrite::Older;
@@ -35,6 +34,7 @@ use crate::manifest::log::{self as manifest_log, EditError, Manifest};
 use crate::memtable::{ChunkPool, Memtable};
 use crate::options::Config;
 use crate::table::reader::TableEnvironment;
+use crate::table::residents::TableMemory;
 use crate::table::writer::TableSettings;
 use crate::time::{Moment, Time};
 use crate::version::Version;
@@ -57,7 +57,7 @@ pub(crate) fn recover(
     let found = Found::look(disk.as_ref(), directory)?;
     let environment = TableEnvironment {
         disk: Arc::clone(disk),
-        cache: Arc::new(BlockCache::new(config.cache_bytes)),
+        memory: Arc::new(TableMemory::new(config.cache_bytes, config.open_tables_max)),
         graveyard: Arc::new(Mutex::new(Vec::new())),
     };
     let time = Time::new(Arc::clone(&config.clock), Millis::ZERO);

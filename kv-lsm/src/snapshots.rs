@@ -74,6 +74,11 @@ impl Snapshots {
         boundaries
     }
 
+    /// When the oldest snapshot was taken.
+    pub(crate) fn oldest(&self) -> Option<Millis> {
+        self.live().values().next().map(|live| live.as_of)
+    }
+
     pub(crate) fn count(&self) -> usize {
         self.live().values().map(|live| live.count).sum()
     }

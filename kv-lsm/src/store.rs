@@ -97,7 +97,7 @@ fn get(
     let (version, sequence) = engine.pin(moment.map(|moment| moment.sequence));
     let keyspaces = engine.keyspaces.load();
     let rules = engine.read_rules(&keyspaces, space.0, sequence, engine.as_of(moment))?;
-    Ok(read::get(&version, rules, key, found)?)
+    Ok(read::get(&version, rules, key, &engine.counters.reads, found)?)
 }
 
 fn scan(

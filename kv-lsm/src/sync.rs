@@ -4,7 +4,9 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
+use crate::counters::Distribution;
 use crate::disk::{Disk, File};
 use crate::error::Error;
 use crate::files;
@@ -19,6 +21,8 @@ struct Tail {
     sequence: u64,
     /// The segments that may hold what is not durable, oldest first; the last one is being appended to.
     segments: Vec<TailSegment>,
+    /// How many batches were appended.
+    batches: u64,
 }
 
 #[derive(Clone)]
@@ -40,7 +44,10 @@ pub(crate) struct Syncer {
     durable_sequence: AtomicU64,
     requested_sequence: AtomicU64,
     wake: Mutex<Option<Wake>>,
-    syncs: AtomicU64,
+    /// How long each sync took, in microseconds.
+    time: Distribution,
+    /// How many batches each made durable.
+    groups: Distribution,
 }
 
 impl Syncer {
@@ -59,14 +66,15 @@ impl Syncer {
             disk,
             directory,
             health,
-            tail: Mutex::new(Tail { position, sequence, segments }),
+            tail: Mutex::new(Tail { position, sequence, segments, batches: 0 }),
             running: Mutex::new(false),
             finished: Condvar::new(),
             synced_position: AtomicU64::new(position),
             durable_sequence: AtomicU64::new(sequence),
             requested_sequence: AtomicU64::new(0),
             wake: Mutex::new(None),
-            syncs: AtomicU64::new(0),
+            time: Distribution::default(),
+            groups: Distribution::default(),
         }
     }
 
@@ -78,6 +86,9 @@ impl Syncer {
     pub(crate) fn appended(&self, position: u64, sequence: u64) {
         let mut tail = self.tail();
         tail.position = position;
+        if sequence > tail.sequence {
+            tail.batches += 1;
+        }
         tail.sequence = sequence;
     }
 
@@ -102,8 +113,12 @@ impl Syncer {
         self.durable_sequence.load(Ordering::Acquire)
     }
 
-    pub(crate) fn syncs(&self) -> u64 {
-        self.syncs.load(Ordering::Relaxed)
+    pub(crate) const fn time(&self) -> &Distribution {
+        &self.time
+    }
+
+    pub(crate) const fn groups(&self) -> &Distribution {
+        &self.groups
     }
 
     /// Returns once everything up to `sequence` is durable. Syncs, or waits for whoever does.
@@ -138,10 +153,11 @@ impl Syncer {
 
     /// Rule E2: segments are synced in order, and the position moves only over what all of them hold.
     fn sync(&self) -> Result<(), Error> {
-        let (position, sequence, segments) = {
-            let tail = self.tail();
-            (tail.position, tail.sequence, tail.segments.clone())
+        let (position, sequence, segments, batches) = {
+            let mut tail = self.tail();
+            (tail.position, tail.sequence, tail.segments.clone(), std::mem::take(&mut tail.batches))
         };
+        let begin = Instant::now();
         if let Err(error) = self.sync_segments(&segments) {
             self.health.poison(self.durable_sequence(), &error);
             return self.health.check();
@@ -153,7 +169,8 @@ impl Syncer {
         tail.segments.retain(|segment| segment.number >= last);
         tail.segments[0].name_durable = true;
         drop(tail);
-        self.syncs.fetch_add(1, Ordering::Relaxed);
+        self.time.add_time(begin.elapsed());
+        self.groups.add(batches);
         let before = self.synced_position.swap(position, Ordering::AcqRel);
         assert!(before <= position, "the synced position never goes back");
         let before = self.durable_sequence.swap(sequence, Ordering::AcqRel);

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use super::fold::FoldRules;
 use super::outputs::{Outputs, discard};
@@ -116,6 +117,7 @@ fn rewrite(
     choice: &Choice,
     created: &mut Vec<PathBuf>,
 ) -> Result<Option<Written>, Error> {
+    let begin = Instant::now();
     let rules =
         FoldRules { boundaries: engine.snapshots.boundaries(&engine.time), operator: engine.operator_of(keyspace) };
     // Only compactions move tables below level 0, and this is the only one.
@@ -174,6 +176,7 @@ fn rewrite(
             engine.counters.count_blobs(&files.blobs);
             let written: u64 = files.tables.iter().map(|table| table.bytes).sum();
             engine.counters.compactions.fetch_add(1, Ordering::Relaxed);
+            engine.counters.compaction_time.add_time(begin.elapsed());
             engine.counters.compaction_read_bytes.fetch_add(read_bytes, Ordering::Relaxed);
             engine.counters.compaction_written_bytes.fetch_add(written, Ordering::Relaxed);
         }

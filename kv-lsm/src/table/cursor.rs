@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use super::block::Block;
-use super::reader::Table;
+use super::reader::{Opened, Table};
+use crate::counters::ReadTally;
 use crate::cursor::{Cursor, Entry};
 use crate::error::Error;
 use crate::internal_key::Trailer;
 
 pub(crate) struct TableCursor {
     table: Arc<Table>,
+    opened: Option<Arc<Opened>>,
     /// Whether blocks that are read go into the cache: not those of a compaction.
     keep: bool,
     block: Option<(usize, Arc<Block>)>,
@@ -21,13 +23,21 @@ pub(crate) struct TableCursor {
 
 impl TableCursor {
     pub(crate) const fn new(table: Arc<Table>, keep: bool) -> Self {
-        Self { table, keep, block: None, at: 0, key: Vec::new(), common: 0 }
+        Self { table, opened: None, keep, block: None, at: 0, key: Vec::new(), common: 0 }
+    }
+
+    fn opened(&mut self) -> Result<Arc<Opened>, Error> {
+        if self.opened.is_none() {
+            self.opened = Some(self.table.keep_open()?);
+        }
+        Ok(Arc::clone(self.opened.as_ref().expect("just opened")))
     }
 
     fn enter(&mut self, index: usize) -> Result<(), Error> {
         if !matches!(&self.block, Some((present, _)) if *present == index) {
             self.block = None;
-            let block = self.table.block(index, self.keep)?;
+            let opened = self.opened()?;
+            let block = self.table.block_of_opened(&opened, index, self.keep, &mut ReadTally::default())?;
             self.block = Some((index, block));
         }
         let (_, block) = self.block.as_ref().expect("just entered");
@@ -53,8 +63,8 @@ impl Cursor for TableCursor {
     }
 
     fn seek(&mut self, key: &[u8], trailer: Trailer) -> Result<(), Error> {
-        let index = self.table.block_of(key, trailer)?;
-        if index == self.table.blocks()? {
+        let index = self.opened()?.block_of(key, trailer);
+        if index == self.opened()?.blocks() {
             self.block = None;
             return Ok(());
         }
@@ -71,9 +81,9 @@ impl Cursor for TableCursor {
     }
 
     fn seek_before(&mut self, place: Option<(&[u8], Trailer)>) -> Result<(), Error> {
-        let blocks = self.table.blocks()?;
+        let blocks = self.opened()?.blocks();
         let index = match place {
-            Some((key, trailer)) => self.table.block_of(key, trailer)?,
+            Some((key, trailer)) => self.opened()?.block_of(key, trailer),
             None => blocks,
         };
         if let (Some((key, trailer)), true) = (place, index < blocks) {
@@ -102,7 +112,7 @@ impl Cursor for TableCursor {
             return Ok(());
         }
         let index = index + 1;
-        if index == self.table.blocks()? {
+        if index == self.opened()?.blocks() {
             self.block = None;
             return Ok(());
         }

@@ -7,5 +7,6 @@ pub(crate) mod filter;
 pub(crate) mod format;
 pub(crate) mod meta;
 pub(crate) mod reader;
+pub(crate) mod residents;
 pub(crate) mod writer;
 mod zstd;

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use kv_core::codec::Reader;
 
@@ -11,7 +11,8 @@ use super::block::Block;
 use super::filter;
 use super::format::{BlockError, FEATURES, FOOTER_BYTES, Footer, Handle, VERSION, load_block};
 use super::meta::TableMeta;
-use crate::cache::BlockCache;
+use super::residents::{Loaded, Slot, TableMemory};
+use crate::counters::ReadTally;
 use crate::disk::{Disk, File, OpenMode, read_exact_at};
 use crate::error::Error;
 use crate::internal_key::Trailer;
@@ -25,29 +26,47 @@ pub(crate) type Graveyard = Mutex<Vec<PathBuf>>;
 #[derive(Clone)]
 pub(crate) struct TableEnvironment {
     pub(crate) disk: Arc<dyn Disk>,
-    pub(crate) cache: Arc<BlockCache>,
+    pub(crate) memory: Arc<TableMemory>,
     pub(crate) graveyard: Arc<Graveyard>,
 }
 
-/// A table. Its file is opened when it is first read.
+/// A table. Its file is opened when it is read, and closed again when others need the room.
 pub(crate) struct Table {
     meta: TableMeta,
     path: PathBuf,
     environment: TableEnvironment,
-    opened: OnceLock<Opened>,
+    slot: Arc<Slot>,
     obsolete: AtomicBool,
 }
 
-struct Opened {
+/// What is needed of a table before any of its data: all but the data blocks.
+pub(crate) struct Opened {
     file: Arc<dyn File>,
     index: Block,
     filter: Vec<u8>,
     range_deletes: Arc<RangeDeletes>,
 }
 
+impl Opened {
+    /// Memory in use.
+    pub(super) fn bytes(&self) -> u64 {
+        (self.index.bytes() + self.filter.len()) as u64 + self.range_deletes.bytes()
+    }
+
+    /// How many data blocks there are.
+    pub(super) fn blocks(&self) -> usize {
+        self.index.count()
+    }
+
+    /// Which data block holds the first version at or behind a place; the number of blocks when none does.
+    pub(super) fn block_of(&self, key: &[u8], trailer: Trailer) -> usize {
+        self.index.lower_bound(key, trailer)
+    }
+}
+
 impl Table {
-    pub(crate) const fn new(meta: TableMeta, path: PathBuf, environment: TableEnvironment) -> Self {
-        Self { meta, path, environment, opened: OnceLock::new(), obsolete: AtomicBool::new(false) }
+    pub(crate) fn new(meta: TableMeta, path: PathBuf, environment: TableEnvironment) -> Self {
+        Self { meta, path, environment, slot: Arc::default(), obsolete: AtomicBool::new(false) }
     }
 
     pub(crate) const fn meta(&self) -> &TableMeta {
@@ -63,12 +82,16 @@ impl Table {
         Error::corrupt(&self.path, offset, format!("expected {expected}"))
     }
 
-    fn opened(&self) -> Result<&Opened, Error> {
-        if let Some(opened) = self.opened.get() {
-            return Ok(opened);
+    fn opened(&self) -> Result<Loaded, Error> {
+        match self.slot.get() {
+            Some(loaded) => Ok(loaded),
+            None => Ok(self.environment.memory.admit(&self.slot, self.open()?)),
         }
-        let opened = self.open()?;
-        Ok(self.opened.get_or_init(|| opened))
+    }
+
+    /// For a walk over many blocks, which must not load the index for each of them.
+    pub(super) fn keep_open(&self) -> Result<Arc<Opened>, Error> {
+        self.opened().map(|opened| opened.keep())
     }
 
     fn open(&self) -> Result<Opened, Error> {
@@ -156,19 +179,26 @@ impl Table {
         Ok(self.opened()?.index.count())
     }
 
-    /// Which data block holds the first version at or behind a place; the number of blocks when none does.
-    pub(crate) fn block_of(&self, key: &[u8], trailer: Trailer) -> Result<usize, Error> {
-        Ok(self.opened()?.index.lower_bound(key, trailer))
-    }
-
     /// A data block, from the cache when it is there. `keep` has it cached when it is not.
     pub(crate) fn block(&self, index: usize, keep: bool) -> Result<Arc<Block>, Error> {
-        let opened = self.opened()?;
+        self.block_of_opened(&*self.opened()?, index, keep, &mut ReadTally::default())
+    }
+
+    /// The same with what was opened before.
+    pub(super) fn block_of_opened(
+        &self,
+        opened: &Opened,
+        index: usize,
+        keep: bool,
+        tally: &mut ReadTally,
+    ) -> Result<Arc<Block>, Error> {
         let handle =
             decode_handle(opened.index.entry(index).value).expect("handles were checked when the index was read");
-        if let Some(block) = self.environment.cache.get(self.meta.number, handle.offset) {
+        if let Some(block) = self.environment.memory.blocks.get(self.meta.number, handle.offset) {
+            tally.cache_hits += 1;
             return Ok(block);
         }
+        tally.cache_misses += 1;
         let bytes = self.load(opened.file.as_ref(), handle)?;
         let block = Block::new(bytes).map_err(|error| self.corrupt(handle.offset, error.what))?;
         if block.count() == 0 {
@@ -176,7 +206,7 @@ impl Table {
         }
         let block = Arc::new(block);
         if keep {
-            self.environment.cache.insert(self.meta.number, handle.offset, Arc::clone(&block));
+            self.environment.memory.blocks.insert(self.meta.number, handle.offset, Arc::clone(&block));
         }
         Ok(block)
     }
@@ -193,15 +223,18 @@ impl Table {
         key: &[u8],
         hash: u64,
         sequence: u64,
+        tally: &mut ReadTally,
         each: &mut dyn FnMut(Trailer, &[u8]) -> ControlFlow<()>,
     ) -> Result<(), Error> {
         let opened = self.opened()?;
+        tally.filter_checks += 1;
         if !filter::may_contain(&opened.filter, hash) {
+            tally.filter_negatives += 1;
             return Ok(());
         }
         let place = Trailer::at(sequence);
         for index in opened.index.lower_bound(key, place)..opened.index.count() {
-            let block = self.block(index, true)?;
+            let block = self.block_of_opened(&opened, index, true, tally)?;
             let Some(suffix) = key.strip_prefix(block.common_prefix()) else { return Ok(()) };
             for at in block.lower_bound(key, place)..block.count() {
                 let entry = block.entry(at);
@@ -216,6 +249,7 @@ impl Table {
 
 impl Drop for Table {
     fn drop(&mut self) {
+        self.environment.memory.forget(&self.slot);
         if *self.obsolete.get_mut() {
             let mut graveyard = self.environment.graveyard.lock().unwrap_or_else(PoisonError::into_inner);
             graveyard.push(std::mem::take(&mut self.path));

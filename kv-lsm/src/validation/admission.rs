@@ -15,6 +15,7 @@
 use std::sync::Arc;
 
 use super::read_set::{ReadRange, ReadSet};
+use crate::counters::ReadTally;
 use crate::cursor::Cursor;
 use crate::engine::{Engine, LogState, lock};
 use crate::error::Error;
@@ -142,7 +143,7 @@ impl<'a> Sources<'a> {
         }
         let hash = filter::hash(key);
         for table in self.tables_for(key) {
-            table.of_key(key, hash, SEQUENCE_MAX, &mut look)?;
+            table.of_key(key, hash, SEQUENCE_MAX, &mut ReadTally::default(), &mut look)?;
         }
         if newest > self.since {
             return Ok(true);

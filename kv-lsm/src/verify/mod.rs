@@ -13,7 +13,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use crate::blob::reader::inspect;
-use crate::cache::BlockCache;
 use crate::disk::{Disk, OpenMode};
 use crate::engine::{Engine, lock};
 use crate::error::Error;
@@ -24,6 +23,7 @@ use crate::memtable::{ChunkPool, Memtable};
 use crate::pin::Pin;
 use crate::table::describe::Description;
 use crate::table::reader::{Table, TableEnvironment};
+use crate::table::residents::TableMemory;
 use crate::version::{Tree, Version};
 use crate::wal::reader::{LogStart, replay};
 
@@ -117,7 +117,7 @@ impl<'a, 'b> Verify<'a, 'b> {
     fn environment(&self) -> TableEnvironment {
         TableEnvironment {
             disk: Arc::clone(&self.disk),
-            cache: Arc::new(BlockCache::new(0)),
+            memory: Arc::new(TableMemory::new(0, 100)),
             graveyard: Arc::new(Mutex::new(Vec::new())),
         }
     }

@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use super::{Problem, ages};
-use crate::cache::BlockCache;
 use crate::disk::{Disk, MemDisk, OpenMode, read_exact_at};
 use crate::files;
 use crate::internal_key::{Kind, Trailer};
@@ -14,6 +13,7 @@ use crate::table::describe::Description;
 use crate::table::format::{BLOCK_TRAILER_BYTES, Handle, load_block, store_block};
 use crate::table::meta::TableMeta;
 use crate::table::reader::{Table, TableEnvironment};
+use crate::table::residents::TableMemory;
 use crate::table::writer::{TableSettings, TableWriter};
 use crate::version::Tree;
 
@@ -41,7 +41,7 @@ fn write(disk: &MemDisk, number: u64, versions: &[(&str, u64)], deletes: &[(&str
 fn table(disk: &MemDisk, meta: TableMeta) -> Arc<Table> {
     let environment = TableEnvironment {
         disk: Arc::new(disk.clone()),
-        cache: Arc::new(BlockCache::new(0)),
+        memory: Arc::new(TableMemory::new(0, 100)),
         graveyard: Arc::new(Mutex::new(Vec::new())),
     };
     let path = files::table(Path::new(DIRECTORY), meta.number);

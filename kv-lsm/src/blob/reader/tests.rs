@@ -2,9 +2,9 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::blob::writer::{BlobSettings, BlobWriter};
-use crate::cache::BlockCache;
 use crate::disk::MemDisk;
 use crate::files;
+use crate::table::residents::TableMemory;
 
 const DATABASE: u64 = 5;
 
@@ -31,7 +31,7 @@ fn written(number: u64, lz4: bool) -> Written {
     let meta = writer.finish().unwrap();
     let environment = TableEnvironment {
         disk: Arc::clone(&disk),
-        cache: Arc::new(BlockCache::new(0)),
+        memory: Arc::new(TableMemory::new(0, 100)),
         graveyard: Arc::new(Mutex::new(Vec::new())),
     };
     Written { disk, environment, path: files::blob(directory, number), meta, values }
