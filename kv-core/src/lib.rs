@@ -10,6 +10,7 @@
 //! | versions: dots, version vectors with exceptions, dotted version sets | [`version`] |
 //! | records: what a replica stores under a key, and how two of them join | [`record`] |
 //! | hybrid logical clock, expiry | [`hlc`], [`expiry`] |
+//! | many deadlines | [`wheel`] |
 //! | the store that the protocols write to, and an in-memory one | [`store`], [`mem_store`] |
 #![forbid(unsafe_code)]
 
@@ -24,9 +25,11 @@ pub mod limits;
 pub mod mem_store;
 pub mod node_id;
 pub mod record;
+pub mod slot;
 pub mod store;
 pub mod time;
 pub mod version;
+pub mod wheel;
 
 pub use expiry::Expiry;
 pub use hlc::Hlc;
