@@ -10,13 +10,14 @@
 //! | versions: dots, version vectors with exceptions, dotted version sets | [`version`] |
 //! | records: what a replica stores under a key, and how two of them join | [`record`] |
 //! | hybrid logical clock, expiry | [`hlc`], [`expiry`] |
-//! | many deadlines | [`wheel`] |
+//! | many deadlines, and who goes when there is no room | [`wheel`], [`evict`] |
 //! | the store that the protocols write to, and an in-memory one | [`store`], [`mem_store`] |
 #![forbid(unsafe_code)]
 
 pub mod checksum;
 pub mod codec;
 pub mod context;
+pub mod evict;
 pub mod expiry;
 pub mod hash;
 pub mod hlc;

@@ -1,0 +1,137 @@
+//! How often keys were seen lately, in half a byte times four.
+//!
+//! Source: TinyLFU (Einziger, Friedman and Manes, ACM Transactions on Storage 2017): a count-min sketch of four-bit counters, all of
+//! which are halved each time as many uses have been counted as ten times the entries. As in Caffeine the four counters of a
+//! key are in one block of 64 bytes, so that a use touches one cache line.
+
+const WORDS_PER_BLOCK: usize = 8;
+const COUNTER_MAX: u64 = 15;
+/// All counters but their lowest bits, after a shift by one.
+const HALVED: u64 = 0x7777_7777_7777_7777;
+const LOWEST_BITS: u64 = 0x1111_1111_1111_1111;
+const USES_PER_ENTRY: u64 = 10;
+
+#[derive(Debug)]
+pub(super) struct Sketch {
+    words: Vec<u64>,
+    /// Uses counted since the last halving, itself halved then.
+    counted: u64,
+}
+
+impl Default for Sketch {
+    fn default() -> Self {
+        Self { words: vec![0; WORDS_PER_BLOCK], counted: 0 }
+    }
+}
+
+impl Sketch {
+    /// Has at least a word, which is sixteen counters, for each entry. Growing keeps every estimate: the new half is a copy of
+    /// the old one, and what a further bit of the hash tells apart was counted together until now.
+    pub(super) fn make_room(&mut self, entries: usize) {
+        while self.words.len() < entries {
+            self.words.extend_from_within(..);
+        }
+    }
+
+    pub(super) fn count(&mut self, hash: u64) {
+        let mut raised = false;
+        for (word, shift) in self.counters(hash) {
+            if (self.words[word] >> shift) & COUNTER_MAX < COUNTER_MAX {
+                self.words[word] += 1 << shift;
+                raised = true;
+            }
+        }
+        if raised {
+            self.counted += 1;
+            if self.counted >= USES_PER_ENTRY * self.words.len() as u64 {
+                self.halve();
+            }
+        }
+    }
+
+    pub(super) fn estimate(&self, hash: u64) -> u64 {
+        self.counters(hash)
+            .map(|(word, shift)| (self.words[word] >> shift) & COUNTER_MAX)
+            .into_iter()
+            .min()
+            .unwrap_or(0)
+    }
+
+    /// Each half use that is lost to rounding, in four counters of one key, is taken off the count as well.
+    fn halve(&mut self) {
+        let mut odd = 0;
+        for word in &mut self.words {
+            odd += u64::from((*word & LOWEST_BITS).count_ones());
+            *word = (*word >> 1) & HALVED;
+        }
+        self.counted = (self.counted - (odd / 4).min(self.counted)) / 2;
+    }
+
+    /// Word and shift of four counters, each in a pair of words of its own.
+    fn counters(&self, hash: u64) -> [(usize, u32); 4] {
+        // Shards and tables are chosen by bits of the same hash, so these are mixed again.
+        let mixed = (hash ^ (hash >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let blocks = (self.words.len() / WORDS_PER_BLOCK) as u64;
+        let block = usize::try_from((mixed >> 32) & (blocks - 1)).expect("an index");
+        let within = mixed.wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 32;
+        std::array::from_fn(|row| {
+            let bits = within >> (row * 8);
+            let word = block * WORDS_PER_BLOCK + row * 2 + usize::from(bits & 1 == 1);
+            let counter = u32::try_from((bits >> 1) & 15).expect("four bits");
+            (word, counter * 4)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hash::seeded;
+
+    fn key(number: u64) -> u64 {
+        seeded(&number.to_le_bytes(), 0)
+    }
+
+    #[test]
+    fn estimates_are_never_below_the_count_and_seldom_above() {
+        let mut sketch = Sketch::default();
+        sketch.make_room(1024);
+        for number in 0..400 {
+            for _ in 0..number % 8 {
+                sketch.count(key(number));
+            }
+        }
+        let above = (0..400).filter(|number| {
+            let estimate = sketch.estimate(key(*number));
+            assert!(estimate >= number % 8);
+            estimate > number % 8
+        });
+        assert!(above.count() < 20);
+    }
+
+    #[test]
+    fn what_is_not_used_any_more_fades() {
+        let mut sketch = Sketch::default();
+        sketch.make_room(64);
+        for _ in 0..20 {
+            sketch.count(key(0));
+        }
+        assert_eq!(sketch.estimate(key(0)), COUNTER_MAX);
+        for number in 0..2000 {
+            sketch.count(key(1 + number % 100));
+        }
+        assert!(sketch.estimate(key(0)) < COUNTER_MAX);
+    }
+
+    #[test]
+    fn growing_keeps_every_estimate() {
+        let mut sketch = Sketch::default();
+        for number in 0..10 {
+            sketch.count(key(number));
+            sketch.count(key(0));
+        }
+        let before: Vec<u64> = (0..10).map(|number| sketch.estimate(key(number))).collect();
+        sketch.make_room(5000);
+        assert_eq!(before, (0..10).map(|number| sketch.estimate(key(number))).collect::<Vec<_>>());
+    }
+}
