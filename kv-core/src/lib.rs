@@ -11,9 +11,11 @@
 //! | records: what a replica stores under a key, and how two of them join | [`record`] |
 //! | hybrid logical clock, expiry | [`hlc`], [`expiry`] |
 //! | many deadlines, and who goes when there is no room | [`wheel`], [`evict`] |
+//! | a cache bounded by bytes, which is no store | [`cache`] |
 //! | the store that the protocols write to, and an in-memory one | [`store`], [`mem_store`] |
 #![forbid(unsafe_code)]
 
+pub mod cache;
 pub mod checksum;
 pub mod codec;
 pub mod context;
@@ -32,6 +34,7 @@ pub mod time;
 pub mod version;
 pub mod wheel;
 
+pub use cache::Cache;
 pub use expiry::Expiry;
 pub use hlc::Hlc;
 pub use mem_store::MemStore;

@@ -4,6 +4,9 @@
 //! [`Store::request_sync`] makes every commit durable at once; with [`MemStore::with_manual_sync`] the caller says when a
 //! sync completes, how far it reached, that it failed, and when the power goes.
 //!
+//! It has no bound and evicts nothing: what the protocols store (versions, tombstones, promises) must never vanish, or anti-entropy
+//! would send back what eviction took. What may vanish goes into a [`Cache`](crate::Cache), which is not a store.
+//!
 //! Cost: a commit takes O(log n) per operation while no snapshot is alive. A snapshot shares the ordered maps; the first
 //! commit to a space after it copies that space's map once (keys and values are shared, not copied).
 
@@ -20,11 +23,8 @@ use crate::store::{
     Batch, CommitError, Direction, KeyRange, Operation, Poisoned, ScanFn, Sequence, Space, SpaceOptions, Store,
     StoreError, View,
 };
-use crate::time::Millis;
+use crate::time::{Millis, WallClock};
 use entries::{Entries, Entry};
-
-/// Tells the wall time that complete folds see.
-pub type WallClock = Arc<dyn Fn() -> Millis + Send + Sync>;
 
 type Wake = Arc<dyn Fn() + Send + Sync>;
 

@@ -1,6 +1,7 @@
 //! Time as a value. Nothing in this crate reads a clock: whoever drives it does, and passes [`Now`] in.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A point in time or a span, in milliseconds. As wall time it counts from the Unix epoch.
@@ -44,6 +45,9 @@ impl fmt::Debug for Millis {
         write!(f, "{}ms", self.0)
     }
 }
+
+/// Tells the wall time to a component that is used from many threads, and so cannot be told it with every call.
+pub type WallClock = Arc<dyn Fn() -> Millis + Send + Sync>;
 
 /// The two clocks of a node at one instant.
 #[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]

@@ -49,6 +49,8 @@ const _: () = assert!(u64::BITS.div_ceil(DIGIT_BITS) as usize * BUCKETS < DUE as
 /// How far a call of [`TimingWheel::advance`] came.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub struct Progress {
+    /// How much of the budget was used.
+    pub steps: usize,
     /// How many deadlines were reported.
     pub fired: usize,
     /// Whether everything due by the given time was reported. Otherwise the budget was used up, and another call goes on.
@@ -164,7 +166,7 @@ impl TimingWheel {
                 (bucket.number, bucket.level > 0)
             } else {
                 self.reached = self.reached.max(now.0);
-                return Progress { fired, finished: true };
+                return Progress { steps: budget - left, fired, finished: true };
             };
             // The list is emptied before the next is chosen, or the budget is used up and the list found again.
             loop {
@@ -173,7 +175,7 @@ impl TimingWheel {
                     break;
                 }
                 if left == 0 {
-                    return Progress { fired, finished: false };
+                    return Progress { steps: budget, fired, finished: false };
                 }
                 left -= 1;
                 self.unlink(slot);

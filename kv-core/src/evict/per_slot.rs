@@ -19,7 +19,7 @@ impl<T: Default> PerSlot<T> {
         if slot.index() >= self.0.len() {
             // An eighth at a time: doubling would leave half of the array idle in a cache that has reached its size.
             if slot.index() >= self.0.capacity() {
-                self.0.reserve_exact(slot.index() + 1 - self.0.len() + self.0.len() / 8);
+                self.0.reserve_exact(slot.index() + 1 - self.0.len() + self.0.len() / 8 + 8);
             }
             self.0.resize_with(slot.index() + 1, T::default);
         }

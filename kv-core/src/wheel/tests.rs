@@ -51,7 +51,7 @@ fn a_budget_of_nothing_does_nothing() {
     let mut wheel = TimingWheel::new(Millis(0));
     wheel.insert(Slot(0), Millis(1));
     let progress = wheel.advance(Millis(9), 0, |_| panic!("no step was allowed"));
-    assert_eq!(progress, Progress { fired: 0, finished: false });
+    assert_eq!(progress, Progress { steps: 0, fired: 0, finished: false });
     assert_eq!(drain(&mut wheel, 9), [0]);
 }
 
