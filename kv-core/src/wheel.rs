@@ -220,7 +220,8 @@ impl TimingWheel {
             DUE
         } else {
             let level = (u64::BITS - 1 - (deadline ^ self.reached).leading_zeros()) / DIGIT_BITS;
-            let index = (deadline >> (level * DIGIT_BITS)) as usize % BUCKETS;
+            let digit = (deadline >> (level * DIGIT_BITS)) & (BUCKETS as u64 - 1);
+            let index = usize::try_from(digit).expect("a digit");
             let level = level as usize;
             while self.levels.len() <= level {
                 self.levels.push(Level { occupied: 0, heads: [NONE; BUCKETS] });

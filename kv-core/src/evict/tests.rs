@@ -141,7 +141,7 @@ proptest! {
     }
 
     #[test]
-    fn lfu_with_dynamic_aging_is_the_paper_s(steps in steps()) {
+    fn lfu_ages_and_counts_as_it_says(steps in steps()) {
         run(&mut Lfu::new(), &mut models::Lfu::default(), steps);
     }
 

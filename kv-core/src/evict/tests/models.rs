@@ -88,31 +88,44 @@ impl Model for Lru {
     }
 }
 
-/// Key, uses and priority, in the order of the last change.
+struct Counted {
+    uses: u64,
+    priority: u64,
+    /// Uses since it was ranked.
+    gathered: u64,
+}
+
+/// In the order in which they were ranked.
 #[derive(Default)]
 pub(super) struct Lfu {
-    list: Vec<(u32, (u64, u64))>,
+    list: Vec<(u32, Counted)>,
     age: u64,
 }
 
 impl Model for Lfu {
     fn insert(&mut self, key: u32, _: Candidate) {
-        self.list.push((key, (1, self.age + 1)));
+        self.list.push((key, Counted { uses: 1, priority: self.age + 1, gathered: 0 }));
     }
     fn hit(&mut self, key: u32) {
-        let (key, (uses, _)) = self.list.remove(position(&self.list, key).unwrap());
-        self.list.push((key, (uses + 1, self.age + uses + 1)));
+        let at = position(&self.list, key).unwrap();
+        self.list[at].1.gathered = (self.list[at].1.gathered + 1).min(255);
     }
     fn update(&mut self, _: u32, _: Candidate) {}
     fn remove(&mut self, key: u32) {
         self.list.retain(|(other, _)| *other != key);
     }
     fn evict(&mut self, _: u32) -> u32 {
-        // The first of equal ones.
-        let victim = *self.list.iter().min_by_key(|(_, (_, priority))| *priority).unwrap();
-        self.age = victim.1.1;
-        self.remove(victim.0);
-        victim.0
+        loop {
+            let lowest = self.list.iter().map(|(_, counted)| counted.priority).min().unwrap();
+            let first = self.list.iter().position(|(_, counted)| counted.priority == lowest).unwrap();
+            let (key, Counted { uses, gathered, .. }) = self.list.remove(first);
+            if gathered == 0 {
+                self.age = lowest;
+                return key;
+            }
+            let uses = uses + gathered;
+            self.list.push((key, Counted { uses, priority: self.age + uses, gathered: 0 }));
+        }
     }
 }
 
