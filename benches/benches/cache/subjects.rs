@@ -93,6 +93,6 @@ pub(crate) fn quick_cache(capacity_bytes: u64, entries: usize) -> QuickCache {
 pub(crate) fn moka(capacity_bytes: u64) -> Moka {
     Moka::builder()
         .max_capacity(capacity_bytes)
-        .weigher(|key: &Box<[u8]>, value: &Bytes| u32::try_from(cost(key.len(), value.len())).expect("a small entry"))
+        .weigher(|key, value| u32::try_from(cost(key.len(), value.len())).expect("a small entry"))
         .build()
 }

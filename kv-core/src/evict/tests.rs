@@ -14,7 +14,7 @@ use models::Model;
 
 const CAPACITY_BYTES: u64 = 200;
 
-#[derive(Clone, Debug)]
+#[derive(Copy, Clone, Debug)]
 enum Step {
     /// A hit if the key is in, else an insertion.
     Use {
