@@ -84,6 +84,7 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
 
+use builder::Parts;
 pub use builder::{CacheBuilder, Eviction};
 pub use entry::ENTRY_BYTES;
 pub use error::{InvalidCache, PutError, TtlError};
@@ -137,6 +138,18 @@ impl ShardCell {
 
     fn write(&self) -> RwLockWriteGuard<'_, Shard> {
         self.shard.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl CacheBuilder {
+    /// An empty cache.
+    ///
+    /// # Errors
+    /// [`InvalidCache`].
+    pub fn build(self) -> Result<Cache, InvalidCache> {
+        let Parts { shards, seed, clock } = self.parts()?;
+        let shards = shards.into_iter().map(ShardCell::new).collect();
+        Ok(Cache { shards, seed, clock, next_to_expire: AtomicUsize::new(0) })
     }
 }
 
@@ -207,9 +220,9 @@ impl Cache {
     /// evicted, this one is safe from then on.
     pub fn persist(&self, key: &[u8]) -> bool {
         self.change_expiry(key, |shard, slot, _| {
-            let expired_ever = shard.entry(slot).expiry.get() != Expiry::NEVER;
+            let had_one = shard.entry(slot).expiry.get() != Expiry::NEVER;
             shard.set_expiry(slot, Expiry::NEVER);
-            expired_ever
+            had_one
         })
     }
 

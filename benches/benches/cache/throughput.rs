@@ -11,6 +11,7 @@ use crate::subjects::{self, POLICIES, Subject, cost};
 use crate::traces::Zipf;
 
 const KEYS: usize = 100_000;
+const EXPONENT: f64 = 0.99;
 const VALUE_BYTES: usize = 100;
 /// As many draws as a thread goes through before it begins again.
 const DRAWS: usize = 1 << 20;
@@ -113,22 +114,19 @@ fn compare(load: &Load, capacity_bytes: u64, threads: usize) {
 
 /// Prints the throughputs side by side.
 pub(crate) fn report() {
-    for exponent in [0.99] {
-        let load = Load::new(exponent);
-        let all = cost(16, VALUE_BYTES) * KEYS as u64 * 2;
-        for (what, capacity_bytes) in [("every key is in", all), ("a tenth of the keys fits; misses are put", all / 20)]
-        {
-            for threads in [1, 2] {
-                println!("\ngets, zipf {exponent} over {KEYS} keys, {threads} thread(s), {what}");
-                compare(&load, capacity_bytes, threads);
-            }
+    let load = Load::new(EXPONENT);
+    let all = cost(16, VALUE_BYTES) * KEYS as u64 * 2;
+    for (what, capacity_bytes) in [("every key is in", all), ("a tenth of the keys fits; misses are put", all / 20)] {
+        for threads in [1, 2] {
+            println!("\ngets, zipf {EXPONENT} over {KEYS} keys, {threads} thread(s), {what}");
+            compare(&load, capacity_bytes, threads);
         }
     }
 }
 
 /// The same for criterion: its numbers are comparable from one run to the next.
 pub(crate) fn bench(criterion: &mut Criterion) {
-    let load = Load::new(0.99);
+    let load = Load::new(EXPONENT);
     let capacity_bytes = cost(16, VALUE_BYTES) * KEYS as u64 * 2;
     let mut group = criterion.benchmark_group("get");
     group.throughput(Throughput::Elements(1)).sample_size(20).measurement_time(Duration::from_secs(2));

@@ -3,7 +3,6 @@ use std::fmt;
 use super::entry::ENTRY_BYTES;
 use super::error::InvalidCache;
 use super::shard::Shard;
-use super::{Cache, ShardCell};
 use crate::evict::PolicyKind;
 use crate::time::WallClock;
 
@@ -29,7 +28,7 @@ impl Default for Eviction {
 const SHARD_BYTES_MIN: u64 = 1 << 20;
 const SHARDS_MAX: u64 = 64;
 
-/// Settings of a [`Cache`].
+/// Settings of a [`Cache`](super::Cache).
 #[must_use = "a builder does nothing before it builds"]
 pub struct CacheBuilder {
     capacity_bytes: u64,
@@ -66,18 +65,16 @@ impl CacheBuilder {
     }
 
     /// Tells the wall time, in which expiries are given. It is read by calls that concern an entry with a time to live, on the
-    /// path of [`Cache::get`] too, so it should be quick: a host that turns a loop, or has a timer, may store the time in an atomic at each
+    /// path of [`Cache::get`](super::Cache::get) too, and under a lock, so it is quick and does
+    /// not come back to the cache: a host that turns a loop, or has a timer, may store the time in an atomic at each
     /// turn and read it from there. When the clock goes back, what has been reclaimed stays away.
     pub fn clock(mut self, clock: WallClock) -> Self {
         self.clock = Some(clock);
         self
     }
 
-    /// An empty cache.
-    ///
-    /// # Errors
-    /// [`InvalidCache`].
-    pub fn build(self) -> Result<Cache, InvalidCache> {
+    /// Checks the settings, once, and makes what a cache is made of.
+    pub(super) fn parts(self) -> Result<Parts, InvalidCache> {
         let Self { capacity_bytes, eviction, shards, seed, clock } = self;
         if capacity_bytes == 0 {
             return Err(InvalidCache::ZeroCapacity);
@@ -95,16 +92,23 @@ impl CacheBuilder {
             return Err(InvalidCache::NoClock);
         }
         let now = clock.as_ref().map(|clock| clock()).unwrap_or_default();
-        let cells = (0..shards).map(|number| {
+        let shards = (0..shards).map(|number| {
             let (policy, only_expiring) = match eviction {
                 Eviction::Never => (None, false),
                 Eviction::AllKeys(kind) => (Some(kind.build(shard_bytes, seed ^ number)), false),
                 Eviction::OnlyExpiring(kind) => (Some(kind.build(shard_bytes, seed ^ number)), true),
             };
-            ShardCell::new(Shard::new(shard_bytes, seed, policy, only_expiring, now))
+            Shard::new(shard_bytes, seed, policy, only_expiring, now)
         });
-        Ok(Cache { shards: cells.collect(), seed, clock, next_to_expire: Default::default() })
+        Ok(Parts { shards: shards.collect(), seed, clock })
     }
+}
+
+/// What settings come to.
+pub(super) struct Parts {
+    pub(super) shards: Vec<Shard>,
+    pub(super) seed: u64,
+    pub(super) clock: Option<WallClock>,
 }
 
 impl fmt::Debug for CacheBuilder {
