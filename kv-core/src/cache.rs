@@ -1,17 +1,19 @@
 //! A hashed concurrent cache in memory, bounded by bytes, that evicts and expires.
 //!
-//! **A cache forgets.** It may drop any entry at any time, so it holds nothing that a protocol must find again: no versions, no
-//! tombstones, no promises. It is not a [`Store`](crate::Store), and cannot be made to look like one; the ordered
-//! [`MemStore`](crate::MemStore) evicts nothing. (What one replica evicts, anti-entropy would send back.)
+//! **A cache forgets.** It may drop any entry at any time, so it holds nothing that a protocol must find again: no
+//! versions, no tombstones, no promises. It is not a [`Store`](crate::Store), and cannot be made to look like one; the
+//! ordered [`MemStore`](crate::MemStore) evicts nothing. (What one replica evicts, anti-entropy would send back.)
 //!
 //! # How it works
-//! Keys are spread by seeded XXH3 over shards, each with a lock and its part of the bound. A get takes the shard's lock for reading,
-//! compares the key in one cache line of its own, clones the value's handle ([`Bytes`]), and tells the [policy](crate::evict)
-//! of the hit, which is an atomic store or less. Puts and removals take the lock for writing.
+//! Keys are spread by seeded XXH3 over shards, each with a lock and its part of the bound. A get takes the shard's
+//! lock for reading, compares the key in one cache line of its own, clones the value's handle ([`Bytes`]), and tells
+//! the [policy](crate::evict) of the hit, which is an atomic store or less. Puts and removals take the lock for
+//! writing.
 //!
-//! Time comes from the [clock](CacheBuilder::clock) that the cache was built with; only calls that concern an entry with a time to live
-//! look at it. An expired entry is never returned. Its bytes are reclaimed from a [timing wheel](crate::wheel) a few steps at a time, by
-//! every put to its shard and by [`Cache::expire`], which a host calls now and then so that an idle cache shrinks too.
+//! Time comes from the [clock](CacheBuilder::clock) that the cache was built with; only calls that concern an entry
+//! with a time to live look at it. An expired entry is never returned. Its bytes are reclaimed from a [timing
+//! wheel](crate::wheel) a few steps at a time, by every put to its shard and by [`Cache::expire`], which a host calls
+//! now and then so that an idle cache shrinks too.
 //!
 //! # Examples
 //! Evicting any key, the default:
@@ -107,8 +109,8 @@ pub enum TimeToLive {
 
 /// A bounded map from bytes to bytes. See the [module](self).
 ///
-/// An entry costs [`ENTRY_BYTES`] and the bytes of its key and its value. A value that is a slice of a larger buffer keeps all of
-/// that alive, which the cache cannot see: copy such a value before it is put.
+/// An entry costs [`ENTRY_BYTES`] and the bytes of its key and its value. A value that is a slice of a larger buffer
+/// keeps all of that alive, which the cache cannot see: copy such a value before it is put.
 pub struct Cache {
     shards: Box<[ShardCell]>,
     seed: u64,
@@ -130,8 +132,8 @@ impl ShardCell {
         Self { shard: RwLock::new(shard), hits: AtomicU64::new(0), misses: AtomicU64::new(0) }
     }
 
-    // A policy of the caller's that panics may leave a shard that its own assertions refuse, but no invalid memory: the next
-    // call meets these, and not a poisoned lock.
+    // A policy of the caller's that panics may leave a shard that its own assertions refuse, but no invalid memory:
+    // the next call meets these, and not a poisoned lock.
     fn read(&self) -> RwLockReadGuard<'_, Shard> {
         self.shard.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -177,8 +179,8 @@ impl Cache {
         self.ttl(key).is_some()
     }
 
-    /// Sets the value of a key, for ever: an earlier time to live is gone (Redis: `SET`). It evicts what has to go, and the policy may
-    /// decide soon after that it is this entry.
+    /// Sets the value of a key, for ever: an earlier time to live is gone (Redis: `SET`). It evicts what has to go,
+    /// and the policy may decide soon after that it is this entry.
     ///
     /// # Errors
     /// [`PutError`]; an earlier value of the key is still there.
@@ -186,8 +188,8 @@ impl Cache {
         self.put_expiring(key, value.into(), Expiry::NEVER, None)
     }
 
-    /// Sets the value of a key, for `ttl` from now (Redis: `SET … PX`). A [`Duration`](std::time::Duration) counts in whole
-    /// milliseconds.
+    /// Sets the value of a key, for `ttl` from now (Redis: `SET … PX`). A [`Duration`](std::time::Duration) counts in
+    /// whole milliseconds.
     ///
     /// # Errors
     /// [`PutError`]; an earlier value of the key is still there.
@@ -216,8 +218,8 @@ impl Cache {
         (left > Millis::ZERO).then_some(TimeToLive::Left(left))
     }
 
-    /// Takes the time to live of a key away, and says whether it had one (Redis: `PERSIST`). Where only expiring entries are
-    /// evicted, this one is safe from then on.
+    /// Takes the time to live of a key away, and says whether it had one (Redis: `PERSIST`). Where only expiring
+    /// entries are evicted, this one is safe from then on.
     pub fn persist(&self, key: &[u8]) -> bool {
         self.change_expiry(key, |shard, slot, _| {
             let had_one = shard.entry(slot).expiry.get() != Expiry::NEVER;
@@ -226,8 +228,8 @@ impl Cache {
         })
     }
 
-    /// Gives a key `ttl` from now, in place of what it had, and tells the policy of a use; says whether the key is there (memcached:
-    /// `touch`; Redis: `PEXPIRE`).
+    /// Gives a key `ttl` from now, in place of what it had, and tells the policy of a use; says whether the key is
+    /// there (memcached: `touch`; Redis: `PEXPIRE`).
     ///
     /// # Errors
     /// [`TtlError`]; nothing changed.
@@ -242,7 +244,8 @@ impl Cache {
         }))
     }
 
-    /// Lets a key expire at a time; at once if that has come already. Says whether the key was there (Redis: `PEXPIREAT`).
+    /// Lets a key expire at a time; at once if that has come already. Says whether the key was there (Redis:
+    /// `PEXPIREAT`).
     ///
     /// # Errors
     /// [`TtlError::NoClock`]; nothing changed.
@@ -258,10 +261,12 @@ impl Cache {
         }))
     }
 
-    /// Reclaims entries that have expired, in at most `budget` steps: one for each entry, and up to ten more for one with a
-    /// long life. Says whether all were reclaimed. Shards are visited in turn, and the next call goes on where this one stopped.
+    /// Reclaims entries that have expired, in at most `budget` steps: one for each entry, and up to ten more for one
+    /// with a long life. Says whether all were reclaimed. Shards are visited in turn, and the next call goes on where
+    /// this one stopped.
     ///
-    /// Every put reclaims a few of its shard anyway. A host calls this from a timer, so that what has expired does not wait for puts.
+    /// Every put reclaims a few of its shard anyway. A host calls this from a timer, so that what has expired does not
+    /// wait for puts.
     pub fn expire(&self, budget: usize) -> bool {
         let Ok(now) = self.clock_time() else { return true };
         let mut left = budget;
@@ -284,7 +289,8 @@ impl Cache {
         }
     }
 
-    /// Entries held, expired ones that are not reclaimed yet included. Shards are counted one after another, while others go on.
+    /// Entries held, expired ones that are not reclaimed yet included. Shards are counted one after another, while
+    /// others go on.
     #[must_use]
     pub fn len(&self) -> usize {
         usize::try_from(self.statistics().entries).expect("they are in memory")
@@ -379,7 +385,8 @@ impl Cache {
     #[inline]
     fn locate(&self, key: &[u8]) -> (u64, &ShardCell) {
         let hash = seeded(key, self.seed);
-        // The low half, scaled to the shards. The table inside of one tells keys apart by the highest bits, and by the lowest.
+        // The low half, scaled to the shards. The table inside of one tells keys apart by the highest bits, and by the
+        // lowest.
         let shard = ((hash & u64::from(u32::MAX)) * self.shards.len() as u64) >> 32;
         (hash, &self.shards[usize::try_from(shard).expect("an index")])
     }

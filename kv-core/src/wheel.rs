@@ -1,19 +1,20 @@
 //! A hashed hierarchical timing wheel: which of many deadlines have passed, without sorting them.
 //!
-//! Source: Varghese and Lauck, "Hashed and hierarchical timing wheels" (SOSP 1987), scheme 7. A wheel has 64 buckets per level;
-//! a bucket of level *n* spans 64ⁿ milliseconds. A deadline stands in the level of the highest base-64 digit in which it differs
-//! from the time that the wheel has reached, so eleven levels hold every 64-bit time, and a bucket is never shared by two rounds.
+//! Source: Varghese and Lauck, "Hashed and hierarchical timing wheels" (SOSP 1987), scheme 7. A wheel has 64 buckets
+//! per level; a bucket of level *n* spans 64ⁿ milliseconds. A deadline stands in the level of the highest base-64
+//! digit in which it differs from the time that the wheel has reached, so eleven levels hold every 64-bit time, and a
+//! bucket is never shared by two rounds.
 //!
-//! 1. [`insert`](TimingWheel::insert), [`cancel`](TimingWheel::cancel) and [`reschedule`](TimingWheel::reschedule) take constant
-//!    time: one link into a bucket's list, or out of it.
-//! 2. [`advance`](TimingWheel::advance) goes from bucket to bucket, not from tick to tick: a word per level says which buckets
-//!    hold something, so idle time costs nothing, however long it was.
-//! 3. Each step of `advance` either reports a deadline or moves one to a lower level, which happens to it at most ten times. Steps are
-//!    counted against the caller's budget, and what is left over goes on in the next call.
+//! 1. [`insert`](TimingWheel::insert), [`cancel`](TimingWheel::cancel) and [`reschedule`](TimingWheel::reschedule)
+//!    take constant time: one link into a bucket's list, or out of it.
+//! 2. [`advance`](TimingWheel::advance) goes from bucket to bucket, not from tick to tick: a word per level says which
+//!    buckets hold something, so idle time costs nothing, however long it was.
+//! 3. Each step of `advance` either reports a deadline or moves one to a lower level, which happens to it at most ten
+//!    times. Steps are counted against the caller's budget, and what is left over goes on in the next call.
 //!
-//! Timers are named by small integers of the caller's ([`Slot`]), such as the places of a slab: the wheel keeps its links in one
-//! array indexed by them. It allocates when a higher slot or a higher level than ever before is used, and never in
-//! `advance`.
+//! Timers are named by small integers of the caller's ([`Slot`]), such as the places of a slab: the wheel keeps its
+//! links in one array indexed by them. It allocates when a higher slot or a higher level than ever before is used, and
+//! never in `advance`.
 //!
 //! ```
 //! use kv_core::time::Millis;
@@ -53,7 +54,8 @@ pub struct Progress {
     pub steps: usize,
     /// How many deadlines were reported.
     pub fired: usize,
-    /// Whether everything due by the given time was reported. Otherwise the budget was used up, and another call goes on.
+    /// Whether everything due by the given time was reported. Otherwise the budget was used up, and another call goes
+    /// on.
     pub finished: bool,
 }
 
@@ -141,8 +143,8 @@ impl TimingWheel {
         self.insert(slot, deadline);
     }
 
-    /// A time before which no deadline passes, if there is any: the exact one when it is near, and the start of its bucket when it
-    /// is far. A caller that sleeps until then and advances comes closer with each turn.
+    /// A time before which no deadline passes, if there is any: the exact one when it is near, and the start of its
+    /// bucket when it is far. A caller that sleeps until then and advances comes closer with each turn.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Millis> {
         if self.due_head != NONE {
@@ -151,8 +153,8 @@ impl TimingWheel {
         self.next_bucket().map(|bucket| Millis(bucket.start))
     }
 
-    /// Moves to `now` and calls `due` with each slot whose deadline is at or before it; the slot has no deadline any more. At most
-    /// `budget` steps are made. A clock that goes back is as one that stands still.
+    /// Moves to `now` and calls `due` with each slot whose deadline is at or before it; the slot has no deadline any
+    /// more. At most `budget` steps are made. A clock that goes back is as one that stands still.
     ///
     /// Deadlines are reported in the order of their milliseconds, except those that had passed when they were inserted.
     pub fn advance(&mut self, now: Millis, budget: usize, mut due: impl FnMut(Slot)) -> Progress {
@@ -190,7 +192,8 @@ impl TimingWheel {
         }
     }
 
-    /// The occupied bucket that starts first; of two that start together the wider, which is then spread over the narrower.
+    /// The occupied bucket that starts first; of two that start together the wider, which is then spread over the
+    /// narrower.
     fn next_bucket(&self) -> Option<Bucket> {
         let mut first: Option<Bucket> = None;
         for (level, Level { occupied, .. }) in self.levels.iter().enumerate() {

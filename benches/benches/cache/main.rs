@@ -1,8 +1,8 @@
-//! The cache of kv-core beside quick_cache and moka: hit ratios by policy and trace, throughput on one thread and on two, memory
-//! for each entry.
+//! The cache of kv-core beside quick_cache and moka: hit ratios by policy and trace, throughput on one thread and on
+//! two, memory for each entry.
 //!
-//! `cargo bench --bench cache`. It prints its tables first (`KV_CACHE_TABLES=hits,speed,memory` chooses some of them, and `none` leaves
-//! them out), then criterion runs.
+//! `cargo bench --bench cache`. It prints its tables first (`KV_CACHE_TABLES=hits,speed,memory` chooses some of them,
+//! and `none` leaves them out), then criterion runs.
 
 mod hit_ratio;
 mod memory;

@@ -19,7 +19,8 @@ fn count(bytes: usize, sign: i64) {
     }
 }
 
-// SAFETY: every call is handed on to the system's allocator as it came, whose contract is the same; counting allocates nothing.
+// SAFETY: every call is handed on to the system's allocator as it came, whose contract is the same; counting allocates
+// nothing.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size(), 1);

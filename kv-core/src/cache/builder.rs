@@ -49,25 +49,25 @@ impl CacheBuilder {
         self
     }
 
-    /// How many parts, each with its own lock and its own part of the bound. An entry fits into one of them, so more shards
-    /// mean less waiting of threads that write, and a lower bound for the size of an entry. Unless said otherwise one for each
-    /// mebibyte, and at most 64.
+    /// How many parts, each with its own lock and an equal part of the bound. With more of them threads that write
+    /// wait less for each other, and the largest entry is smaller, because it fits into one. Unless said otherwise
+    /// there is one for each mebibyte, and there are at most 64.
     pub fn shards(mut self, shards: usize) -> Self {
         self.shards = Some(shards);
         self
     }
 
-    /// Makes the placement of keys differ from other caches'. Where strangers choose the keys it should come from a random
-    /// source, so that they cannot choose ones that collide.
+    /// Makes the placement of keys differ from other caches'. Where strangers choose the keys it should come from a
+    /// random source, so that they cannot choose ones that collide.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
     }
 
-    /// Tells the wall time, in which expiries are given. It is read by calls that concern an entry with a time to live, on the
-    /// path of [`Cache::get`](super::Cache::get) too, and under a lock, so it is quick and does
-    /// not come back to the cache: a host that turns a loop, or has a timer, may store the time in an atomic at each
-    /// turn and read it from there. When the clock goes back, what has been reclaimed stays away.
+    /// Tells the wall time, in which expiries are given. It is read by calls that concern an entry with a time to
+    /// live, on the path of [`Cache::get`](super::Cache::get) too, and under a lock, so it is quick and does not come
+    /// back to the cache: a host that turns a loop, or has a timer, may store the time in an atomic at each turn and
+    /// read it from there. When the clock goes back, what has been reclaimed stays away.
     pub fn clock(mut self, clock: WallClock) -> Self {
         self.clock = Some(clock);
         self

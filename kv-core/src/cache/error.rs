@@ -37,8 +37,8 @@ pub enum TtlError {
     NoClock,
 }
 
-/// A put that was refused. The cache is as before, except that what had expired may have been reclaimed; an earlier value
-/// of the key is still there.
+/// A put that was refused. The cache is as before, except that what had expired may have been reclaimed; an earlier
+/// value of the key is still there.
 #[derive(Copy, Clone, Eq, PartialEq, Debug, Error)]
 #[non_exhaustive]
 pub enum PutError {

@@ -13,7 +13,8 @@ use crate::slot::Slot;
 use crate::time::Millis;
 use crate::wheel::{Progress, TimingWheel};
 
-/// Steps of the wheel that each put makes: more than the eleven that an entry can cost, so that puts outrun what they bring in.
+/// Steps of the wheel that each put makes: more than the eleven that an entry can cost, so that puts outrun what they
+/// bring in.
 const EXPIRY_STEPS_PER_PUT: usize = 32;
 
 /// Entries in a slab, found by hash; what expires is in the wheel, and what may be evicted is known to the policy.
@@ -169,7 +170,8 @@ impl Shard {
         }
     }
 
-    /// Evicts until an entry of this size fits in place of the one that is present. Nothing is evicted unless that is enough.
+    /// Evicts until an entry of this size fits in place of the one that is present. Nothing is evicted unless that is
+    /// enough.
     fn make_room(&mut self, mut present: Option<Slot>, bytes: u64, now: Millis) -> Result<(), PutError> {
         loop {
             let replaced = present.map_or(0, |slot| u64::from(self.entry(slot).bytes()));
@@ -178,7 +180,8 @@ impl Shard {
             if excess <= self.evictable_bytes - evictable {
                 break;
             }
-            // Before a refusal all that has expired is reclaimed, however much there is. The present entry is not among it.
+            // Before a refusal all that has expired is reclaimed, however much there is. The present entry is not
+            // among it.
             let progress = self.expire(now, EXPIRY_STEPS_PER_PUT);
             if progress.finished && progress.fired == 0 {
                 self.statistics.rejected += 1;

@@ -474,7 +474,11 @@ fn any_kind() -> impl Strategy<Value = PolicyKind> {
 
 proptest! {
     #[test]
-    fn any_steps_when_any_key_may_go(kind in any_kind(), shards in 1..3usize, steps in prop::collection::vec(step(), 1..150)) {
+    fn any_steps_when_any_key_may_go(
+        kind in any_kind(),
+        shards in 1..3usize,
+        steps in prop::collection::vec(step(), 1..150),
+    ) {
         check(Eviction::AllKeys(kind), shards, steps);
     }
 

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use hashbrown::HashTable;
 
-/// A first-in first-out set of key hashes. Thirty-two bits of a hash are kept: two keys that share them are taken for each
-/// other, which costs a wrong guess once in a few billion.
+/// A first-in first-out set of key hashes. Thirty-two bits of a hash are kept: two keys that share them are taken for
+/// each other, which costs a wrong guess once in a few billion.
 #[derive(Debug, Default)]
 pub(super) struct Ghosts {
     /// Oldest first. One whose number is not that in `known` has been taken out, or has come in again since.

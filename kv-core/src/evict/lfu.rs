@@ -5,16 +5,16 @@ use super::per_slot::PerSlot;
 use super::policy::{Candidate, Policy};
 use crate::slot::Slot;
 
-/// Least frequently used, with dynamic aging: evicts the entry with the lowest sum of its uses and of the age of the cache when they
-/// were counted; of equal ones, that which was counted first.
+/// Least frequently used, with dynamic aging: evicts the entry with the lowest sum of its uses and of the age of the
+/// cache when they were counted; of equal ones, that which was counted first.
 ///
-/// Source: LFU-DA (Arlitt, Cherkasova, Dilley, Friedrich and Jin, "Evaluating content management techniques for Web proxy caches",
-/// SIGMETRICS Performance Evaluation Review 2000). The age is the sum of the last victim, so what was used a lot
-/// once, and no more, is overtaken.
+/// Source: LFU-DA (Arlitt, Cherkasova, Dilley, Friedrich and Jin, "Evaluating content management techniques for Web
+/// proxy caches", SIGMETRICS Performance Evaluation Review 2000). The age is the sum of the last victim, so what was
+/// used a lot once, and no more, is overtaken.
 ///
-/// The paper moves an entry with each use. Here a use raises a mark, and is counted when the entry comes to the front of the
-/// order, as in SIEVE: it is ranked again with what it has gathered since, 255 uses at most, and the next one is looked at. So
-/// a hit is an atomic store, and writers pay O(log n) for each entry they look at.
+/// The paper moves an entry with each use. Here a use raises a mark, and is counted when the entry comes to the front
+/// of the order, as in SIEVE: it is ranked again with what it has gathered since, 255 uses at most, and the next one
+/// is looked at. So a hit is an atomic store, and writers pay O(log n) for each entry they look at.
 #[derive(Debug, Default)]
 pub struct Lfu {
     order: BTreeSet<Rank>,

@@ -5,9 +5,9 @@ use crate::slot::Slot;
 
 /// Least recently used: evicts the entry whose last use is longest ago.
 ///
-/// The textbook policy (Mattson, Gecsei, Slutz and Traiger, "Evaluation techniques for storage hierarchies", IBM Systems Journal
-/// 1970). One scan over more than the cache holds drives everything out of it. Hits are noted in a buffer and
-/// brought to the order in batches, so under load a few of them are lost.
+/// The textbook policy (Mattson, Gecsei, Slutz and Traiger, "Evaluation techniques for storage hierarchies", IBM
+/// Systems Journal 1970). One scan over more than the cache holds drives everything out of it. Hits are noted in a
+/// buffer and brought to the order in batches, so under load a few of them are lost.
 #[derive(Debug, Default)]
 pub struct Lru {
     links: Links,

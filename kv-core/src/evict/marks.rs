@@ -13,8 +13,8 @@ impl Marks {
         *self.0.entry(slot).get_mut() = 0;
     }
 
-    /// Raises the count up to `most`. Two readers at once may raise it by one only; a full count is not written, so that the marks of
-    /// hot entries stay in every core's cache.
+    /// Raises the count up to `most`. Two readers at once may raise it by one only; a full count is not written, so
+    /// that the marks of hot entries stay in every core's cache.
     pub(super) fn raise(&self, slot: Slot, most: u8) {
         let mark = &self.0[slot];
         let count = mark.load(Ordering::Relaxed);

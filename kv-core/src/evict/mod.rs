@@ -1,8 +1,8 @@
 //! Eviction policies: which entry goes when there is no more room.
 //!
-//! A [`Policy`] knows entries as [slots](crate::slot::Slot), sizes and hashes, so it serves any map, and is tested without one.
-//! [`Cache`](crate::Cache) is the map of this crate. Bounds are in bytes: the owner asks for victims until what comes in fits,
-//! and the policies that divide the room (S3-FIFO, W-TinyLFU) divide bytes.
+//! A [`Policy`] knows entries as [slots](crate::slot::Slot), sizes and hashes, so it serves any map, and is tested
+//! without one. [`Cache`](crate::Cache) is the map of this crate. Bounds are in bytes: the owner asks for victims
+//! until what comes in fits, and the policies that divide the room (S3-FIFO, W-TinyLFU) divide bytes.
 //!
 //! | policy | a hit costs | good at | source |
 //! |---|---|---|---|

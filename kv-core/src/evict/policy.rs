@@ -16,20 +16,21 @@ pub struct Candidate {
     pub expiry: Expiry,
 }
 
-/// Decides which entry has to go. It keeps no keys and no values: the owner tells it of slots coming, being used and going, and asks
-/// for a victim while it is over its bound.
+/// Decides which entry has to go. It keeps no keys and no values: the owner tells it of slots coming, being used and
+/// going, and asks for a victim while it is over its bound.
 ///
 /// The owner says each thing once: a slot is inserted when it is not in, and updated, hit or removed only while it is.
 /// Anything else may panic, or be answered with the wrong victim.
 ///
-/// [`hit`](Policy::hit) is all that happens on a read and takes `&self`, so that readers need no exclusive lock. A policy
-/// either keeps a few atomic bits per slot, or notes hits in a small buffer that [`settle`](Policy::settle) empties.
+/// [`hit`](Policy::hit) is all that happens on a read and takes `&self`, so that readers need no exclusive lock. A
+/// policy either keeps a few atomic bits per slot, or notes hits in a small buffer that [`settle`](Policy::settle)
+/// empties.
 pub trait Policy: Send + Sync + fmt::Debug {
     /// An entry came in.
     fn insert(&mut self, slot: Slot, candidate: Candidate);
 
-    /// An entry was used. May be forgotten when there are more hits than the policy can note. Answers whether it would like
-    /// [`settle`](Policy::settle) to be called soon; the owner may ignore that.
+    /// An entry was used. May be forgotten when there are more hits than the policy can note. Answers whether it would
+    /// like [`settle`](Policy::settle) to be called soon; the owner may ignore that.
     fn hit(&self, slot: Slot) -> bool {
         let _ = slot;
         false
@@ -44,7 +45,8 @@ pub trait Policy: Send + Sync + fmt::Debug {
     /// An entry went for another reason than [`evict`](Policy::evict): it was removed, or it expired.
     fn remove(&mut self, slot: Slot);
 
-    /// Chooses the entry that goes next, and forgets it, except for what the policy remembers of evicted keys. `None` when
-    /// there is none. `incoming_bytes` is what room is being made for: what comes in next, or by how much an entry grew.
+    /// Chooses the entry that goes next, and forgets it, except for what the policy remembers of evicted keys. `None`
+    /// when there is none. `incoming_bytes` is what room is being made for: what comes in next, or by how much an
+    /// entry grew.
     fn evict(&mut self, incoming_bytes: u32) -> Option<Slot>;
 }

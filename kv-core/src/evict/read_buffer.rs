@@ -1,7 +1,8 @@
 //! Hits that readers note without a lock, for policies whose order a hit changes.
 //!
-//! Source: the read buffers of Caffeine (Manes), after BP-Wrapper (Ding, Jiang and Zhang, ICDE 2009): promotions are noted, and made
-//! in batches under the lock that the writer holds anyway. A full buffer drops hits; an entry that is worth keeping is hit again.
+//! Source: the read buffers of Caffeine (Manes), after BP-Wrapper (Ding, Jiang and Zhang, ICDE 2009): promotions are
+//! noted, and made in batches under the lock that the writer holds anyway. A full buffer drops hits; an entry that is
+//! worth keeping is hit again.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -23,7 +24,8 @@ impl Default for ReadBuffer {
 }
 
 impl ReadBuffer {
-    /// Notes a hit, and says whether to drain: once when the buffer is full, and again for each further load that is dropped.
+    /// Notes a hit, and says whether to drain: once when the buffer is full, and again for each further load that is
+    /// dropped.
     pub(super) fn note(&self, slot: Slot) -> bool {
         let at = self.count.fetch_add(1, Ordering::Relaxed);
         if let Some(place) = self.slots.get(at as usize) {

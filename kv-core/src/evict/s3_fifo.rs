@@ -10,16 +10,16 @@ const SMALL_PART: u64 = 10;
 /// How many uses a mark can tell apart.
 const USES_MAX: u8 = 3;
 
-/// S3-FIFO: a small first-in first-out queue for what is new, a main one for what was used there or came back soon, and the
-/// hashes of what the small one let go.
+/// S3-FIFO: a small first-in first-out queue for what is new, a main one for what was used there or came back soon,
+/// and the hashes of what the small one let go.
 ///
 /// 1. What is new goes to the small queue, unless its key is a ghost: then to the main one.
-/// 2. While the small queue has a tenth of the bytes or more, its oldest leaves it: to the main queue if it was used more than
-///    once, else out, as a ghost.
+/// 2. While the small queue has a tenth of the bytes or more, its oldest leaves it: to the main queue if it was used
+///    more than once, else out, as a ghost.
 /// 3. Otherwise the oldest of the main queue goes: back to its end, with one use less, if it has any; else out.
 ///
-/// Source: Yang, Zhang, Qiu, Yue and Rashmi, "FIFO queues are all you need for cache eviction" (SOSP 2023). A hit raises a two-bit
-/// count, and nothing else. Resists scans, because what is used once never reaches the main queue.
+/// Source: Yang, Zhang, Qiu, Yue and Rashmi, "FIFO queues are all you need for cache eviction" (SOSP 2023). A hit
+/// raises a two-bit count, and nothing else. Resists scans, because what is used once never reaches the main queue.
 ///
 /// Ghosts are as many as nine tenths of the entries.
 #[derive(Debug)]

@@ -3,11 +3,11 @@ use super::marks::Marks;
 use super::policy::{Candidate, Policy};
 use crate::slot::Slot;
 
-/// SIEVE: a first-in first-out queue in which a hand goes from the oldest entry to the newest, clears the mark of those used since it
-/// came by last, and evicts the first that has none. What survives stays where it is.
+/// SIEVE: a first-in first-out queue in which a hand goes from the oldest entry to the newest, clears the mark of
+/// those used since it came by last, and evicts the first that has none. What survives stays where it is.
 ///
-/// Source: Zhang, Yang, Yue, Vigfusson and Rashmi, "SIEVE is simpler than LRU" (NSDI 2024). A hit sets one bit, and nothing
-/// else. Very good on skewed traffic; not made to resist scans.
+/// Source: Zhang, Yang, Yue, Vigfusson and Rashmi, "SIEVE is simpler than LRU" (NSDI 2024). A hit sets one bit, and
+/// nothing else. Very good on skewed traffic; not made to resist scans.
 #[derive(Debug, Default)]
 pub struct Sieve {
     links: Links,

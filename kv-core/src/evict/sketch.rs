@@ -1,12 +1,12 @@
 //! How often keys were seen lately, in half a byte times four.
 //!
-//! Source: TinyLFU (Einziger, Friedman and Manes, ACM Transactions on Storage 2017): a count-min sketch of four-bit counters, all of
-//! which are halved each time a certain number of uses has been counted. As in Caffeine the four counters of a key are in one
-//! block of 64 bytes, so that a use touches one cache line.
+//! Source: TinyLFU (Einziger, Friedman and Manes, ACM Transactions on Storage 2017): a count-min sketch of four-bit
+//! counters, all of which are halved each time a certain number of uses has been counted. As in Caffeine the four
+//! counters of a key are in one block of 64 bytes, so that a use touches one cache line.
 //!
-//! The sketch is four times as wide as Caffeine's, and halved after some 24 uses for each entry, not ten. On skewed and looping traces
-//! that is worth half a point to a point of hits, which is what divides the good policies; it costs 24 bytes for each entry, and makes
-//! the cache slower to follow when all that was popular changes at once.
+//! The sketch is four times as wide as Caffeine's, and halved after some 24 uses for each entry, not ten. On skewed
+//! and looping traces that is worth half a point to a point of hits, which is what divides the good policies; it costs
+//! 24 bytes for each entry, and makes the cache slower to follow when all that was popular changes at once.
 
 const WORDS_PER_BLOCK: usize = 8;
 const COUNTER_MAX: u64 = 15;

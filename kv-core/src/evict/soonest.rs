@@ -5,8 +5,8 @@ use super::policy::{Candidate, Policy};
 use crate::slot::Slot;
 use crate::time::Millis;
 
-/// Earliest expiry: evicts the entry that would be the first to expire; those that never do come last, oldest first. Nothing
-/// happens on a hit.
+/// Earliest expiry: evicts the entry that would be the first to expire; those that never do come last, oldest first.
+/// Nothing happens on a hit.
 ///
 /// Redis calls it `volatile-ttl`, and samples; this one is exact, in O(log n) per insertion.
 #[derive(Debug, Default)]

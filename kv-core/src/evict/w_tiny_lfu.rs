@@ -8,18 +8,18 @@ use crate::slot::Slot;
 /// The window's part of the bytes, as a divisor.
 const WINDOW_PART: u64 = 100;
 
-/// Window TinyLFU: a small least-recently-used window for what is new, and a segmented one behind it, into which an entry of the
-/// window comes only if it was used more often, lately, than the one that would have to go.
+/// Window TinyLFU: a small least-recently-used window for what is new, and a segmented one behind it, into which an
+/// entry of the window comes only if it was used more often, lately, than the one that would have to go.
 ///
 /// 1. What is new goes to the window, a hundredth of the bytes.
-/// 2. When the window is over its part, its least recently used entry is the candidate, and that of probation the victim. The one with the
-///    higher estimate in the frequency sketch stays; of equal ones the victim does.
-/// 3. An entry that is used in probation becomes protected, up to four fifths of the main part; what that drives out of the
-///    protected segment is the newest in probation.
+/// 2. When the window is over its part, its least recently used entry is the candidate, and that of probation the
+///    victim. The one with the higher estimate in the frequency sketch stays; of equal ones the victim does.
+/// 3. An entry that is used in probation becomes protected, up to four fifths of the main part; what that drives out
+///    of the protected segment is the newest in probation.
 ///
-/// Source: Einziger, Friedman and Manes, "TinyLFU: a highly efficient cache admission policy" (ACM Transactions on Storage 2017); Caffeine
-/// is the reference. The window is of fixed size here. Near the best on skewed traffic, and hardly touched by scans and
-/// loops; slow to follow a sudden change of what is popular.
+/// Source: Einziger, Friedman and Manes, "TinyLFU: a highly efficient cache admission policy" (ACM Transactions on
+/// Storage 2017); Caffeine is the reference. The window is of fixed size here. Near the best on skewed traffic, and
+/// hardly touched by scans and loops; slow to follow a sudden change of what is popular.
 #[derive(Debug)]
 pub struct WTinyLfu {
     links: Links,

@@ -107,14 +107,18 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0..24u32, span()).prop_map(|(slot, ahead)| Step::Reschedule { slot, ahead }),
         1 => (0..24u32, 0..100u64).prop_map(|(slot, behind)| Step::Past { slot, behind }),
         1 => (0..24u32).prop_map(|slot| Step::Cancel { slot }),
-        4 => (span(), prop_oneof![0..6usize, Just(usize::MAX)]).prop_map(|(by, budget)| Step::Advance { by: by.min(1 << 41), budget }),
+        4 => (span(), prop_oneof![0..6usize, Just(usize::MAX)])
+            .prop_map(|(by, budget)| Step::Advance { by: by.min(1 << 41), budget }),
         1 => (0..100u64).prop_map(|by| Step::ClockBack { by }),
     ]
 }
 
 proptest! {
     #[test]
-    fn the_wheel_is_a_sorted_map(start in prop_oneof![Just(0u64), Just(u64::MAX >> 1), any::<u32>().prop_map(u64::from)], steps in prop::collection::vec(step(), 1..200)) {
+    fn the_wheel_is_a_sorted_map(
+        start in prop_oneof![Just(0u64), Just(u64::MAX >> 1), any::<u32>().prop_map(u64::from)],
+        steps in prop::collection::vec(step(), 1..200),
+    ) {
         let mut wheel = TimingWheel::new(Millis(start));
         let mut model: BTreeMap<u32, u64> = BTreeMap::new();
         let mut now = start;
