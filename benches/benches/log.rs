@@ -1,6 +1,8 @@
 //! What it costs to make a write durable: in a file that grows against one that is written again, and alone against in company.
 //!
 //! `cargo bench --bench log`. The files lie where the system keeps temporary ones (`TMPDIR`): figures are those of that disk.
+//! A sync is mostly waiting: on a machine that does other work as well, what is measured is how soon a thread that was
+//! woken runs again, unless the bench has a real-time priority (`chrt -r 10`).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;

@@ -3,6 +3,9 @@
 //! They are loaded when a table is first read, charged to the memory of the block cache, and let go again when they are too
 //! much: the one that was not read for the longest, as far as a clock with one bit per table can tell (the CLOCK of Corbató
 //! 1968). Handles of tables stay; a reader that is inside a table keeps what it uses until it is done.
+//!
+//! The one table that is being read is loaded even when its index alone is over the limit, so tables should be small against
+//! the memory: an index has an entry of a key and 24 bytes for each block, a filter ten bits for each key.
 
 use std::collections::VecDeque;
 use std::ops::Deref;
