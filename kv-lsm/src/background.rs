@@ -15,7 +15,8 @@ use crate::wal::writer::AppendError;
 /// How long a failed piece of work rests before it is tried again.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// Waits are bounded only so that a lost wake-up could not last for ever.
+/// Waits are bounded so that time is noticed while it passes (lesson 48: what has expired wakes nobody), and so that a lost
+/// wake-up could not last for ever. The clock is the host's, so how long to sleep until a time comes cannot be told.
 const WAIT: Duration = Duration::from_millis(500);
 
 /// Makes everything up to `sequence` durable, and, when nothing follows, marks the log as durable to its end.

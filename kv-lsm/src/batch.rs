@@ -1,6 +1,9 @@
 //! Writes that are applied together.
 
+use std::time::Duration;
+
 use kv_core::store::{self, Space};
+use kv_core::time::Millis;
 
 use crate::error::Error;
 use crate::keyspace::Keyspace;
@@ -31,10 +34,40 @@ impl Batch {
         Space(keyspace.id())
     }
 
-    /// Adds a put.
+    /// Adds a put. In a keyspace with a default time to live, that time begins now.
     pub fn put(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
         let space = self.space(keyspace);
-        self.inner.put(space, key.as_ref(), value.as_ref());
+        keyspace.fill_put(&mut self.inner, space, key.as_ref(), value.as_ref());
+    }
+
+    /// Adds a put of a value that is gone once `ttl` has passed from now, as the database's clock tells it; in whole
+    /// milliseconds, rounded up.
+    ///
+    /// # Errors
+    /// [`Error::InvalidTtl`] when it is zero or reaches past the end of time; then nothing was added. In a keyspace with a
+    /// merge operator the batch as a whole is refused later, with [`Error::ExpiryWithOperator`].
+    pub fn put_with_ttl(
+        &mut self,
+        keyspace: &Keyspace,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        ttl: Duration,
+    ) -> Result<(), Error> {
+        self.put_expiring(keyspace, key, value, keyspace.expiry_after(ttl)?);
+        Ok(())
+    }
+
+    /// Adds a put of a value that is gone from `expire_at` on: wall time in milliseconds. A time that has passed is allowed,
+    /// and makes it a delete. In a keyspace with a merge operator the batch as a whole is refused later.
+    pub fn put_expiring(
+        &mut self,
+        keyspace: &Keyspace,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        expire_at: Millis,
+    ) {
+        let space = self.space(keyspace);
+        self.inner.put_expiring(space, key.as_ref(), expire_at, value.as_ref());
     }
 
     /// Adds an operand for the keyspace's merge operator.

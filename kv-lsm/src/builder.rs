@@ -213,7 +213,8 @@ impl Builder {
         self
     }
 
-    /// Wall time, which merge operators are given. Default: the system's clock.
+    /// Wall time, which decides what has expired, and which merge operators are given. The engine never goes back: should the
+    /// clock be set back, time stands still for it, also over a restart. Default: the system's clock.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Fn() -> Millis + Send + Sync>) -> Self {
         self.config.clock = clock;

@@ -6,37 +6,34 @@
 //! 3. Outside the lock: wait for a sync, when the write is to be durable. Writers that wait together share one.
 
 use std::sync::atomic::Ordering;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use kv_core::store::{Batch, Operation};
 
 use crate::background;
+use crate::backpressure::{Patience, is_active_full, make_room};
 use crate::engine::{Engine, lock};
 use crate::error::Error;
 use crate::flush;
 use crate::internal_key::SEQUENCE_MAX;
 use crate::limits::{BATCH_BYTES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
-use crate::options::{Background, Durability};
+use crate::options::Durability;
 use crate::validation::admission::Admission;
 use crate::wal::writer::AppendError;
-
-/// Writers are slowed once a keyspace has this many times the level-0 tables that start a compaction …
-const SLOW_FACTOR: usize = 3;
-/// … and wait at this many times.
-const STOP_FACTOR: usize = 9;
-/// The longest delay per written byte, just below the point of waiting.
-const DELAY_NS_PER_BYTE: u64 = 200;
-/// Delays are owed until they are long enough to be slept precisely.
-const DELAY_MIN_NS: u64 = 300_000;
-const DELAY_MAX_NS: u64 = 20_000_000;
 
 /// Commits a batch. Returns the number of its last operation.
 ///
 /// # Errors
 /// See [`Error`]. After [`Error::Ambiguous`] the batch is visible and may survive; after all others nothing was changed.
 pub(crate) fn commit(engine: &Engine, batch: &Batch, durability: Durability) -> Result<u64, Error> {
-    run(engine, batch, durability, None)
+    run(engine, batch, durability, Patience::Wait, None)
+}
+
+/// The same, or [`Error::Stalled`] where it would wait for room.
+///
+/// # Errors
+/// As [`commit`], and [`Error::Stalled`].
+pub(crate) fn try_commit(engine: &Engine, batch: &Batch, durability: Durability) -> Result<u64, Error> {
+    run(engine, batch, durability, Patience::Refuse, None)
 }
 
 /// The same for the writes of a transaction, if what it read is still so.
@@ -49,13 +46,14 @@ pub(crate) fn commit_admitted(
     durability: Durability,
     admission: &mut Admission<'_>,
 ) -> Result<u64, Error> {
-    run(engine, batch, durability, Some(admission))
+    run(engine, batch, durability, Patience::Wait, Some(admission))
 }
 
 fn run(
     engine: &Engine,
     batch: &Batch,
     durability: Durability,
+    patience: Patience,
     admission: Option<&mut Admission<'_>>,
 ) -> Result<u64, Error> {
     engine.writable()?;
@@ -63,7 +61,7 @@ fn run(
     if batch.is_empty() {
         return Ok(engine.snapshots.visible());
     }
-    make_room(engine, batch.as_bytes().len() as u64)?;
+    make_room(engine, batch.as_bytes().len() as u64, patience)?;
     let last = append(engine, batch, admission)?;
     if durability == Durability::Sync {
         background::sync_through(engine, last).map_err(|error| match error {
@@ -159,85 +157,4 @@ fn check(engine: &Engine, batch: &Batch) -> Result<(), Error> {
 
 fn within(what: &'static str, bytes: usize, bytes_max: usize) -> Result<(), Error> {
     if bytes > bytes_max { Err(Error::TooLarge { what, bytes, bytes_max }) } else { Ok(()) }
-}
-
-/// Backpressure. It grows with the debt: nothing at first, then a delay per byte, and only at the very end a wait.
-fn make_room(engine: &Engine, batch_bytes: u64) -> Result<(), Error> {
-    let mut stalled: Option<Instant> = None;
-    while is_full(engine) {
-        engine.health.check()?;
-        if stalled.is_none() {
-            engine.counters.stalls.fetch_add(1, Ordering::Relaxed);
-            stalled = Some(Instant::now());
-        }
-        match engine.config.background {
-            // Rule E16: nobody else would.
-            Background::Manual => {
-                if !background::step(engine)? {
-                    break;
-                }
-            }
-            Background::Threads => {
-                let seen = engine.work_done.generation();
-                if let Some(error) = failure(engine) {
-                    engine.work_wanted.raise();
-                    return Err(error);
-                }
-                if is_full(engine) {
-                    engine.work_done.wait(seen, Duration::from_millis(100));
-                }
-            }
-        }
-    }
-    if let Some(begin) = stalled {
-        engine.counters.stall_time.add_time(begin.elapsed());
-    }
-    if engine.config.background == Background::Threads {
-        delay(engine, batch_bytes);
-    }
-    Ok(())
-}
-
-fn is_full(engine: &Engine) -> bool {
-    is_memory_full(engine) || is_level0_full(engine)
-}
-
-/// Whether the active memtable holds all it may, in memory or (rule E7) in the log. It may fill half of the log, so that
-/// another can be written while it is flushed.
-fn is_active_full(engine: &Engine) -> bool {
-    let version = engine.version();
-    let log_bytes = engine.log_position.load(Ordering::Relaxed).saturating_sub(version.active.log_position());
-    version.active.bytes() >= engine.config.memtable_bytes || log_bytes >= engine.config.log_bytes_max / 2
-}
-
-/// Whether writers must wait for a flush.
-fn is_memory_full(engine: &Engine) -> bool {
-    let version = engine.version();
-    let Some(oldest) = version.sealed.last() else { return false };
-    let log_bytes = engine.log_position.load(Ordering::Relaxed).saturating_sub(oldest.log_position());
-    (version.sealed.len() >= engine.config.sealed_max && is_active_full(engine))
-        || log_bytes >= engine.config.log_bytes_max
-}
-
-fn is_level0_full(engine: &Engine) -> bool {
-    engine.level0_tables.load(Ordering::Relaxed) >= engine.config.level0_tables * STOP_FACTOR
-}
-
-/// Why the work that writers wait for failed when it was last tried. Each failure is told once, so that the next writer
-/// waits for the next try.
-fn failure(engine: &Engine) -> Option<Error> {
-    let flush = if is_memory_full(engine) { lock(&engine.flush_failure).take() } else { None };
-    flush.or_else(|| if is_level0_full(engine) { lock(&engine.compaction_failure).take() } else { None })
-}
-
-fn delay(engine: &Engine, batch_bytes: u64) {
-    let tables = engine.level0_tables.load(Ordering::Relaxed) as u64;
-    let slow = (engine.config.level0_tables * SLOW_FACTOR) as u64;
-    let stop = (engine.config.level0_tables * STOP_FACTOR) as u64;
-    let Some(over) = tables.checked_sub(slow) else { return };
-    let delay = batch_bytes * DELAY_NS_PER_BYTE * over / (stop - slow) * over / (stop - slow);
-    if engine.delay_owed.fetch_add(delay, Ordering::Relaxed) + delay >= DELAY_MIN_NS {
-        let owed = engine.delay_owed.swap(0, Ordering::Relaxed);
-        thread::sleep(Duration::from_nanos(owed.min(DELAY_MAX_NS)));
-    }
 }

@@ -19,6 +19,7 @@ pub(crate) struct Counters {
     pub(crate) compaction_written_bytes: AtomicU64,
     pub(crate) compaction_time: Distribution,
     pub(crate) moved_tables: AtomicU64,
+    pub(crate) dropped_tables: AtomicU64,
     pub(crate) blob_written_bytes: AtomicU64,
     pub(crate) stalls: AtomicU64,
     pub(crate) stall_time: Distribution,

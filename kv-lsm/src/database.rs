@@ -10,7 +10,7 @@ use crate::background;
 use crate::batch::Batch;
 use crate::builder::Builder;
 use crate::checkpoint::checkpoint;
-use crate::commit::commit;
+use crate::commit::{commit, try_commit};
 use crate::disk::{Disk, OverlayDisk};
 use crate::engine::Engine;
 use crate::error::Error;
@@ -114,6 +114,18 @@ impl Database {
         let batch = batch.for_database(self.handle.token)?;
         let durability = options.durability.unwrap_or(self.handle.config.durability);
         commit(&self.handle, batch, durability).map(|_| ())
+    }
+
+    /// Applies a batch, or says at once that it would have to wait for flushes or compactions, or to sleep because they are
+    /// behind; then nothing was changed, and the same batch may be tried again. For hosts that must not block, such as the
+    /// thread of an event loop. With [`Durability::Sync`](crate::Durability::Sync) it waits for the disk all the same.
+    ///
+    /// # Errors
+    /// As [`Database::write`], and [`Error::Stalled`].
+    pub fn try_write(&self, batch: &Batch, options: WriteOptions) -> Result<(), Error> {
+        let batch = batch.for_database(self.handle.token)?;
+        let durability = options.durability.unwrap_or(self.handle.config.durability);
+        try_commit(&self.handle, batch, durability).map(|_| ())
     }
 
     /// The state at this moment, of all keyspaces, unchanged by later writes. It keeps what it sees from being compacted

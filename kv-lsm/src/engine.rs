@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use kv_core::store::MergeOperator;
 
 use crate::blob::separate::SeparateRules;
 use crate::blob::writer::BlobSettings;
+use crate::compaction::pick::pending_bytes;
 use crate::counters::Counters;
 use crate::disk::{Disk, LockGuard};
 use crate::error::Error;
@@ -38,6 +40,15 @@ pub(crate) struct KeyspaceState {
     pub(crate) name: Arc<str>,
     pub(crate) operator: Option<Arc<dyn MergeOperator>>,
     pub(crate) options: Arc<StoredOptions>,
+    /// Shared with the handles of the keyspace, so that a put looks nothing up. Zero: for ever.
+    pub(crate) default_ttl_ms: Arc<AtomicU64>,
+}
+
+impl KeyspaceState {
+    pub(crate) fn new(name: &str, operator: Option<Arc<dyn MergeOperator>>, options: StoredOptions) -> Self {
+        let default_ttl_ms = Arc::new(AtomicU64::new(options.default_ttl_ms.unwrap_or(0)));
+        Self { name: name.into(), operator, options: Arc::new(options), default_ttl_ms }
+    }
 }
 
 /// The keyspaces by number.
@@ -96,8 +107,11 @@ pub(crate) struct Engine {
     pub(crate) work_wanted: Signal,
     /// Raised when a flush or compaction has ended.
     pub(crate) work_done: Signal,
-    /// Nanoseconds that writers owe to the background, see the commit.
-    pub(crate) delay_owed: AtomicU64,
+    /// About how many bytes compactions have to rewrite until all levels are as they should be.
+    pub(crate) pending_bytes: AtomicU64,
+    pub(crate) started: Instant,
+    /// When the writers up to now have paid for their delays, in nanoseconds since the start.
+    pub(crate) paced_until_ns: AtomicU64,
     _lock: Box<dyn LockGuard>,
 }
 
@@ -172,10 +186,12 @@ impl Engine {
             sync_wanted: Signal::default(),
             work_wanted: Signal::default(),
             work_done: Signal::default(),
-            delay_owed: AtomicU64::new(0),
+            pending_bytes: AtomicU64::new(0),
+            started: Instant::now(),
+            paced_until_ns: AtomicU64::new(0),
             _lock: parts.lock,
         };
-        engine.count_level0(&engine.version.load());
+        engine.count_debt(&engine.version.load());
         engine
     }
 
@@ -224,13 +240,18 @@ impl Engine {
     pub(crate) fn change_version(&self, change: impl FnOnce(&Version) -> Version) {
         let _turn = lock(&self.version_turn);
         let next = change(&self.version.load());
-        self.count_level0(&next);
+        self.count_debt(&next);
         self.version.store(Arc::new(next));
     }
 
-    fn count_level0(&self, version: &Version) {
-        let most = version.trees.values().map(|tree| tree.levels[0].len()).max().unwrap_or(0);
+    fn count_debt(&self, version: &Version) {
+        // Where tables stay on level 0 until they are dropped, there may be any number.
+        let leveled = version.trees.iter().filter(|(keyspace, _)| !self.options_of(**keyspace).is_fifo());
+        let most = leveled.map(|(_, tree)| tree.levels[0].len()).max().unwrap_or(0);
         self.level0_tables.store(most, Ordering::Relaxed);
+        let leveled = version.trees.iter().filter(|(keyspace, _)| !self.options_of(**keyspace).is_fifo());
+        let pending = leveled.map(|(_, tree)| pending_bytes(tree, self.config.level0_tables, self.config.level1_bytes));
+        self.pending_bytes.store(pending.sum(), Ordering::Relaxed);
     }
 
     /// Makes an edit durable, then visible. `change` does what else the new version needs, such as letting go of the

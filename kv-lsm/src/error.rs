@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use kv_core::store::{CommitError, Corrupt, Poisoned, StoreError};
 use thiserror::Error;
@@ -103,6 +104,12 @@ pub enum Error {
         /// Number of the keyspace.
         keyspace: u32,
     },
+    /// A time to live that cannot be kept.
+    #[error("a time to live must not be {what}")]
+    InvalidTtl {
+        /// Why not.
+        what: &'static str,
+    },
     /// The merge operator does not understand what is stored under a key. Other keys can still be read.
     #[error("the merge operator of keyspace {keyspace} refused: {reason}")]
     Merge {
@@ -142,6 +149,12 @@ pub enum Error {
         /// Number of the keyspace.
         keyspace: u32,
     },
+    /// Background work is behind, and the write was one that does not wait for it. Nothing was changed.
+    #[error("background work is behind; there may be room in {retry_after:?}")]
+    Stalled {
+        /// When to try again. Zero with [`Background::Manual`](crate::Background::Manual): once steps have been done.
+        retry_after: Duration,
+    },
     /// A setting cannot be used.
     #[error("invalid setting: {what}")]
     InvalidOptions {
@@ -174,6 +187,7 @@ impl From<Error> for StoreError {
                 Self::Corrupt(Corrupt::new(corrupt.to_string()))
             }
             Error::NoSpace { .. } => Self::Io(io::ErrorKind::StorageFull.into()),
+            Error::Stalled { .. } => Self::Io(io::ErrorKind::WouldBlock.into()),
             other => Self::Io(io::Error::other(other.to_string())),
         }
     }
@@ -184,6 +198,7 @@ impl From<Error> for CommitError {
         match error {
             Error::TooLarge { what, bytes, bytes_max } => Self::TooLarge { what, bytes, bytes_max },
             Error::NoSpace { .. } => Self::NoSpace,
+            Error::Stalled { .. } => Self::Stalled,
             Error::NoMergeOperator { keyspace } => Self::NoMergeOperator(keyspace),
             Error::ExpiryWithOperator { keyspace } => Self::Expiring(keyspace),
             other => StoreError::from(other).into(),

@@ -2,16 +2,20 @@
 
 use std::ops::{Bound, Range};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use kv_core::store::{self, Space, prefix_end};
+use kv_core::time::Millis;
 
-use crate::commit::commit;
+use crate::commit::{commit, try_commit};
 use crate::compaction::run;
 use crate::error::Error;
 use crate::flush;
 use crate::handle::Handle;
 use crate::iter::Iter;
 use crate::key_bounds::{KeyBounds, owned};
+use crate::keyspace_options::ttl_ms;
 use crate::read;
 use crate::slice::Slice;
 use crate::table::meta::Upper;
@@ -24,11 +28,12 @@ pub struct Keyspace {
     handle: Arc<Handle>,
     id: u32,
     name: Arc<str>,
+    default_ttl_ms: Arc<AtomicU64>,
 }
 
 impl Keyspace {
-    pub(crate) const fn new(handle: Arc<Handle>, id: u32, name: Arc<str>) -> Self {
-        Self { handle, id, name }
+    pub(crate) const fn new(handle: Arc<Handle>, id: u32, name: Arc<str>, default_ttl_ms: Arc<AtomicU64>) -> Self {
+        Self { handle, id, name, default_ttl_ms }
     }
 
     /// Its name.
@@ -51,12 +56,74 @@ impl Keyspace {
         commit(&self.handle, &batch, self.handle.config.durability).map(|_| ())
     }
 
+    /// A put with the keyspace's default time to live, if it has one.
+    pub(crate) fn fill_put(&self, batch: &mut store::Batch, space: Space, key: &[u8], value: &[u8]) {
+        match self.default_ttl_ms.load(Ordering::Relaxed) {
+            0 => batch.put(space, key, value),
+            // No clock that tells this time is off by so much that the sum does not fit.
+            ttl => batch.put_expiring(space, key, self.handle.time.now().saturating_add(Millis(ttl)), value),
+        }
+    }
+
+    /// When a value written now expires.
+    pub(crate) fn expiry_after(&self, ttl: Duration) -> Result<Millis, Error> {
+        if ttl.is_zero() {
+            return Err(Error::InvalidTtl { what: "zero" });
+        }
+        let expire_at = ttl_ms(ttl).and_then(|ttl| self.handle.time.now().0.checked_add(ttl));
+        expire_at.map(Millis).ok_or(Error::InvalidTtl { what: "past the end of time" })
+    }
+
     /// Replaces whatever is under `key`, with the durability the database was opened with.
     ///
     /// # Errors
     /// As [`Database::write`](crate::Database::write).
     pub fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<(), Error> {
-        self.write(|batch, space| batch.put(space, key.as_ref(), value.as_ref()))
+        self.write(|batch, space| self.fill_put(batch, space, key.as_ref(), value.as_ref()))
+    }
+
+    /// The same for a value that is gone once `ttl` has passed, as the database's clock tells it; in whole milliseconds,
+    /// rounded up. From then on no read sees it, and compactions free its room.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use std::time::Duration;
+    /// # use kv_lsm::{Database, KeyspaceOptions};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path())?;
+    /// let sessions = db.keyspace("sessions", KeyspaceOptions::default())?;
+    /// sessions.put_with_ttl("4711", "ada", Duration::from_millis(1))?;
+    /// std::thread::sleep(Duration::from_millis(20));
+    /// assert!(sessions.get("4711")?.is_none());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Database::write`](crate::Database::write); [`Error::InvalidTtl`] when it is zero or reaches past the end of time,
+    /// [`Error::ExpiryWithOperator`] where there is a merge operator.
+    pub fn put_with_ttl(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>, ttl: Duration) -> Result<(), Error> {
+        self.put_expiring(key, value, self.expiry_after(ttl)?)
+    }
+
+    /// The same for a value that is gone from `expire_at` on: wall time in milliseconds. A time that has passed is allowed,
+    /// and makes it a delete.
+    ///
+    /// # Errors
+    /// As [`Database::write`](crate::Database::write), and [`Error::ExpiryWithOperator`].
+    pub fn put_expiring(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>, expire_at: Millis) -> Result<(), Error> {
+        self.write(|batch, space| batch.put_expiring(space, key.as_ref(), expire_at, value.as_ref()))
+    }
+
+    /// As [`Keyspace::put`], but never waits for flushes or compactions: see
+    /// [`Database::try_write`](crate::Database::try_write).
+    ///
+    /// # Errors
+    /// As [`Keyspace::put`], and [`Error::Stalled`].
+    pub fn try_put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<(), Error> {
+        let mut batch = store::Batch::new();
+        self.fill_put(&mut batch, Space(self.id), key.as_ref(), value.as_ref());
+        try_commit(&self.handle, &batch, self.handle.config.durability).map(|_| ())
     }
 
     /// Adds an operand for the merge operator.

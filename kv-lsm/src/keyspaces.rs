@@ -4,6 +4,7 @@
 //! waits for it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use kv_core::store::Space;
 
@@ -44,8 +45,8 @@ pub(crate) fn open_keyspace(
         }
         None => create(handle, &catalog, name, id, options)?,
     };
-    remember(handle, id, name, options);
-    Ok(Keyspace::new(Arc::clone(handle), id, name.into()))
+    let state = remember(handle, id, name, options);
+    Ok(Keyspace::new(Arc::clone(handle), id, state.name, state.default_ttl_ms))
 }
 
 fn named<'a>(catalog: &'a Catalog, name: &str) -> Option<&'a KeyspaceRecord> {
@@ -77,21 +78,19 @@ fn create(
     Ok(id)
 }
 
-fn remember(engine: &Engine, id: u32, name: &str, options: &KeyspaceOptions) {
+fn remember(engine: &Engine, id: u32, name: &str, options: &KeyspaceOptions) -> KeyspaceState {
     let stored = Arc::new(options.stored.clone());
     engine.keyspaces.rcu(|keyspaces| {
         let mut keyspaces = (**keyspaces).clone();
-        let state = keyspaces.entry(id).or_insert_with(|| KeyspaceState {
-            name: name.into(),
-            operator: None,
-            options: Arc::clone(&stored),
-        });
+        let state = keyspaces.entry(id).or_insert_with(|| KeyspaceState::new(name, None, options.stored.clone()));
         state.options = Arc::clone(&stored);
+        state.default_ttl_ms.store(stored.default_ttl_ms.unwrap_or(0), Ordering::Relaxed);
         if state.operator.is_none() {
             state.operator.clone_from(&options.operator);
         }
         keyspaces
     });
+    engine.keyspaces.load().get(&id).cloned().expect("nobody drops it during this turn")
 }
 
 /// Drops a keyspace, see [`Database::drop_keyspace`](crate::Database::drop_keyspace).

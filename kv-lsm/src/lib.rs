@@ -58,6 +58,7 @@
 mod sabotage;
 
 mod background;
+mod backpressure;
 mod batch;
 #[cfg(any(test, feature = "battery"))]
 pub mod battery;

@@ -77,6 +77,8 @@ pub struct Metrics {
     pub compactions: u64,
     /// Tables that were moved to another level without being rewritten.
     pub moved_tables: u64,
+    /// Tables that were dropped whole, without being read: first in, first out.
+    pub dropped_tables: u64,
     /// Bytes of tables that compactions took in.
     pub compaction_read_bytes: u64,
     /// Bytes of tables that compactions wrote.
@@ -119,6 +121,10 @@ pub struct LevelMetrics {
     pub bytes: u64,
     /// Versions of keys in them.
     pub entries: u64,
+    /// Of these, how many are deletes.
+    pub deletes: u64,
+    /// Of these, how many expire, or have expired.
+    pub expiring: u64,
 }
 
 impl Metrics {
@@ -137,6 +143,8 @@ impl Metrics {
                 tables: tables.len(),
                 bytes: tables.iter().map(|table| table.meta().bytes).sum(),
                 entries: tables.iter().map(|table| table.meta().entries).sum(),
+                deletes: tables.iter().map(|table| table.meta().deletes).sum(),
+                expiring: tables.iter().map(|table| table.meta().expiring.entries).sum(),
             });
             level.collect()
         };
@@ -190,6 +198,7 @@ impl Metrics {
             flush_us: counters.flush_time.histogram(),
             compactions: read(&counters.compactions),
             moved_tables: read(&counters.moved_tables),
+            dropped_tables: read(&counters.dropped_tables),
             compaction_read_bytes: read(&counters.compaction_read_bytes),
             compaction_written_bytes: read(&counters.compaction_written_bytes),
             blob_written_bytes: read(&counters.blob_written_bytes),

@@ -288,8 +288,7 @@ impl Recovery<'_> {
             .values()
             .map(|record| {
                 let operator = self.operators.get(&record.id).cloned();
-                let (name, options) = (record.name.as_str().into(), Arc::new(record.options.clone()));
-                (record.id, KeyspaceState { name, operator, options })
+                (record.id, KeyspaceState::new(&record.name, operator, record.options.clone()))
             })
             .collect();
         Ok(Parts {

@@ -42,7 +42,7 @@ impl Pin {
 
 impl Drop for Pin {
     fn drop(&mut self) {
-        self.handle.snapshots.release(self.moment.sequence);
+        self.handle.snapshots.release(self.moment);
     }
 }
 

@@ -8,17 +8,10 @@ use kv_core::time::Millis;
 
 use crate::time::{Moment, Time};
 
-/// The snapshots at one sequence number.
-struct Live {
-    count: usize,
-    /// The earliest time that one of them reads at: that of the first.
-    as_of: Millis,
-}
-
 /// The live snapshots, and the number up to which writes are visible.
 pub(crate) struct Snapshots {
     visible: AtomicU64,
-    live: Mutex<BTreeMap<u64, Live>>,
+    live: Mutex<BTreeMap<Moment, usize>>,
 }
 
 impl Snapshots {
@@ -26,7 +19,7 @@ impl Snapshots {
         Self { visible: AtomicU64::new(visible), live: Mutex::new(BTreeMap::new()) }
     }
 
-    fn live(&self) -> MutexGuard<'_, BTreeMap<u64, Live>> {
+    fn live(&self) -> MutexGuard<'_, BTreeMap<Moment, usize>> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -46,16 +39,16 @@ impl Snapshots {
     pub(crate) fn take(&self, time: &Time) -> Moment {
         let mut live = self.live();
         let moment = Moment { sequence: self.visible(), as_of: time.now() };
-        live.entry(moment.sequence).or_insert(Live { count: 0, as_of: moment.as_of }).count += 1;
+        *live.entry(moment).or_default() += 1;
         moment
     }
 
-    pub(crate) fn release(&self, sequence: u64) {
+    pub(crate) fn release(&self, moment: Moment) {
         let mut live = self.live();
-        let at = live.get_mut(&sequence).expect("a snapshot is released once");
-        at.count -= 1;
-        if at.count == 0 {
-            live.remove(&sequence);
+        let count = live.get_mut(&moment).expect("a snapshot is released once");
+        *count -= 1;
+        if *count == 0 {
+            live.remove(&moment);
         }
     }
 
@@ -65,8 +58,8 @@ impl Snapshots {
     pub(crate) fn boundaries(&self, time: &Time) -> Vec<Moment> {
         let live = self.live();
         let now = Moment { sequence: self.visible(), as_of: time.now() };
-        let moments = live.iter().map(|(&sequence, live)| Moment { sequence, as_of: live.as_of });
-        let mut boundaries: Vec<Moment> = moments.collect();
+        let mut boundaries: Vec<Moment> = live.keys().copied().collect();
+        boundaries.dedup_by_key(|moment| moment.sequence);
         if boundaries.last().is_none_or(|last| last.sequence != now.sequence) {
             boundaries.push(now);
         }
@@ -76,10 +69,10 @@ impl Snapshots {
 
     /// When the oldest snapshot was taken.
     pub(crate) fn oldest(&self) -> Option<Millis> {
-        self.live().values().next().map(|live| live.as_of)
+        self.live().keys().next().map(|moment| moment.as_of)
     }
 
     pub(crate) fn count(&self) -> usize {
-        self.live().values().map(|live| live.count).sum()
+        self.live().values().sum()
     }
 }

@@ -37,7 +37,7 @@ impl Time {
 }
 
 /// What a read sees: everything up to a number, as of a time. Rule E12: a snapshot is both.
-#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+#[derive(Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Debug)]
 pub(crate) struct Moment {
     pub(crate) sequence: u64,
     pub(crate) as_of: Millis,

@@ -3,22 +3,37 @@
 //! Leveled compaction with level sizes that follow from the largest level (as RocksDB's dynamic level bytes): the bottom
 //! level takes what it takes, each level above a tenth of the one below, and the *base*, the first level that would hold at
 //! least `level1_bytes`, is where level 0 goes. So a small tree is one level, and space amplification stays near 1.1.
+//! Tables that hold much that is there for nobody are rewritten as well, whether anything is written or not.
+//!
+//! First in, first out: the oldest tables are dropped whole.
 
 use std::sync::Arc;
 
 use super::collect::pick_collection;
+use crate::keyspace_options::CompactionStrategy;
 use crate::manifest::catalog::LEVELS;
 use crate::table::meta::Upper;
 use crate::table::reader::Table;
+use crate::time::Moment;
 use crate::version::Tree;
 
 const GROWTH: u64 = 10;
 
+/// A table is rewritten for its own sake once so much of it has expired, one in …
+const EXPIRED_SHARE: u64 = 3;
+/// … or is deletes, one in so many.
+const DELETED_SHARE: u64 = 2;
+
+/// What compaction of a keyspace goes by.
 #[derive(Copy, Clone, Debug)]
-pub(crate) struct PickSettings {
+pub(crate) struct PickRules {
     pub(crate) level0_tables: usize,
     pub(crate) level1_bytes: u64,
     pub(crate) blob_garbage_percent: u8,
+    pub(crate) strategy: CompactionStrategy,
+    /// The earliest moment that is read at, by the oldest snapshot or now: what had expired by then, and what was deleted
+    /// before it, is there for nobody.
+    pub(crate) earliest: Moment,
 }
 
 /// Tables to merge, adjacent in age.
@@ -29,32 +44,60 @@ pub(crate) struct Choice {
     pub(crate) output_level: usize,
     /// Those of `output_level` that the inputs overlap; none when it is `level` itself.
     pub(crate) overlaps: Vec<Arc<Table>>,
+    /// Nothing of the inputs is kept: they are not even read.
+    pub(crate) is_drop: bool,
 }
 
 impl Choice {
     /// Whether the table can simply be named on the other level.
     pub(crate) fn is_move(&self) -> bool {
-        self.inputs.len() == 1 && self.overlaps.is_empty() && self.level != self.output_level
+        !self.is_drop && self.inputs.len() == 1 && self.overlaps.is_empty() && self.level != self.output_level
     }
 }
 
-/// The most pressing compaction, and how pressing it is (at least 1), or `None`.
-pub(crate) fn pick(tree: &Tree, settings: PickSettings) -> Option<(f64, Choice)> {
+/// The most pressing compaction, and how pressing it is: at least 1 when levels are too full, below 2 when there is room to
+/// free. `None` when there is nothing to do; a choice that was carried out is never made again without a write or time
+/// passing between.
+pub(crate) fn pick(tree: &Tree, rules: PickRules) -> Option<(f64, Choice)> {
+    match rules.strategy {
+        CompactionStrategy::Leveled => {
+            let room = pick_for_room(tree, rules);
+            let sizes = pick_for_sizes(tree, rules);
+            [room, sizes].into_iter().flatten().max_by(|a, b| a.0.total_cmp(&b.0))
+        }
+        CompactionStrategy::Fifo { bytes_max } => pick_oldest(tree, rules, bytes_max),
+    }
+}
+
+/// About how many bytes are to be rewritten until no level is too full: level 0 once it is, with what it falls on, and what
+/// each level has too much, with its share of the next.
+pub(crate) fn pending_bytes(tree: &Tree, level0_tables: usize, level1_bytes: u64) -> u64 {
     let sizes: [u64; LEVELS] = std::array::from_fn(|level| bytes(&tree.levels[level]));
-    let (base, targets) = targets(&sizes, settings.level1_bytes);
+    let (base, targets) = targets(&sizes, level1_bytes);
+    let mut pending = if tree.levels[0].len() >= level0_tables { sizes[0].saturating_add(sizes[base]) } else { 0 };
+    for level in base..LEVELS - 1 {
+        let over = sizes[level].saturating_sub(targets[level]);
+        pending = pending.saturating_add(over.saturating_mul(GROWTH + 1));
+    }
+    pending
+}
+
+fn pick_for_sizes(tree: &Tree, rules: PickRules) -> Option<(f64, Choice)> {
+    let sizes: [u64; LEVELS] = std::array::from_fn(|level| bytes(&tree.levels[level]));
+    let (base, targets) = targets(&sizes, rules.level1_bytes);
     let mut best: Option<(f64, usize)> = None;
     let mut consider = |score: f64, level: usize| {
         if score >= 1.0 && best.is_none_or(|(other, _)| score > other) {
             best = Some((score, level));
         }
     };
-    consider(ratio(tree.levels[0].len() as u64, settings.level0_tables as u64), 0);
+    consider(ratio(tree.levels[0].len() as u64, rules.level0_tables as u64), 0);
     for level in base..LEVELS - 1 {
         if sizes[level] > targets[level] {
             consider(ratio(sizes[level], targets[level]), level);
         }
     }
-    if let Some((score, level, table)) = pick_collection(tree, settings.blob_garbage_percent)
+    if let Some((score, level, table)) = pick_collection(tree, rules.blob_garbage_percent)
         && best.is_none_or(|(other, _)| score > other)
     {
         let (inputs, output) = if level == 0 { (tree.levels[0].clone(), base) } else { (vec![table], level) };
@@ -69,6 +112,84 @@ pub(crate) fn pick(tree: &Tree, settings: PickSettings) -> Option<(f64, Choice)>
     Some((score, choice))
 }
 
+/// Lesson 48: the table with the largest share of entries that are there for nobody, or that only hide others.
+///
+/// No table is taken twice for one reason. What has expired as of the earliest moment is gone from what is written, so that
+/// the earliest expiry of that lies behind it. Deletes go one level deeper each time, and where nothing lies deeper only
+/// tables are taken of which all deletes can go.
+fn pick_for_room(tree: &Tree, rules: PickRules) -> Option<(f64, Choice)> {
+    let mut best: Option<(f64, usize, &Arc<Table>)> = None;
+    for (level, tables) in tree.levels.iter().enumerate() {
+        for table in tables {
+            let share = share_to_free(tree, level, table, rules.earliest);
+            if share > 0.0 && best.is_none_or(|(other, ..)| share > other) {
+                best = Some((share, level, table));
+            }
+        }
+    }
+    let (share, level, table) = best?;
+    let choice = if level == 0 {
+        let sizes: [u64; LEVELS] = std::array::from_fn(|level| bytes(&tree.levels[level]));
+        choose(tree, 0, tree.levels[0].clone(), targets(&sizes, rules.level1_bytes).0)
+    } else {
+        let output_level = if lies_over_others(tree, level, table) { level + 1 } else { level };
+        choose(tree, level, vec![Arc::clone(table)], output_level)
+    };
+    // A table of which nothing is left comes before levels that are a little too full.
+    Some((0.5 + share, choice))
+}
+
+/// Zero when it is below the thresholds, or when rewriting the table would gain nothing now.
+fn share_to_free(tree: &Tree, level: usize, table: &Arc<Table>, earliest: Moment) -> f64 {
+    let meta = table.meta();
+    let said = meta.entries + meta.range_deletes;
+    let expired = meta.expiring.expired(earliest.as_of);
+    let expired = if expired * EXPIRED_SHARE >= said { ratio(expired, said) } else { 0.0 };
+    let deletes = meta.deletes + meta.range_deletes;
+    let deleted = if deletes * DELETED_SHARE >= said && deletes_can_go(tree, level, table, earliest) {
+        ratio(deletes, said)
+    } else {
+        0.0
+    };
+    expired.max(deleted)
+}
+
+fn deletes_can_go(tree: &Tree, level: usize, table: &Arc<Table>, earliest: Moment) -> bool {
+    if level == 0 {
+        // All of level 0 goes with it: not for a handful of deletes over a large level.
+        let inputs = &tree.levels[0];
+        let below = (1..LEVELS).find(|&level| !tree.levels[level].is_empty());
+        let rewritten = below.map_or(0, |level| bytes(&overlapping(&tree.levels[level], inputs)));
+        return bytes(inputs) * GROWTH >= rewritten;
+    }
+    lies_over_others(tree, level, table) || table.meta().sequence_max <= earliest.sequence
+}
+
+/// Whether something deeper speaks of keys between the first and the last of the table.
+fn lies_over_others(tree: &Tree, level: usize, table: &Arc<Table>) -> bool {
+    tree.levels[level + 1..].iter().any(|tables| !overlapping(tables, std::slice::from_ref(table)).is_empty())
+}
+
+/// First in, first out: the oldest tables, once nothing in them is there for anybody, or when there are too many bytes. Only
+/// the oldest: of what a newer one hides nothing may be left when it goes (lesson 49).
+fn pick_oldest(tree: &Tree, rules: PickRules, bytes_max: Option<u64>) -> Option<(f64, Choice)> {
+    let tables = &tree.levels[0];
+    let is_spent = |table: &&Arc<Table>| {
+        let meta = table.meta();
+        // A delete in the oldest table has nothing left to hide.
+        meta.expiring.entries + meta.deletes == meta.entries && meta.expiring.latest <= rules.earliest.as_of
+    };
+    let mut dropped = tables.iter().rev().take_while(is_spent).count();
+    let mut left: u64 = bytes(&tables[..tables.len() - dropped]);
+    while left > bytes_max.unwrap_or(u64::MAX) && tables.len() - dropped > 1 {
+        dropped += 1;
+        left -= tables[tables.len() - dropped].meta().bytes;
+    }
+    let inputs = tables[tables.len() - dropped..].to_vec();
+    let choice = Choice { level: 0, inputs, output_level: 0, overlaps: Vec::new(), is_drop: true };
+    (dropped > 0).then_some((1.5, choice))
+}
+
 /// All tables of `level` that speak of keys in a range, to be merged into the level below, or, on the last level that has
 /// tables, into itself.
 pub(crate) fn pick_range(
@@ -76,7 +197,7 @@ pub(crate) fn pick_range(
     level: usize,
     lower: &[u8],
     upper: Option<&Upper>,
-    settings: PickSettings,
+    level1_bytes: u64,
 ) -> Option<Choice> {
     let in_range = |table: &&Arc<Table>| match upper {
         Some(upper) => table.meta().overlaps(lower, upper),
@@ -89,7 +210,7 @@ pub(crate) fn pick_range(
     let last = (1..LEVELS).rev().find(|&level| !tree.levels[level].is_empty());
     if level == 0 {
         let sizes: [u64; LEVELS] = std::array::from_fn(|level| bytes(&tree.levels[level]));
-        let (base, _) = targets(&sizes, settings.level1_bytes);
+        let (base, _) = targets(&sizes, level1_bytes);
         // Tables of level 0 may overlap each other, so none may be left that is older than one that goes.
         return Some(choose(tree, 0, tree.levels[0].clone(), base));
     }
@@ -99,7 +220,7 @@ pub(crate) fn pick_range(
 
 fn choose(tree: &Tree, level: usize, inputs: Vec<Arc<Table>>, output_level: usize) -> Choice {
     let overlaps = if level == output_level { Vec::new() } else { overlapping(&tree.levels[output_level], &inputs) };
-    Choice { level, inputs, output_level, overlaps }
+    Choice { level, inputs, output_level, overlaps, is_drop: false }
 }
 
 fn overlapping(tables: &[Arc<Table>], inputs: &[Arc<Table>]) -> Vec<Arc<Table>> {

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::fold::FoldRules;
 use super::outputs::{Outputs, discard};
-use super::pick::{Choice, PickSettings, pick, pick_range};
+use super::pick::{Choice, PickRules, pick, pick_range};
 use super::rewrite::{Older, Rewrite, Written};
 use crate::blob::files::BlobFiles;
 use crate::blob::separate::Separator;
@@ -21,6 +21,7 @@ use crate::range_delete::{RangeDelete, RangeDeletes};
 use crate::table::cursor::TableCursor;
 use crate::table::meta::Upper;
 use crate::table::reader::Table;
+use crate::time::Moment;
 
 /// Does the most pressing compaction of all keyspaces. Returns whether there was one.
 ///
@@ -29,30 +30,40 @@ use crate::table::reader::Table;
 pub(crate) fn compact_once(engine: &Engine) -> Result<bool, Error> {
     let _turn = lock(&engine.compaction_turn);
     engine.health.check()?;
-    let choice = {
-        let version = engine.version();
-        let picked =
-            version.trees.iter().filter_map(|(&keyspace, tree)| Some((keyspace, pick(tree, settings(engine))?)));
-        picked.max_by(|a, b| a.1.0.total_cmp(&b.1.0)).map(|(keyspace, (_, choice))| (keyspace, choice))
-    };
+    // The version before the moments: a snapshot that is taken in between sees what is in it as of later.
+    let version = Arc::clone(&engine.version());
+    let earliest = earliest_moment(engine);
+    let picked = version.trees.iter().filter_map(|(&keyspace, tree)| {
+        let (score, choice) = pick(tree, rules(engine, keyspace, earliest))?;
+        Some((score, keyspace, choice))
+    });
+    let choice = picked.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, keyspace, choice)| (keyspace, choice));
+    drop(version);
     match choice {
         Some((keyspace, choice)) => execute(engine, keyspace, &choice).map(|_| true),
         None => Ok(false),
     }
 }
 
-/// Merges everything that speaks of keys in a range down to the deepest level, and that level once.
+/// Merges everything that speaks of keys in a range down to the deepest level, and that level once. Where tables are dropped
+/// first in, first out, drops those that can be.
 ///
 /// # Errors
 /// As [`compact_once`].
 pub(crate) fn compact_range(engine: &Engine, keyspace: u32, lower: &[u8], upper: Option<&Upper>) -> Result<(), Error> {
     let _turn = lock(&engine.compaction_turn);
+    if engine.options_of(keyspace).is_fifo() {
+        return drop_oldest(engine, keyspace);
+    }
     let mut fresh: Vec<u64> = Vec::new();
     for level in 0..LEVELS {
         engine.health.check()?;
         let choice = {
             let version = engine.version();
-            version.trees.get(&keyspace).and_then(|tree| pick_range(tree, level, lower, upper, settings(engine)))
+            version
+                .trees
+                .get(&keyspace)
+                .and_then(|tree| pick_range(tree, level, lower, upper, engine.config.level1_bytes))
         };
         let Some(choice) = choice else { continue };
         // What this call wrote there a moment ago needs no second pass. All or nothing: the output may span what lies
@@ -69,10 +80,26 @@ pub(crate) fn compact_range(engine: &Engine, keyspace: u32, lower: &[u8], upper:
     Ok(())
 }
 
-const fn settings(engine: &Engine) -> PickSettings {
-    PickSettings {
+fn drop_oldest(engine: &Engine, keyspace: u32) -> Result<(), Error> {
+    loop {
+        engine.health.check()?;
+        let rules = rules(engine, keyspace, earliest_moment(engine));
+        let choice = engine.version().trees.get(&keyspace).and_then(|tree| pick(tree, rules));
+        let Some((_, choice)) = choice else { return Ok(()) };
+        execute(engine, keyspace, &choice)?;
+    }
+}
+
+fn earliest_moment(engine: &Engine) -> Moment {
+    engine.snapshots.boundaries(&engine.time)[0]
+}
+
+fn rules(engine: &Engine, keyspace: u32, earliest: Moment) -> PickRules {
+    PickRules {
         level0_tables: engine.config.level0_tables,
         level1_bytes: engine.config.level1_bytes,
+        strategy: engine.options_of(keyspace).strategy,
+        earliest,
         blob_garbage_percent: engine.config.blob_garbage_percent,
     }
 }
@@ -80,7 +107,10 @@ const fn settings(engine: &Engine) -> PickSettings {
 /// Returns the numbers of the tables that are on the output level now and were not before.
 fn execute(engine: &Engine, keyspace: u32, choice: &Choice) -> Result<Vec<u64>, Error> {
     let mut created = Vec::new();
-    let written = if choice.is_move() {
+    let written = if choice.is_drop {
+        engine.counters.dropped_tables.fetch_add(choice.inputs.len() as u64, Ordering::Relaxed);
+        Written { tables: Vec::new(), blobs: Vec::new() }
+    } else if choice.is_move() {
         engine.counters.moved_tables.fetch_add(1, Ordering::Relaxed);
         Written { tables: vec![choice.inputs[0].meta().clone()], blobs: Vec::new() }
     } else {

@@ -56,12 +56,11 @@ pub(crate) type Conflict = (&'static str, String, String);
 impl StoredOptions {
     /// What is wrong with the options in themselves.
     pub(crate) fn check(&self) -> Result<(), &'static str> {
-        let is_fifo = self.strategy != CompactionStrategy::Leveled;
         let rules = [
             (self.default_ttl_ms != Some(0), "default_ttl must not be zero"),
             (self.default_ttl_ms.is_none_or(|ttl| ttl <= TTL_MS_MAX), "default_ttl must be below 2^62 milliseconds"),
             (self.default_ttl_ms.is_none() || !self.merge, "where there is a merge operator, it decides what expires"),
-            (!is_fifo || !self.merge, "merging needs leveled compaction"),
+            (!self.is_fifo() || !self.merge, "merging needs leveled compaction"),
             (
                 self.strategy != CompactionStrategy::Fifo { bytes_max: Some(0) },
                 "the bound of first-in-first-out compaction must not be zero",
@@ -114,6 +113,10 @@ impl StoredOptions {
             ("inline prefix", bytes(self.inline_prefix_bytes), bytes(wanted.inline_prefix_bytes)),
         ];
         pairs.into_iter().find(|(_, is, wanted)| is != wanted)
+    }
+
+    pub(crate) fn is_fifo(&self) -> bool {
+        self.strategy != CompactionStrategy::Leveled
     }
 
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {

@@ -4,7 +4,8 @@
 //! edit     := item*
 //! item     := tag:u8  body:prefixed
 //! keyspace := id:u32  name:prefixed  options                                       tag 1: created; options: see there
-//! added    := keyspace:u32 level:u8 number:u64 identity:u64 bytes:u64 entries:u64 range_deletes:u64
+//! added    := keyspace:u32 level:u8 number:u64 identity:u64 bytes:u64 entries:u64 deletes:u64 range_deletes:u64
+//!             expiring:u64 expiry_earliest:u64 expiry_latest:u64
 //!             sequence_min:u64 sequence_max:u64 lower:prefixed upper_inclusive:u8 upper:prefixed
 //!             (blob:u64 bytes:u64)*                                                tag 2: of which blob files it uses how much
 //! removed  := keyspace:u32  level:u8  number:u64                                   tag 3
@@ -26,7 +27,7 @@ use kv_core::time::Millis;
 use crate::blob::meta::{BlobMeta, BlobUse};
 use crate::keyspace_options::stored::StoredOptions;
 use crate::limits::{KEY_BYTES_MAX, NAME_BYTES_MAX};
-use crate::table::meta::{TableMeta, Upper};
+use crate::table::meta::{Expiring, TableMeta, Upper};
 
 const KEYSPACE: u8 = 1;
 const ADDED: u8 = 2;
@@ -141,7 +142,11 @@ impl Item {
                     table.identity,
                     table.bytes,
                     table.entries,
+                    table.deletes,
                     table.range_deletes,
+                    table.expiring.entries,
+                    table.expiring.earliest.0,
+                    table.expiring.latest.0,
                     table.sequence_min,
                     table.sequence_max,
                 ] {
@@ -216,7 +221,13 @@ impl Item {
                     identity: body.u64()?,
                     bytes: body.u64()?,
                     entries: body.u64()?,
+                    deletes: body.u64()?,
                     range_deletes: body.u64()?,
+                    expiring: Expiring {
+                        entries: body.u64()?,
+                        earliest: Millis(body.u64()?),
+                        latest: Millis(body.u64()?),
+                    },
                     sequence_min: body.u64()?,
                     sequence_max: body.u64()?,
                     lower: Arc::from(body.prefixed(KEY_BYTES_MAX)?),
@@ -277,7 +288,9 @@ mod tests {
             identity: 77,
             bytes: 4096,
             entries: 12,
+            deletes: 4,
             range_deletes: 1,
+            expiring: Expiring { entries: 2, earliest: Millis(70), latest: Millis(80) },
             sequence_min: 3,
             sequence_max: 40,
             lower: Arc::from(&b"a"[..]),

@@ -13,7 +13,9 @@
 
 use kv_core::codec::{DecodeError, Reader};
 use kv_core::hash::seeded;
+use kv_core::time::Millis;
 
+use super::meta::Expiring;
 use super::zstd;
 use crate::identity::place_seed;
 use crate::options::Compression;
@@ -99,6 +101,7 @@ pub(crate) struct Properties {
     pub(crate) key_value_bytes: u64,
     pub(crate) sequence_min: u64,
     pub(crate) sequence_max: u64,
+    pub(crate) expiring: Expiring,
 }
 
 impl Properties {
@@ -112,6 +115,9 @@ impl Properties {
             self.key_value_bytes,
             self.sequence_min,
             self.sequence_max,
+            self.expiring.entries,
+            self.expiring.earliest.0,
+            self.expiring.latest.0,
         ] {
             out.extend_from_slice(&number.to_le_bytes());
         }
@@ -130,6 +136,11 @@ impl Properties {
             key_value_bytes: reader.u64()?,
             sequence_min: reader.u64()?,
             sequence_max: reader.u64()?,
+            expiring: Expiring {
+                entries: reader.u64()?,
+                earliest: Millis(reader.u64()?),
+                latest: Millis(reader.u64()?),
+            },
         };
         reader.finish()?;
         Ok(properties)

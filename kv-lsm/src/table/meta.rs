@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use kv_core::time::Millis;
+
 use crate::blob::meta::BlobUse;
 
 /// Where the keys of a table end.
@@ -12,6 +14,36 @@ pub(crate) struct Upper {
     pub(crate) inclusive: bool,
 }
 
+/// How many entries of a table expire, and when: what compaction goes by when it looks for room to free.
+#[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]
+pub(crate) struct Expiring {
+    pub(crate) entries: u64,
+    /// Both are zero when no entry expires.
+    pub(crate) earliest: Millis,
+    pub(crate) latest: Millis,
+}
+
+impl Expiring {
+    pub(crate) fn add(&mut self, expire_at: Millis) {
+        self.earliest = if self.entries == 0 { expire_at } else { self.earliest.min(expire_at) };
+        self.latest = self.latest.max(expire_at);
+        self.entries += 1;
+    }
+
+    /// About how many have expired at a time, as if their expiries were spread evenly. None and all are exact.
+    pub(crate) fn expired(&self, now: Millis) -> u64 {
+        if self.entries == 0 || now < self.earliest {
+            return 0;
+        }
+        if now >= self.latest {
+            return self.entries;
+        }
+        let (passed, span) = (now.0 - self.earliest.0, self.latest.0 - self.earliest.0);
+        let expired = u128::from(self.entries) * u128::from(passed) / u128::from(span);
+        u64::try_from(expired).expect("at most all")
+    }
+}
+
 /// One table: its file, and which keys it speaks of, deleted ranges included.
 #[derive(Clone, Eq, PartialEq, Debug)]
 pub(crate) struct TableMeta {
@@ -19,7 +51,9 @@ pub(crate) struct TableMeta {
     pub(crate) identity: u64,
     pub(crate) bytes: u64,
     pub(crate) entries: u64,
+    pub(crate) deletes: u64,
     pub(crate) range_deletes: u64,
+    pub(crate) expiring: Expiring,
     pub(crate) sequence_min: u64,
     pub(crate) sequence_max: u64,
     pub(crate) lower: Arc<[u8]>,

@@ -130,6 +130,9 @@ impl TableWriter {
         self.properties.entries += 1;
         self.properties.deletes += u64::from(trailer.kind() == Kind::Delete);
         self.properties.merges += u64::from(trailer.kind() == Kind::Merge);
+        if let (Some(expire_at), _) = split_expiry(trailer, value) {
+            self.properties.expiring.add(expire_at);
+        }
         self.properties.key_value_bytes += (key.len() + value.len()) as u64;
         if self.block.bytes() >= self.settings.block_bytes { self.finish_block() } else { Ok(()) }
     }
@@ -232,7 +235,9 @@ impl TableWriter {
             identity: self.identity,
             bytes: self.written,
             entries: self.properties.entries,
+            deletes: self.properties.deletes,
             range_deletes: self.properties.range_deletes,
+            expiring: self.properties.expiring,
             sequence_min: self.properties.sequence_min,
             sequence_max: self.properties.sequence_max,
             lower: starts.chain(self.first_key.clone()).min().expect("a table says something"),

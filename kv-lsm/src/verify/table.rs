@@ -142,6 +142,9 @@ impl Check<'_> {
                 Err(error) => (self.problem)(offset, error.what.to_owned()),
             }
         }
+        if let (Some(expire_at), _) = split_expiry(trailer, value) {
+            self.seen.expiring.add(expire_at);
+        }
         self.count(trailer.sequence());
         self.first.get_or_insert_with(|| key.clone());
         self.last = Some((key, trailer));
@@ -199,6 +202,9 @@ impl Check<'_> {
             ("deletes", stated.deletes, self.seen.deletes),
             ("merges", stated.merges, self.seen.merges),
             ("deleted ranges", stated.range_deletes, self.seen.range_deletes),
+            ("that expire", stated.expiring.entries, self.seen.expiring.entries),
+            ("as earliest expiry", stated.expiring.earliest.0, self.seen.expiring.earliest.0),
+            ("as latest expiry", stated.expiring.latest.0, self.seen.expiring.latest.0),
             ("bytes of keys and values", stated.key_value_bytes, self.seen.key_value_bytes),
             ("as lowest sequence number", stated.sequence_min, self.seen.sequence_min),
             ("as highest sequence number", stated.sequence_max, self.seen.sequence_max),
@@ -239,7 +245,11 @@ pub(crate) fn disagreements(keyspace: u32, meta: &TableMeta, description: &Descr
         ("keyspace", u64::from(keyspace), u64::from(properties.keyspace)),
         ("identity", meta.identity, description.footer.identity),
         ("entries", meta.entries, properties.entries),
+        ("deletes", meta.deletes, properties.deletes),
         ("deleted ranges", meta.range_deletes, properties.range_deletes),
+        ("expiring entries", meta.expiring.entries, properties.expiring.entries),
+        ("earliest expiry", meta.expiring.earliest.0, properties.expiring.earliest.0),
+        ("latest expiry", meta.expiring.latest.0, properties.expiring.latest.0),
         ("lowest sequence number", meta.sequence_min, properties.sequence_min),
         ("highest sequence number", meta.sequence_max, properties.sequence_max),
     ];
