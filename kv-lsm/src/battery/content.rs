@@ -4,17 +4,26 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use bytes::Bytes;
+use kv_core::time::Millis;
 
-/// The keyspaces of every run: two plain ones, and one whose merges append.
-pub const KEYSPACES: [&str; 3] = ["plain", "other", "merged"];
+use super::clock;
+
+/// The keyspaces of every run: two plain ones, one whose merges append, and one where everything expires.
+pub const KEYSPACES: [&str; 4] = ["plain", "other", "merged", "expiring"];
 /// Index of the one with a merge operator.
 pub const MERGED: usize = 2;
+/// Index of the one with a default time to live.
+pub const EXPIRING: usize = 3;
+/// That time.
+pub const DEFAULT_TTL: Millis = Millis(40);
 
 /// One write of a batch; keyspaces by their index in [`KEYSPACES`].
 #[derive(Clone, Debug)]
 pub enum Operation {
     /// Keyspace, key, value.
     Put(usize, Vec<u8>, Vec<u8>),
+    /// Keyspace, but not [`MERGED`], key, value, and when it expires.
+    PutExpiring(usize, Vec<u8>, Vec<u8>, Millis),
     /// Keyspace, key.
     Delete(usize, Vec<u8>),
     /// Keyspace, first key, key behind the last.
@@ -23,17 +32,43 @@ pub enum Operation {
     Merge(Vec<u8>, Vec<u8>),
 }
 
-/// Everything in a database. Clones share keys and values.
-#[derive(Clone, Eq, PartialEq, Default)]
+/// Everything in a database, as of a time. Clones share keys and values.
+#[derive(Clone, Default)]
 pub struct Content {
     keyspaces: [BTreeMap<Bytes, Bytes>; KEYSPACES.len()],
+    /// When those of the entries expire that do.
+    expiries: BTreeMap<(usize, Bytes), Millis>,
+    now: Millis,
 }
 
+/// Two contents are the same when they read the same now.
+impl PartialEq for Content {
+    fn eq(&self, other: &Self) -> bool {
+        self.keyspaces == other.keyspaces
+    }
+}
+
+impl Eq for Content {}
+
 impl Content {
-    /// Nothing.
+    /// Nothing, now.
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        Self { now: clock::now(), ..Self::default() }
+    }
+
+    /// Time passes: what has expired by then is gone.
+    pub fn advance(&mut self, now: Millis) {
+        self.now = self.now.max(now);
+        let now = self.now;
+        let Self { expiries, keyspaces, .. } = self;
+        expiries.retain(|(keyspace, key), expire_at| {
+            let expired = *expire_at <= now;
+            if expired {
+                keyspaces[*keyspace].remove(key);
+            }
+            !expired
+        });
     }
 
     /// The value under a key.
@@ -50,7 +85,36 @@ impl Content {
 
     /// Puts a value.
     pub fn insert(&mut self, keyspace: usize, key: impl Into<Bytes>, value: impl Into<Bytes>) {
-        self.keyspaces[keyspace].insert(key.into(), value.into());
+        let key = key.into();
+        self.forget_expiry(keyspace, &key);
+        self.keyspaces[keyspace].insert(key, value.into());
+    }
+
+    /// Puts a value that expires.
+    pub fn insert_expiring(
+        &mut self,
+        keyspace: usize,
+        key: impl Into<Bytes>,
+        value: impl Into<Bytes>,
+        expire_at: Millis,
+    ) {
+        let key = key.into();
+        if expire_at <= self.now {
+            return self.remove(keyspace, &key);
+        }
+        self.expiries.insert((keyspace, key.clone()), expire_at);
+        self.keyspaces[keyspace].insert(key, value.into());
+    }
+
+    fn remove(&mut self, keyspace: usize, key: &Bytes) {
+        self.forget_expiry(keyspace, key);
+        self.keyspaces[keyspace].remove(key);
+    }
+
+    fn forget_expiry(&mut self, keyspace: usize, key: &Bytes) {
+        if !self.expiries.is_empty() {
+            self.expiries.remove(&(keyspace, key.clone()));
+        }
     }
 
     /// How many keys there are.
@@ -76,16 +140,20 @@ impl Content {
     /// Applies one operation.
     pub fn apply(&mut self, operation: &Operation) {
         match operation {
-            Operation::Put(keyspace, key, value) => self.insert(*keyspace, key.clone(), value.clone()),
-            Operation::Delete(keyspace, key) => {
-                self.keyspaces[*keyspace].remove(key.as_slice());
+            Operation::Put(EXPIRING, key, value) => {
+                let expire_at = self.now.saturating_add(DEFAULT_TTL);
+                self.insert_expiring(EXPIRING, key.clone(), value.clone(), expire_at);
             }
+            Operation::Put(keyspace, key, value) => self.insert(*keyspace, key.clone(), value.clone()),
+            Operation::PutExpiring(keyspace, key, value, expire_at) => {
+                self.insert_expiring(*keyspace, key.clone(), value.clone(), *expire_at);
+            }
+            Operation::Delete(keyspace, key) => self.remove(*keyspace, &key.clone().into()),
             Operation::DeleteRange(keyspace, start, end) => {
                 if start < end {
-                    let map = &mut self.keyspaces[*keyspace];
-                    let range = map.range(Bytes::from(start.clone())..Bytes::from(end.clone()));
+                    let range = self.keyspaces[*keyspace].range(Bytes::from(start.clone())..Bytes::from(end.clone()));
                     let gone: Vec<Bytes> = range.map(|(key, _)| key.clone()).collect();
-                    gone.iter().for_each(|key| drop(map.remove(key)));
+                    gone.iter().for_each(|key| self.remove(*keyspace, key));
                 }
             }
             Operation::Merge(key, operand) => {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::clock;
 use super::content::{Content, Operation};
 use super::history::History;
 use super::invariants::Invariants;
@@ -38,6 +39,7 @@ pub fn run(disk: &SimDisk, trace: &Trace, on_error: OnError) -> History {
 /// # Panics
 /// When the engine breaks a promise.
 pub fn run_watched(disk: &SimDisk, trace: &Trace, on_error: OnError, each: &mut EachStep<'_>) -> History {
+    clock::set(clock::START);
     let mut history = History::starting_with(Content::new());
     let opened = Subject::open(disk, trace.settings);
     each(&history, disk.take_moments());
@@ -56,7 +58,7 @@ pub fn run_watched(disk: &SimDisk, trace: &Trace, on_error: OnError, each: &mut 
             invariants = Invariants::default();
             // A process that is restarted has lost nothing, and what recovery found is durable from then on.
             let Ok(found) = subject.content() else { return history };
-            history.check_recovered(&found, &context);
+            let state = history.check_recovered(&found, &context);
             if !history.is_poisoned() {
                 assert_eq!(
                     history.current().difference(&found),
@@ -64,8 +66,14 @@ pub fn run_watched(disk: &SimDisk, trace: &Trace, on_error: OnError, each: &mut 
                     "{context}: closing lost something"
                 );
             }
-            history.begin_again(found);
+            // The state as the oracle has it: it knows what expires when.
+            let state = Content::clone(&history.allowed()[state]);
+            history.begin_again(state);
             continue;
+        }
+        if let Step::Time(span) = step {
+            clock::advance(*span);
+            history.advance(clock::now());
         }
         let moments_allow = match step {
             Step::Write(batch, _) => {
@@ -147,6 +155,7 @@ fn perform(subject: &Subject, step: &Step, history: &mut History, on_error: OnEr
                 Err(error) => Err(error),
             }
         }
+        Step::Time(_) => Ok(()),
         Step::Reopen => unreachable!("the caller reopens"),
     };
     if let Err(Error::Ambiguous { .. } | Error::Poisoned { .. }) = &result {

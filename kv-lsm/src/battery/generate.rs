@@ -1,5 +1,8 @@
 //! Random operations and traces, from a seed.
 
+use kv_core::time::Millis;
+
+use super::clock;
 use super::content::{KEYSPACES, MERGED, Operation, RESET};
 use super::random::Random;
 use super::settings::Settings;
@@ -14,13 +17,15 @@ pub struct Generator {
     keys: u64,
     value_bytes: u64,
     written: u64,
+    /// What expires does so some time after this.
+    pub now: Millis,
 }
 
 impl Generator {
     /// Operations on so many keys in each keyspace, with values that are rarely longer than `value_bytes`.
     #[must_use]
     pub const fn new(random: Random, keys: u64, value_bytes: u64) -> Self {
-        Self { random, keys, value_bytes, written: 0 }
+        Self { random, keys, value_bytes, written: 0, now: clock::START }
     }
 
     /// Any of the keys. Some are prefixes of others, some hold zeros, some are longer than what comparisons look at first.
@@ -81,6 +86,11 @@ impl Generator {
             }
             0..=4 => Operation::Delete(keyspace, self.key()),
             5..=16 if keyspace == MERGED => Operation::Merge(self.key(), self.operand()),
+            5..=9 if keyspace != MERGED => {
+                // Now and then one that has expired already.
+                let expire_at = Millis((self.now.0 + self.random.below(120)).saturating_sub(5));
+                Operation::PutExpiring(keyspace, self.key(), self.value(), expire_at)
+            }
             _ => Operation::Put(keyspace, self.key(), self.value()),
         }
     }
@@ -114,6 +124,11 @@ pub fn random_trace(seed: u64, steps: u64) -> Trace {
             4..=6 => Step::Work(u32::try_from(generator.random.below(3) + 1).expect("small")),
             7 => Step::Reopen,
             8 if generator.random.one_in(2) => Step::Checkpoint,
+            9..=10 => {
+                let span = Millis(generator.random.below(40));
+                generator.now = generator.now.saturating_add(span);
+                Step::Time(span)
+            }
             _ => {
                 let batch = generator.batch();
                 let durability = generator.durability(synced_one_in);

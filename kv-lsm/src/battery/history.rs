@@ -5,6 +5,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use kv_core::time::Millis;
+
 use super::content::{Content, Operation};
 
 /// The states that a database went through, and which of them a power cut may lead back to. A clone is cheap.
@@ -39,6 +41,15 @@ impl History {
     pub fn begin_again(&mut self, found: Content) {
         let checkpoints = std::mem::take(&mut self.checkpoints);
         *self = Self { checkpoints, ..Self::starting_with(found) };
+    }
+
+    /// Time has passed.
+    pub fn advance(&mut self, now: Millis) {
+        let checkpoints = self.checkpoints.values_mut().map(|(content, _)| content);
+        self.states[self.durable..]
+            .iter_mut()
+            .chain(checkpoints)
+            .for_each(|content| Arc::make_mut(content).advance(now));
     }
 
     /// A checkpoint of the last state may be there from now on.
@@ -134,7 +145,7 @@ impl History {
         self.poisoned
     }
 
-    /// Checks what was found after a power cut, and says which state it is.
+    /// Checks what was found after a power cut, and says which of the allowed states it is.
     ///
     /// # Panics
     /// When it is none of the allowed ones.

@@ -3,6 +3,10 @@
 use std::collections::HashSet;
 use std::fmt;
 
+use kv_core::time::Millis;
+
+use super::clock;
+use super::content::Content;
 use super::history::History;
 use super::random::Random;
 use super::settings::Settings;
@@ -62,8 +66,7 @@ impl Inspector {
     pub fn check_alive(&mut self, disk: &SimDisk, history: &History, context: &dyn fmt::Display) {
         self.states += 1;
         check_checkpoints(disk, self.settings, history, self.states.is_multiple_of(8), context);
-        let subject = open_and_check(disk, self.settings, history, context);
-        let found = subject.content().unwrap_or_else(|error| panic!("{context}: {error}"));
+        let (subject, found) = open_and_check(disk, self.settings, history, context);
         // What recovery showed is durable: another power cut, before anything else happens, changes nothing.
         let cut_again = disk.reboot(Survival::None);
         let same = History::starting_with(found);
@@ -71,7 +74,7 @@ impl Inspector {
         // Every other time the process restarts instead.
         let (other, how) =
             if self.states.is_multiple_of(2) { (disk, "opened twice") } else { (&cut_again, "cut again") };
-        let subject = open_and_check(other, self.settings, &same, &format_args!("{context}, {how}"));
+        let (subject, _) = open_and_check(other, self.settings, &same, &format_args!("{context}, {how}"));
         if !self.states.is_multiple_of(4) {
             return;
         }
@@ -83,15 +86,36 @@ impl Inspector {
             .unwrap_or_else(|error| panic!("{context}: write after recovery: {error}"));
         history.acknowledge(&more, true);
         let cut_again = other.reboot(Survival::None);
-        open_and_check(&cut_again, self.settings, &history, &format_args!("{context}, written after recovery"));
+        let context = format_args!("{context}, written after recovery");
+        let (subject, state) = open_and_check(&cut_again, self.settings, &history, &context);
+        check_later(&subject, state, &context);
     }
 }
 
-fn open_and_check(disk: &SimDisk, settings: Settings, history: &History, context: &dyn fmt::Display) -> Subject {
+/// Time passes, and what has expired is gone: at once, and after all work that it gives.
+fn check_later(subject: &Subject, mut state: Content, context: &dyn fmt::Display) {
+    let before = clock::now();
+    clock::advance(Millis(25));
+    state.advance(clock::now());
+    for when in ["later", "after the work that is due later"] {
+        let found = subject.content().unwrap_or_else(|error| panic!("{context}, {when}: {error}"));
+        assert_eq!(state.difference(&found), Vec::<String>::new(), "{context}, {when}");
+        let work = (0..100).try_for_each(|_| subject.database.step().map(drop));
+        work.unwrap_or_else(|error| panic!("{context}, {when}: {error}"));
+    }
+    clock::set(before);
+}
+
+fn open_and_check(
+    disk: &SimDisk,
+    settings: Settings,
+    history: &History,
+    context: &dyn fmt::Display,
+) -> (Subject, Content) {
     let subject = Subject::open(disk, settings).unwrap_or_else(|error| panic!("{context}: cannot be opened: {error}"));
     let found = subject.content().unwrap_or_else(|error| panic!("{context}: cannot be read: {error}"));
-    history.check_recovered(&found, context);
-    subject
+    let state = history.check_recovered(&found, context);
+    (subject, Content::clone(&history.allowed()[state]))
 }
 
 /// Rule E8: a checkpoint is there whole, or not at all, and it is there once it was acknowledged. With `all` those that were

@@ -11,6 +11,7 @@
 //!
 //! That the battery can fail is proved by breaking the engine on purpose, one rule at a time: [`Sabotage`].
 
+pub mod clock;
 pub mod content;
 pub mod drive;
 pub mod generate;

@@ -10,7 +10,9 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use kv_core::store::KeyRange;
+use kv_core::time::Millis;
 
+use super::clock;
 use super::content::{Content, KEYSPACES, Operation};
 use super::generate::Generator;
 use super::invariants::Invariants;
@@ -92,6 +94,7 @@ struct World {
 /// # Panics
 /// When one of them reads anything else than the maps.
 pub fn case(seed: u64, report: &mut Report) {
+    clock::set(clock::START);
     let mut random = Random::new(seed);
     let sides = (0..SIDES).map(|_| {
         let settings = Settings::random(&mut random);
@@ -147,7 +150,8 @@ impl World {
             920..=927 => self.drop_snapshot(),
             928..=935 => self.open_iterator(),
             936..=949 => self.advance_iterator(),
-            950..=984 => self.each(1, |side| side.subject().database.step().map(drop)),
+            950..=954 => self.time(),
+            955..=984 => self.each(1, |side| side.subject().database.step().map(drop)),
             985..=989 => self.each(1, |side| side.subject().database.sync()),
             990..=994 => self.each(1, |side| side.subject().database.flush()),
             995..=997 => {
@@ -303,6 +307,12 @@ impl World {
             );
             self.operations += 1 + batches_count;
         }
+    }
+
+    fn time(&mut self) {
+        clock::advance(Millis(self.generator.random.below(40)));
+        self.generator.now = clock::now();
+        self.content.advance(clock::now());
     }
 
     fn take_snapshot(&mut self) {

@@ -3,8 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use kv_core::time::Millis;
-
+use super::clock;
 use super::random::Random;
 use crate::builder::Builder;
 use crate::database::Database;
@@ -98,7 +97,7 @@ impl Settings {
         }
     }
 
-    /// A builder for the database in `path`, stepped by its caller, whose clock stands still.
+    /// A builder for the database in `path`, stepped by its caller, with the clock of this thread.
     #[must_use]
     pub fn builder(&self, path: &Path) -> Builder {
         Database::builder(path)
@@ -114,6 +113,6 @@ impl Settings {
             .blob_file_bytes(self.blob_file_bytes)
             .blob_garbage_percent(self.blob_garbage_percent)
             .compression(if self.compressed { Compression::Lz4 } else { Compression::None })
-            .clock(Arc::new(|| Millis(1)))
+            .clock(Arc::new(clock::now))
     }
 }

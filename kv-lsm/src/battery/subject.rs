@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use kv_core::store::{Corrupt, Fold, Folded, MergeOperator};
 
-use super::content::{Content, KEYSPACES, MERGED, Operation, RESET, join};
+use super::content::{Content, DEFAULT_TTL, EXPIRING, KEYSPACES, MERGED, Operation, RESET, join};
 use super::settings::{HEAD_BYTES, Settings};
 use crate::batch::Batch;
 use crate::builder::{Builder, IntoDisk};
@@ -68,6 +68,9 @@ impl Subject {
             if index == MERGED {
                 options = options.merge(Arc::new(Append));
             }
+            if index == EXPIRING {
+                options = options.default_ttl(DEFAULT_TTL.as_duration());
+            }
             keyspaces.push(database.keyspace(name, options)?);
         }
         Ok(Self { database, keyspaces, separates: settings.separate_from_bytes.is_some() })
@@ -80,6 +83,9 @@ impl Subject {
         for operation in operations {
             match operation {
                 Operation::Put(keyspace, key, value) => batch.put(&self.keyspaces[*keyspace], key, value),
+                Operation::PutExpiring(keyspace, key, value, expire_at) => {
+                    batch.put_expiring(&self.keyspaces[*keyspace], key, value, *expire_at);
+                }
                 Operation::Delete(keyspace, key) => batch.delete(&self.keyspaces[*keyspace], key),
                 Operation::DeleteRange(keyspace, start, end) => {
                     batch.delete_range(&self.keyspaces[*keyspace], start.as_slice()..end.as_slice());
@@ -109,6 +115,9 @@ impl Subject {
         for operation in operations {
             match operation {
                 Operation::Put(keyspace, key, value) => transaction.put(&self.keyspaces[*keyspace], key, value),
+                Operation::PutExpiring(keyspace, key, value, expire_at) => {
+                    transaction.put_expiring(&self.keyspaces[*keyspace], key, value, *expire_at);
+                }
                 Operation::Delete(keyspace, key) => transaction.delete(&self.keyspaces[*keyspace], key),
                 Operation::DeleteRange(keyspace, start, end) => {
                     transaction.delete_range(&self.keyspaces[*keyspace], start.as_slice()..end.as_slice());
@@ -126,6 +135,9 @@ impl Subject {
     pub fn write_alone(&self, operation: &Operation) -> Result<(), Error> {
         match operation {
             Operation::Put(keyspace, key, value) => self.keyspaces[*keyspace].put(key, value),
+            Operation::PutExpiring(keyspace, key, value, expire_at) => {
+                self.keyspaces[*keyspace].put_expiring(key, value, *expire_at)
+            }
             Operation::Delete(keyspace, key) => self.keyspaces[*keyspace].delete(key),
             Operation::DeleteRange(keyspace, start, end) => {
                 self.keyspaces[*keyspace].delete_range(start.as_slice()..end.as_slice())

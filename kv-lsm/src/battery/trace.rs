@@ -1,6 +1,8 @@
 //! Scripts of what a program does to a database.
 
-use super::content::{MERGED, Operation};
+use kv_core::time::Millis;
+
+use super::content::{EXPIRING, MERGED, Operation};
 use super::settings::Settings;
 use crate::options::Durability;
 
@@ -21,6 +23,8 @@ pub enum Step {
     Work(u32),
     /// Makes a checkpoint, under a name of its own for each state.
     Checkpoint,
+    /// Lets time pass.
+    Time(Millis),
     /// Closes the database and opens it again.
     Reopen,
 }
@@ -93,6 +97,7 @@ pub fn scripts() -> Vec<Trace> {
         compactions(),
         blobs(),
         checkpoints(),
+        expiry(),
         manifest_rolls(),
         reopenings(),
     ]
@@ -216,6 +221,36 @@ pub fn blobs() -> Trace {
     steps.push(Step::Compact(0));
     steps.push(Step::Work(20));
     Trace::new("blobs", settings, steps)
+}
+
+/// What expires: in the log, in tables of every level, before and after its time, and over what it hides.
+#[must_use]
+pub fn expiry() -> Trace {
+    let mut steps = Vec::new();
+    let text = |what: &str, number: u64| format!("{what}{number:03}").into_bytes();
+    for round in 0..4_u64 {
+        for number in 0..3 {
+            let expire_at = Millis(20 * round + 7 * number + 10);
+            let batch = vec![
+                Operation::PutExpiring(0, text("k", number), text("expires", round), expire_at),
+                Operation::Put(1, text("k", number), text("stays", round)),
+                Operation::Put(EXPIRING, text("e", round + number), text("by default", round)),
+            ];
+            let durability = if number == 2 { Durability::Sync } else { Durability::Buffered };
+            steps.push(Step::Write(batch, durability));
+        }
+        steps.extend([Step::Flush, Step::Time(Millis(11)), Step::Work(3), Step::Time(Millis(9))]);
+        // Something for the next round to hide.
+        steps.push(Step::Write(
+            vec![Operation::Put(0, text("k", round % 3), text("hidden", round))],
+            Durability::Buffered,
+        ));
+        if round == 1 {
+            steps.push(Step::Reopen);
+        }
+    }
+    steps.extend([Step::Compact(0), Step::Time(Millis(100)), Step::Work(20), Step::Compact(EXPIRING)]);
+    Trace::new("expiry", Settings::LARGE, steps)
 }
 
 /// The manifest is written anew several times.

@@ -7,6 +7,9 @@ pub use iter::TransactionIter;
 
 use std::ops::{Bound, Range};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use kv_core::time::Millis;
 
 use crate::commit::{commit, commit_admitted};
 use crate::database::Database;
@@ -162,6 +165,35 @@ impl Transaction {
     /// for all writes.
     pub fn put(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
         self.writes.put(keyspace, key.as_ref(), value.as_ref());
+    }
+
+    /// The same for a value that is gone once `ttl` has passed from now, see
+    /// [`Keyspace::put_with_ttl`](crate::Keyspace::put_with_ttl). The transaction itself goes on seeing it: no time passes
+    /// for it.
+    ///
+    /// # Errors
+    /// [`Error::InvalidTtl`]; then nothing was added.
+    pub fn put_with_ttl(
+        &mut self,
+        keyspace: &Keyspace,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        ttl: Duration,
+    ) -> Result<(), Error> {
+        self.put_expiring(keyspace, key, value, keyspace.expiry_after(ttl)?);
+        Ok(())
+    }
+
+    /// The same for a value that is gone from `expire_at` on, see
+    /// [`Keyspace::put_expiring`](crate::Keyspace::put_expiring).
+    pub fn put_expiring(
+        &mut self,
+        keyspace: &Keyspace,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        expire_at: Millis,
+    ) {
+        self.writes.put_expiring(keyspace, key.as_ref(), value.as_ref(), expire_at, self.snapshot.as_of());
     }
 
     /// Adds an operand for the keyspace's merge operator. That alone reads nothing: two transactions that merge onto one key

@@ -9,6 +9,7 @@ use kv_core::time::Millis;
 
 use crate::batch::Batch;
 use crate::error::Error;
+use crate::internal_key::is_expired;
 use crate::keyspace::Keyspace;
 
 /// What the writes to one key come to, as far as it can be said without the snapshot.
@@ -123,6 +124,20 @@ impl Writes {
     pub(super) fn put(&mut self, keyspace: &Keyspace, key: &[u8], value: &[u8]) {
         self.batch.put(keyspace, key, value);
         self.set(keyspace, key, Base::Value(value.to_vec()));
+    }
+
+    /// `as_of` is the time of the transaction.
+    pub(super) fn put_expiring(
+        &mut self,
+        keyspace: &Keyspace,
+        key: &[u8],
+        value: &[u8],
+        expire_at: Millis,
+        as_of: Millis,
+    ) {
+        self.batch.put_expiring(keyspace, key, value, expire_at);
+        let base = if is_expired(expire_at, as_of) { Base::Absent } else { Base::Value(value.to_vec()) };
+        self.set(keyspace, key, base);
     }
 
     pub(super) fn delete(&mut self, keyspace: &Keyspace, key: &[u8]) {
