@@ -95,6 +95,32 @@ struct Exchange {
     to: Index,
 }
 
+/// What a search for a chain knows of each node: how cheaply it is reached, and by what.
+struct Search {
+    cost: Vec<u32>,
+    reached_by: Vec<Option<Exchange>>,
+}
+
+impl Search {
+    fn new(nodes: usize) -> Self {
+        Self { cost: vec![u32::MAX; nodes], reached_by: vec![None; nodes] }
+    }
+
+    fn is_reached(&self, node: Index) -> bool {
+        self.reached_by[usize::from(node)].is_some()
+    }
+
+    fn chain_to(&self, end: Index) -> Vec<Exchange> {
+        let mut chain = Vec::new();
+        let mut at = end;
+        while let Some(exchange) = self.reached_by[usize::from(at)] {
+            chain.push(exchange);
+            at = exchange.to;
+        }
+        chain
+    }
+}
+
 impl<'a> Table<'a> {
     fn new(problem: Problem<'a>) -> Self {
         let Targets { nodes, zones } = problem.targets;
@@ -199,7 +225,7 @@ impl<'a> Table<'a> {
                 continue;
             }
             let is_end = |table: &Self, node: Index| table.may_enter(partition, node);
-            let (chain, last) = self.chain(is_end).expect("a hole can be closed while a node is below its target");
+            let (chain, last) = self.chain(0, is_end).expect("a hole can be closed while a node is below its target");
             // The chain may pass through this very partition; entering first would change what it was checked against.
             self.exchange(&chain);
             self.enter(partition, last);
@@ -211,47 +237,71 @@ impl<'a> Table<'a> {
             let is_end = |table: &Self, node: Index| {
                 table.load[usize::from(node)] > table.problem.targets.nodes[usize::from(node)]
             };
-            let (chain, _) = self.chain(is_end).expect("a node above its target can be relieved");
+            let (chain, _) = self.chain(1, is_end).expect("a node above its target can be relieved");
             self.exchange(&chain);
         }
     }
 
-    /// The shortest chain of exchanges that starts at a node below its target and ends at one where `is_end` holds, and
-    /// that node: each node but the first gives up one slot to the one before it.
-    fn chain(&self, is_end: impl Fn(&Self, Index) -> bool) -> Option<(Vec<Exchange>, Index)> {
-        let mut reached_by: Vec<Option<Exchange>> = vec![None; self.load.len()];
-        let starts: Vec<bool> = (0..self.nodes()).map(|node| self.need(node) > 0).collect();
-        let mut queue: VecDeque<Index> = (0..self.nodes()).filter(|&node| starts[usize::from(node)]).collect();
-        while let Some(to) = queue.pop_front() {
-            // Start at a place that depends on how much the node holds, so that what it takes is spread over the partitions.
-            let offset = mix(self.load[usize::from(to)], self.problem.salts[usize::from(to)]);
-            for step in 0..self.problem.partitions {
-                #[expect(clippy::cast_possible_truncation, reason = "any 32 bits of a hash will do")]
-                let partition = (offset as u32).wrapping_add(step) & (self.problem.partitions - 1);
-                let row = self.row(partition);
-                if self.holders[row.clone()].contains(&to) {
+    /// The cheapest chain of exchanges that starts at a node below its target and ends at one where `is_end` holds, and that
+    /// node: each node but the first gives up one slot to the one before it. The shortest among equals.
+    ///
+    /// What an exchange costs is a replica taken from where it was before: replicas that move already may as well
+    /// move elsewhere. A chain of the cost `least` ends the search, because the caller knows that none is cheaper.
+    fn chain(&self, least: u32, is_end: impl Fn(&Self, Index) -> bool) -> Option<(Vec<Exchange>, Index)> {
+        let mut search = Search::new(self.load.len());
+        let mut queue: VecDeque<Index> = (0..self.nodes()).filter(|&node| self.need(node) > 0).collect();
+        for &start in &queue {
+            search.cost[usize::from(start)] = 0;
+        }
+        let mut dearer = VecDeque::new();
+        for cost in 0.. {
+            if let Some(&end) = queue.iter().find(|&&node| search.is_reached(node) && is_end(self, node)) {
+                return Some((search.chain_to(end), end));
+            }
+            while let Some(to) = queue.pop_front() {
+                if search.cost[usize::from(to)] < cost {
                     continue;
                 }
-                for from in self.holders[row].iter().copied().filter(|&from| from != HOLE) {
-                    let seen = starts[usize::from(from)] || reached_by[usize::from(from)].is_some();
-                    if seen || !self.may_replace(partition, from, to) {
+                // Start at a place that depends on how much the node holds, so that what it takes is spread over the partitions.
+                let offset = mix(self.load[usize::from(to)], self.problem.salts[usize::from(to)]);
+                for step in 0..self.problem.partitions {
+                    #[expect(clippy::cast_possible_truncation, reason = "any 32 bits of a hash will do")]
+                    let partition = (offset as u32).wrapping_add(step) & (self.problem.partitions - 1);
+                    let row = self.row(partition);
+                    if self.holders[row.clone()].contains(&to) {
                         continue;
                     }
-                    reached_by[usize::from(from)] = Some(Exchange { partition, from, to });
-                    if is_end(self, from) {
-                        let mut chain = Vec::new();
-                        let mut at = from;
-                        while let Some(exchange) = reached_by[usize::from(at)] {
-                            chain.push(exchange);
-                            at = exchange.to;
+                    for from in self.holders[row].iter().copied().filter(|&from| from != HOLE) {
+                        if search.cost[usize::from(from)] <= cost || !self.may_replace(partition, from, to) {
+                            continue;
                         }
-                        return Some((chain, from));
+                        let exchange = Exchange { partition, from, to };
+                        let cost_here = cost + self.cost(exchange);
+                        if search.cost[usize::from(from)] <= cost_here {
+                            continue;
+                        }
+                        search.cost[usize::from(from)] = cost_here;
+                        search.reached_by[usize::from(from)] = Some(exchange);
+                        if cost_here <= least && is_end(self, from) {
+                            return Some((search.chain_to(from), from));
+                        }
+                        if cost_here == cost { &mut queue } else { &mut dearer }.push_back(from);
                     }
-                    queue.push_back(from);
                 }
             }
+            if dearer.is_empty() {
+                return None;
+            }
+            std::mem::swap(&mut queue, &mut dearer);
         }
-        None
+        unreachable!("the loop has no end of its own")
+    }
+
+    /// 1 when a replica leaves the node it was on before, for one where it was not.
+    fn cost(&self, Exchange { partition, from, to }: Exchange) -> u32 {
+        let Some(Previous { replicas, holders }) = self.problem.previous else { return 0 };
+        let before = &holders[partition as usize * replicas..][..replicas];
+        u32::from(before.contains(&from) && !before.contains(&to))
     }
 
     fn exchange(&mut self, chain: &[Exchange]) {

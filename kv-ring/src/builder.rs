@@ -1,10 +1,14 @@
 //! From members and their weights to a layout.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use kv_core::NodeId;
 use thiserror::Error;
 
 use crate::{
     assign::{self, HOLE, Index, Previous, Problem},
+    assignment::Assignment,
+    class::{PlacementClass, ZoneRule},
     codec,
     epoch::Epoch,
     layout::{Contents, Layout},
@@ -18,10 +22,12 @@ use crate::{
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing until it is built"]
 pub struct LayoutBuilder {
-    replicas: usize,
+    classes: Vec<PlacementClass>,
     partitions: Option<u32>,
     members: Vec<Member>,
     earlier: Option<Layout>,
+    /// Members of the earlier layout, and the new ones that take their slots.
+    replaced: BTreeMap<NodeId, NodeId>,
 }
 
 /// Why no layout can be built as asked.
@@ -73,6 +79,36 @@ pub enum LayoutError {
         /// Those with a weight above zero.
         nodes: usize,
     },
+    /// A class that wants its replicas in distinct zones, and too few zones that have nodes with a weight.
+    #[error("{replicas} replicas in distinct zones need as many zones of nodes with a weight, there are {zones}")]
+    TooFewZones {
+        /// As asked.
+        replicas: usize,
+        /// Those with such nodes.
+        zones: usize,
+    },
+    /// Two classes that ask for the same.
+    #[error("two placement classes of {replicas} replicas, {zones}")]
+    DuplicateClass {
+        /// What both ask for.
+        replicas: usize,
+        /// What both ask for.
+        zones: ZoneRule,
+    },
+    /// More placement classes than a layout can say.
+    #[error("{classes} placement classes; the most is {}", Layout::CLASSES_MAX)]
+    TooManyClasses {
+        /// As asked.
+        classes: usize,
+    },
+    /// A class of the earlier layout that the next does not name: what is in it would be nowhere.
+    #[error("{wanted} placement classes, but the earlier layout has {had}")]
+    ClassesLost {
+        /// Of the earlier layout.
+        had: usize,
+        /// As asked.
+        wanted: usize,
+    },
     /// A zone's name over [`Zone::NAME_BYTES_MAX`].
     #[error("the zone name of {node} has {bytes} bytes; the most is {}", Zone::NAME_BYTES_MAX)]
     ZoneName {
@@ -86,7 +122,13 @@ pub enum LayoutError {
 impl Layout {
     /// Starts a layout in which every partition has `replicas` replicas.
     pub fn builder(replicas: usize) -> LayoutBuilder {
-        LayoutBuilder { replicas, partitions: None, members: Vec::new(), earlier: None }
+        LayoutBuilder {
+            classes: vec![PlacementClass::replicas(replicas)],
+            partitions: None,
+            members: Vec::new(),
+            earlier: None,
+            replaced: BTreeMap::new(),
+        }
     }
 }
 
@@ -103,6 +145,18 @@ impl LayoutBuilder {
         self
     }
 
+    /// What zones mean to the first class. Default: [`ZoneRule::Spread`].
+    pub fn zones(mut self, zones: ZoneRule) -> Self {
+        self.classes[0].zones = zones;
+        self
+    }
+
+    /// Adds a placement class: the second is [`crate::ClassId`] 1, and so on.
+    pub fn class(mut self, class: PlacementClass) -> Self {
+        self.classes.push(class);
+        self
+    }
+
     /// Adds a node. The order of calls does not matter.
     pub fn node(mut self, id: NodeId, weight: Weight, zone: Zone) -> Self {
         self.members.push(Member { id, weight, zone });
@@ -110,7 +164,8 @@ impl LayoutBuilder {
     }
 
     /// Makes the next epoch after `earlier`: its replicas stay where they are, as far as the new members, weights and zones
-    /// allow, and only what must move does. All members of the new layout are named with [`LayoutBuilder::node`] all the same.
+    /// allow, and only what must move does. All members of the new layout are named with [`LayoutBuilder::node`] all the same,
+    /// and all classes. [`Layout::plan`] does that, says what moves, and is the better way in most cases.
     pub fn after(mut self, earlier: &Layout) -> Self {
         self.earlier = Some(earlier.clone());
         self
@@ -130,44 +185,68 @@ impl LayoutBuilder {
         let partitions = self.checked()?;
         self.members.sort_unstable_by_key(|member| member.id);
         let epoch = self.earlier.as_ref().map_or(Epoch::FIRST, |earlier| earlier.epoch().next());
-        let mut contents = Contents {
-            epoch,
-            partitions,
-            replicas: self.replicas,
-            members: self.members.into(),
-            holders: Box::default(),
-        };
+        let members = std::mem::take(&mut self.members).into();
+        let mut contents = Contents { epoch, partitions, members, assignments: Box::default() };
+        contents.assignments =
+            (0..self.classes.len()).map(|number| self.assigned(&contents, number)).collect::<Result<_, _>>()?;
+        Ok(codec::seal(contents))
+    }
 
-        let targets = targets(&contents);
-        let (_, zone_of) = contents.zones();
-        let salts: Vec<u64> = contents.members.iter().map(|member| member.id.0).collect();
+    /// The assignment of one class to the members of `contents`.
+    fn assigned(&self, contents: &Contents, number: usize) -> Result<Assignment, LayoutError> {
+        let class = self.classes[number];
         let index = |node: &NodeId| {
+            let node = self.replaced.get(node).unwrap_or(node);
             contents.member_index(*node).map_or(HOLE, |index| Index::try_from(index).expect("at most MEMBERS_MAX"))
         };
-        let held: Option<(usize, Vec<Index>)> = self
-            .earlier
-            .as_ref()
-            .map(|earlier| (earlier.replication_factor(), earlier.contents().holders.iter().map(index).collect()));
+        let earlier = self.earlier.as_ref().and_then(|earlier| earlier.assignments().get(number));
+        let held: Option<(usize, Vec<Index>)> =
+            earlier.map(|earlier| (earlier.class().replicas, earlier.holders().iter().map(index).collect()));
+        let mut loads = vec![0; contents.members.len()];
+        for &holder in held.iter().flat_map(|(_, holders)| holders).filter(|&&holder| holder != HOLE) {
+            loads[usize::from(holder)] += 1;
+        }
+
+        let zone_of = zones_for(contents, class);
+        let targets = targets(contents, class, &loads);
+        let together = targets.zones.iter().map(|zone| zone.per_partition_max).max();
+        if class.zones == ZoneRule::Distinct && together > Some(1) {
+            let zones = targets.zones.iter().filter(|zone| zone.per_partition_max > 0).count();
+            return Err(LayoutError::TooFewZones { replicas: class.replicas, zones });
+        }
+        let salts: Vec<u64> = contents.members.iter().map(|member| member.id.0).collect();
         let mut holders = assign::assign(Problem {
-            partitions: partitions.count(),
-            replicas: contents.replicas,
+            partitions: contents.partitions.count(),
+            replicas: class.replicas,
             targets: &targets,
             zone_of: &zone_of,
             salts: &salts,
             previous: held.as_ref().map(|(replicas, holders)| Previous { replicas: *replicas, holders }),
         });
-        primaries::order(&mut holders, contents.replicas, &salts);
-        contents.holders = holders.into_iter().map(|index| contents.members[usize::from(index)].id).collect();
-        Ok(codec::seal(contents))
+        primaries::order(&mut holders, class.replicas, &salts);
+        let holders = holders.into_iter().map(|index| contents.members[usize::from(index)].id).collect();
+        Ok(Assignment::new(class, contents.partitions, holders))
     }
 
     fn checked(&self) -> Result<Partitions, LayoutError> {
-        let replicas = self.replicas;
-        if replicas == 0 {
-            return Err(LayoutError::NoReplicas);
+        for (number, &PlacementClass { replicas, zones }) in self.classes.iter().enumerate() {
+            if replicas == 0 {
+                return Err(LayoutError::NoReplicas);
+            }
+            if replicas > Layout::REPLICAS_MAX {
+                return Err(LayoutError::TooManyReplicas { replicas });
+            }
+            if self.classes[..number].contains(&self.classes[number]) {
+                return Err(LayoutError::DuplicateClass { replicas, zones });
+            }
         }
-        if replicas > Layout::REPLICAS_MAX {
-            return Err(LayoutError::TooManyReplicas { replicas });
+        let classes = self.classes.len();
+        if classes > Layout::CLASSES_MAX {
+            return Err(LayoutError::TooManyClasses { classes });
+        }
+        let classes_before = self.earlier.as_ref().map_or(0, |earlier| earlier.assignments().len());
+        if classes < classes_before {
+            return Err(LayoutError::ClassesLost { had: classes_before, wanted: classes });
         }
         let had = self.earlier.as_ref().map(Layout::partitions);
         let wanted = self.partitions.or(had).unwrap_or(Self::PARTITIONS_DEFAULT);
@@ -178,7 +257,7 @@ impl LayoutBuilder {
         if self.members.len() > Layout::MEMBERS_MAX {
             return Err(LayoutError::TooManyNodes { nodes: self.members.len() });
         }
-        let mut seen = std::collections::BTreeSet::new();
+        let mut seen = BTreeSet::new();
         for member in &self.members {
             if member.id == NodeId(0) {
                 return Err(LayoutError::ReservedNode);
@@ -191,6 +270,7 @@ impl LayoutBuilder {
                 return Err(LayoutError::ZoneName { node: member.id, bytes });
             }
         }
+        let replicas = self.classes.iter().map(|class| class.replicas).max().unwrap_or(0);
         match self.members.iter().filter(|member| member.weight > Weight(0)).count() {
             0 => Err(LayoutError::NoWeight),
             nodes if nodes < replicas => Err(LayoutError::TooFewNodes { replicas, nodes }),
@@ -199,15 +279,23 @@ impl LayoutBuilder {
     }
 }
 
-/// The targets of a layout's members.
-pub(crate) fn targets(contents: &Contents) -> Targets {
+/// The zones of a layout's members as a class sees them.
+pub(crate) fn zones_for(contents: &Contents, class: PlacementClass) -> Vec<usize> {
+    match class.zones {
+        ZoneRule::Spread | ZoneRule::Distinct => contents.zones().1,
+        ZoneRule::Ignore => vec![0; contents.members.len()],
+    }
+}
+
+/// The targets of a layout's members, rounded towards what they hold.
+pub(crate) fn targets(contents: &Contents, class: PlacementClass, held: &[u32]) -> Targets {
     let weights: Vec<u32> = contents.members.iter().map(|member| member.weight.0).collect();
-    let (_, zone_of) = contents.zones();
     Targets::of(Demand {
         partitions: contents.partitions.count(),
-        replicas: contents.replicas,
+        replicas: class.replicas,
         weights: &weights,
-        zone_of: &zone_of,
+        zone_of: &zones_for(contents, class),
+        held,
     })
 }
 

@@ -1,9 +1,10 @@
 //! A layout as bytes.
 //!
 //! ```text
-//! layout  = version:u8 (1)  epoch:varint  q:u8  replicas:u8  zones  members  holders
+//! layout  = version:u8 (1)  epoch:varint  q:u8  zones  members  classes
 //! zones   = count:varint  { name: varint length, UTF-8 bytes }      in order, each in use
 //! members = count:varint  { id:varint  weight:varint  zone:varint } in the order of ids
+//! classes = count:u8  { replicas:u8  zone rule:u8 (0 spread, 1 distinct, 2 ignore)  holders }
 //! holders = 2^q × replicas  { member:u8, or u16 little-endian when there are more than 256 members }
 //! ```
 //!
@@ -18,6 +19,8 @@ use kv_core::{
 use thiserror::Error;
 
 use crate::{
+    assignment::Assignment,
+    class::{PlacementClass, ZoneRule},
     epoch::Epoch,
     layout::{Contents, Layout},
     node::{Member, Weight, Zone},
@@ -80,16 +83,15 @@ pub(crate) fn seal(contents: Contents) -> Layout {
 }
 
 /// Whether a holder takes two bytes.
-fn is_wide(members: usize) -> bool {
+pub(crate) fn is_wide(members: usize) -> bool {
     members > 256
 }
 
-fn encode(contents: &Contents) -> Vec<u8> {
+pub(crate) fn encode(contents: &Contents) -> Vec<u8> {
     let (zones, zone_of) = contents.zones();
     let mut out = vec![VERSION];
     put_varint(&mut out, contents.epoch.0);
     out.push(u8::try_from(contents.partitions.bits()).expect("at most 24"));
-    out.push(u8::try_from(contents.replicas).expect("at most Layout::REPLICAS_MAX"));
     put_varint(&mut out, zones.len() as u64);
     for zone in &zones {
         put_prefixed(&mut out, zone.name().as_bytes());
@@ -101,13 +103,47 @@ fn encode(contents: &Contents) -> Vec<u8> {
         put_varint(&mut out, zone as u64);
     }
     let wide = is_wide(contents.members.len());
-    out.reserve(contents.holders.len() * if wide { 2 } else { 1 });
-    for &holder in &contents.holders {
-        let index = contents.member_index(holder).expect("holders are members");
-        let bytes = u16::try_from(index).expect("at most Layout::MEMBERS_MAX").to_le_bytes();
-        out.extend_from_slice(if wide { &bytes } else { &bytes[..1] });
+    out.push(u8::try_from(contents.assignments.len()).expect("at most Layout::CLASSES_MAX"));
+    for assignment in &contents.assignments {
+        put_class(&mut out, assignment.class());
+        out.reserve(assignment.holders().len() * if wide { 2 } else { 1 });
+        for &holder in assignment.holders() {
+            let index = contents.member_index(holder).expect("holders are members");
+            put_holder(&mut out, u16::try_from(index).expect("at most Layout::MEMBERS_MAX"), wide);
+        }
     }
     out
+}
+
+/// Appends what a class asks for.
+pub(crate) fn put_class(out: &mut Vec<u8>, class: PlacementClass) {
+    out.push(u8::try_from(class.replicas).expect("at most Layout::REPLICAS_MAX"));
+    out.push(match class.zones {
+        ZoneRule::Spread => 0,
+        ZoneRule::Distinct => 1,
+        ZoneRule::Ignore => 2,
+    });
+}
+
+/// Reads what [`put_class`] wrote.
+pub(crate) fn read_class(reader: &mut Reader<'_>) -> Result<PlacementClass, codec::DecodeError> {
+    let replicas = usize::from(reader.u8()?);
+    if replicas == 0 || replicas > Layout::REPLICAS_MAX {
+        return Err(reader.error("a replication factor that is not allowed"));
+    }
+    let zones = match reader.u8()? {
+        0 => ZoneRule::Spread,
+        1 => ZoneRule::Distinct,
+        2 => ZoneRule::Ignore,
+        _ => return Err(reader.error("an unknown zone rule")),
+    };
+    Ok(PlacementClass { replicas, zones })
+}
+
+/// Appends the index of a member that holds a replica.
+pub(crate) fn put_holder(out: &mut Vec<u8>, index: u16, wide: bool) {
+    let bytes = index.to_le_bytes();
+    out.extend_from_slice(if wide { &bytes } else { &bytes[..1] });
 }
 
 fn decode(reader: &mut Reader<'_>) -> Result<Contents, codec::DecodeError> {
@@ -117,17 +153,34 @@ fn decode(reader: &mut Reader<'_>) -> Result<Contents, codec::DecodeError> {
     }
     let partitions = 1_u32.checked_shl(reader.u8()?.into()).and_then(Partitions::new);
     let partitions = partitions.ok_or_else(|| reader.error("too many partitions"))?;
-    let replicas = usize::from(reader.u8()?);
-    if replicas == 0 || replicas > Layout::REPLICAS_MAX {
-        return Err(reader.error("a replication factor that is not allowed"));
-    }
-
     let zones = decode_zones(reader)?;
     let members = decode_members(reader, &zones)?;
-    if members.iter().filter(|member| member.weight > Weight(0)).count() < replicas {
-        return Err(reader.error("fewer members with a weight than replicas"));
-    }
 
+    let classes = usize::from(reader.u8()?);
+    if classes == 0 || classes > Layout::CLASSES_MAX {
+        return Err(reader.error("a number of classes that is not allowed"));
+    }
+    let mut assignments: Vec<Assignment> = Vec::with_capacity(classes);
+    for _ in 0..classes {
+        let class = read_class(reader)?;
+        if assignments.iter().any(|before| before.class() == class) {
+            return Err(reader.error("two classes of one kind"));
+        }
+        if members.iter().filter(|member| member.weight > Weight(0)).count() < class.replicas {
+            return Err(reader.error("fewer members with a weight than replicas"));
+        }
+        let holders = decode_holders(reader, &members, partitions, class)?;
+        assignments.push(Assignment::new(class, partitions, holders.into()));
+    }
+    Ok(Contents { epoch, partitions, members: members.into(), assignments: assignments.into() })
+}
+
+fn decode_holders(
+    reader: &mut Reader<'_>,
+    members: &[Member],
+    partitions: Partitions,
+    PlacementClass { replicas, .. }: PlacementClass,
+) -> Result<Vec<NodeId>, codec::DecodeError> {
     let wide = is_wide(members.len());
     let slots = partitions.count() as usize * replicas;
     let bytes = reader.bytes(slots * if wide { 2 } else { 1 })?;
@@ -143,7 +196,7 @@ fn decode(reader: &mut Reader<'_>) -> Result<Contents, codec::DecodeError> {
         }
         holders.push(member.id);
     }
-    Ok(Contents { epoch, partitions, replicas, members: members.into(), holders: holders.into() })
+    Ok(holders)
 }
 
 fn decode_zones(reader: &mut Reader<'_>) -> Result<Vec<Zone>, codec::DecodeError> {

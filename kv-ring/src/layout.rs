@@ -8,6 +8,8 @@ use kv_core::{
 };
 
 use crate::{
+    assignment::Assignment,
+    class::{ClassId, PlacementClass},
     epoch::Epoch,
     node::{Member, Zone},
     partition::{PartitionId, Partitions},
@@ -15,6 +17,10 @@ use crate::{
 
 /// Who owns what: members with weights and zones, and for each of the 2^q partitions of the hash space the nodes that hold
 /// its replicas, in order of preference.
+///
+/// Tables with other needs than most (five replicas, zones that do not matter) have a [`PlacementClass`] of their own, and
+/// each class its [`Assignment`]; all of them are of one epoch and change together. What is said here without
+/// naming a class is of the first.
 ///
 /// A layout is a value. It never changes; a cluster moves from one to the next, and the epochs say which is later. Every
 /// node holds the whole of it, so a key is routed without asking anybody: [`Layout::replicas_of`] is two shifts and a slice of
@@ -33,16 +39,18 @@ pub struct Layout {
 pub(crate) struct Contents {
     pub(crate) epoch: Epoch,
     pub(crate) partitions: Partitions,
-    pub(crate) replicas: usize,
     /// In the order of ids, without duplicates.
     pub(crate) members: Box<[Member]>,
-    /// `replicas` distinct members per partition.
-    pub(crate) holders: Box<[NodeId]>,
+    /// Class by class, and at least one.
+    pub(crate) assignments: Box<[Assignment]>,
 }
 
 impl Layout {
     /// The most replicas of one partition.
     pub const REPLICAS_MAX: usize = 32;
+
+    /// The most placement classes.
+    pub const CLASSES_MAX: usize = 16;
 
     /// The most members, drained ones included.
     pub const MEMBERS_MAX: usize = 65_535;
@@ -63,7 +71,7 @@ impl Layout {
     #[inline]
     #[must_use]
     pub fn replicas_of(&self, token: Token) -> &[NodeId] {
-        self.replicas(self.partition_of(token))
+        self.contents.assignments[0].replicas_of(token)
     }
 
     /// The token of a partition key; the same in every layout (see [`kv_core::hash`]).
@@ -87,8 +95,7 @@ impl Layout {
     #[inline]
     #[must_use]
     pub fn replicas(&self, partition: PartitionId) -> &[NodeId] {
-        let start = partition.0 as usize * self.contents.replicas;
-        &self.contents.holders[start..start + self.contents.replicas]
+        self.contents.assignments[0].replicas(partition)
     }
 
     /// The tokens of a partition, first and last.
@@ -113,13 +120,36 @@ impl Layout {
 
     /// The partitions that a node holds a replica of, in the order of their tokens. Looks through the whole layout.
     pub fn partitions_of(&self, node: NodeId) -> impl Iterator<Item = PartitionId> + '_ {
-        self.partition_ids().filter(move |&partition| self.replicas(partition).contains(&node))
+        self.contents.assignments[0].partitions_of(node)
     }
 
     /// How many replicas each partition has.
     #[must_use]
     pub fn replication_factor(&self) -> usize {
-        self.contents.replicas
+        self.contents.assignments[0].class().replicas
+    }
+
+    /// The assignments of all classes, by number; there is at least one.
+    #[must_use]
+    pub fn assignments(&self) -> &[Assignment] {
+        &self.contents.assignments
+    }
+
+    /// The assignment of one class; `None` when the layout has no such class.
+    #[must_use]
+    pub fn assignment(&self, class: ClassId) -> Option<&Assignment> {
+        self.contents.assignments.get(usize::from(class.0))
+    }
+
+    /// The numbers of all classes.
+    pub fn classes(&self) -> impl ExactSizeIterator<Item = ClassId> + use<> {
+        (0..self.contents.assignments.len()).map(|number| ClassId(u8::try_from(number).expect("at most CLASSES_MAX")))
+    }
+
+    /// The number of the class that places as asked, if there is one.
+    #[must_use]
+    pub fn class_of(&self, class: PlacementClass) -> Option<ClassId> {
+        self.classes().find(|&id| self.contents.assignments[usize::from(id.0)].class() == class)
     }
 
     /// The version of this layout.

@@ -46,7 +46,9 @@
 #![forbid(unsafe_code)]
 
 mod assign;
+mod assignment;
 mod builder;
+mod class;
 pub mod classic;
 mod codec;
 mod epoch;
@@ -57,7 +59,9 @@ mod primaries;
 mod report;
 mod targets;
 
+pub use assignment::Assignment;
 pub use builder::{LayoutBuilder, LayoutError};
+pub use class::{ClassId, PlacementClass, ZoneRule};
 pub use classic::{HashRing, Rendezvous, jump_hash};
 pub use codec::LayoutDecodeError;
 pub use epoch::Epoch;

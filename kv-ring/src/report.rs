@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, fmt};
 use kv_core::NodeId;
 
 use crate::{
+    assignment::Assignment,
     builder::targets,
+    class::{ClassId, PlacementClass, ZoneRule},
     epoch::Epoch,
     layout::{Contents, Layout},
     node::{Weight, Zone},
@@ -68,8 +70,8 @@ pub struct Report {
     pub hash: u64,
     /// Of the layout.
     pub partitions: u32,
-    /// Of the layout.
-    pub replication_factor: usize,
+    /// What is reported on.
+    pub class: PlacementClass,
     /// What every member holds, in the order of ids.
     pub loads: Vec<NodeLoad>,
     /// What could not be met.
@@ -77,44 +79,48 @@ pub struct Report {
 }
 
 impl Layout {
-    /// How even this layout is. Counts all slots and computes all targets.
+    /// How even this layout is in its first class. Counts all slots and computes all targets.
     #[must_use]
     pub fn report(&self) -> Report {
-        let contents = self.contents();
-        let targets = targets(contents);
-        let mut slots = vec![0; contents.members.len()];
-        let mut primaries = slots.clone();
-        let index_of: BTreeMap<NodeId, usize> =
-            contents.members.iter().enumerate().map(|(index, member)| (member.id, index)).collect();
-        for (place, holder) in contents.holders.iter().enumerate() {
-            slots[index_of[holder]] += 1;
-            primaries[index_of[holder]] += u32::from(place % contents.replicas == 0);
-        }
-        let loads = contents.members.iter().enumerate().map(|(index, member)| NodeLoad {
-            node: member.id,
-            zone: member.zone.clone(),
-            weight: member.weight,
-            slots: slots[index],
-            primaries: primaries[index],
-            target: targets.nodes[index],
-        });
-        let loads: Vec<NodeLoad> = loads.collect();
-        let warnings = warnings(contents, &targets, &loads);
-        Report {
-            epoch: self.epoch(),
-            hash: self.hash(),
-            partitions: self.partitions(),
-            replication_factor: self.replication_factor(),
-            loads,
-            warnings,
-        }
+        report(self, &self.assignments()[0])
     }
 
-    /// What one node holds; `None` when it is no member. As costly as [`Layout::report`].
+    /// The same of any class; `None` when the layout has no such class.
+    #[must_use]
+    pub fn report_of(&self, class: ClassId) -> Option<Report> {
+        self.assignment(class).map(|assignment| report(self, assignment))
+    }
+
+    /// What one node holds in the first class; `None` when it is no member. As costly as [`Layout::report`].
     #[must_use]
     pub fn load_of(&self, node: NodeId) -> Option<NodeLoad> {
         self.report().loads.into_iter().find(|load| load.node == node)
     }
+}
+
+fn report(layout: &Layout, assignment: &Assignment) -> Report {
+    let contents = layout.contents();
+    let class = assignment.class();
+    let mut slots = vec![0; contents.members.len()];
+    let mut primaries = slots.clone();
+    let index_of: BTreeMap<NodeId, usize> =
+        contents.members.iter().enumerate().map(|(index, member)| (member.id, index)).collect();
+    for (place, holder) in assignment.holders().iter().enumerate() {
+        slots[index_of[holder]] += 1;
+        primaries[index_of[holder]] += u32::from(place % class.replicas == 0);
+    }
+    let targets = targets(contents, class, &slots);
+    let loads = contents.members.iter().enumerate().map(|(index, member)| NodeLoad {
+        node: member.id,
+        zone: member.zone.clone(),
+        weight: member.weight,
+        slots: slots[index],
+        primaries: primaries[index],
+        target: targets.nodes[index],
+    });
+    let loads: Vec<NodeLoad> = loads.collect();
+    let warnings = warnings(contents, class, &targets, &loads);
+    Report { epoch: layout.epoch(), hash: layout.hash(), partitions: layout.partitions(), class, loads, warnings }
 }
 
 impl Report {
@@ -126,8 +132,8 @@ impl Report {
     }
 }
 
-fn warnings(contents: &Contents, targets: &Targets, loads: &[NodeLoad]) -> Vec<Warning> {
-    let total = u64::from(contents.partitions.count()) * contents.replicas as u64;
+fn warnings(contents: &Contents, class: PlacementClass, targets: &Targets, loads: &[NodeLoad]) -> Vec<Warning> {
+    let total = u64::from(contents.partitions.count()) * class.replicas as u64;
     let weights: u64 = loads.iter().map(|load| u64::from(load.weight.0)).sum();
     let by_weight =
         |weight: u64| u64::try_from(u128::from(total) * u128::from(weight) / u128::from(weights)).unwrap_or(total);
@@ -136,8 +142,8 @@ fn warnings(contents: &Contents, targets: &Targets, loads: &[NodeLoad]) -> Vec<W
     let (zones, zone_of) = contents.zones();
     let together = targets.zones.iter().map(|zone| zone.per_partition_max).max().unwrap_or(0);
     let in_use = targets.zones.iter().filter(|zone| zone.per_partition_max > 0).count();
-    // A cluster that names no zones asked for none.
-    let has_zones = zones != [Zone::default()];
+    // A cluster that names no zones asked for none, and a class that ignores them too.
+    let has_zones = class.zones != ZoneRule::Ignore && zones != [Zone::default()];
     if has_zones && together > 1 {
         warnings.push(Warning::ReplicasShareZones { zones: in_use, together });
     }
@@ -177,8 +183,8 @@ impl fmt::Display for Warning {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { epoch, hash, partitions, replication_factor, loads, warnings } = self;
-        writeln!(f, "layout {epoch} {hash:016x}: {partitions} partitions x {replication_factor} replicas")?;
+        let Self { epoch, hash, partitions, class: PlacementClass { replicas, .. }, loads, warnings } = self;
+        writeln!(f, "layout {epoch} {hash:016x}: {partitions} partitions x {replicas} replicas")?;
         writeln!(f, "{:<8} {:<12} {:>8} {:>9} {:>9} {:>9}", "node", "zone", "weight", "slots", "target", "primaries")?;
         for load in loads {
             let NodeLoad { node, zone, weight, slots, primaries, target } = load;

@@ -6,8 +6,9 @@
 //!    enough zones the level is 1, and that says "distinct zones"; with fewer it says "as evenly as can be".
 //! 2. Water is poured over all nodes in proportion to weight. A node is full when it holds one replica of every partition; a
 //!    zone stops at its most, and is topped up to its least, whatever its weight.
-//! 3. Levels are rounded to whole slots, first of zones, then of the nodes in each, by largest remainder: so every node ends
-//!    within one slot of its level.
+//! 3. Levels are rounded to whole slots, first of zones, then of the nodes in each: so every node ends within one slot of its
+//!    level. Up go those that hold more than the whole part already, so that rounding moves nothing by itself; then those
+//!    of the largest remainders.
 //!
 //! An assignment that meets such targets and the zone rule always exists: `target / partitions` of every node in every
 //! partition is a fractional one, and the constraints are laminar (node inside zone inside partition), for which flows
@@ -23,6 +24,8 @@ pub(crate) struct Demand<'a> {
     pub(crate) weights: &'a [u32],
     /// The index of each node's zone; zones are numbered from 0 without gaps.
     pub(crate) zone_of: &'a [usize],
+    /// The slots that each node holds now.
+    pub(crate) held: &'a [u32],
 }
 
 /// What a zone holds of every partition, and altogether.
@@ -45,8 +48,10 @@ impl Targets {
     /// When fewer nodes than replicas have a weight: the caller has refused that.
     pub(crate) fn of(demand: Demand<'_>) -> Self {
         let mut weights_by_zone = vec![Vec::new(); demand.zone_of.iter().max().map_or(0, |last| last + 1)];
-        for (&weight, &zone) in demand.weights.iter().zip(demand.zone_of) {
+        let mut held_by_zone = vec![Vec::new(); weights_by_zone.len()];
+        for ((&weight, &held), &zone) in demand.weights.iter().zip(demand.held).zip(demand.zone_of) {
             weights_by_zone[zone].push(weight);
+            held_by_zone[zone].push(u64::from(held));
         }
         let bounds = zone_bounds(&weights_by_zone, demand.replicas);
 
@@ -60,7 +65,9 @@ impl Targets {
         let total = u64::from(demand.partitions) * demand.replicas as u64;
         let level = water_level(fixed(total), full, |level| zones.clone().map(|zone| filled(level, zone)).sum());
         let zone_levels: Vec<u128> = zones.clone().map(|zone| filled(level, zone)).collect();
-        let zone_slots = whole(&zone_levels, total, |zone| u64::from(demand.partitions) * bounds[zone].1 as u64);
+        let zone_held: Vec<u64> = held_by_zone.iter().map(|held| held.iter().sum()).collect();
+        let most = |zone: usize| u64::from(demand.partitions) * bounds[zone].1 as u64;
+        let zone_slots = whole(&zone_levels, total, most, &zone_held);
 
         let mut nodes = vec![0; demand.weights.len()];
         for zone in zones.clone() {
@@ -70,7 +77,7 @@ impl Targets {
             let levels: Vec<u128> = weights.iter().map(|&weight| poured(level, weight, full)).collect();
             let most = |node: usize| if weights[node] == 0 { 0 } else { demand.partitions.into() };
             let indexes = demand.zone_of.iter().enumerate().filter(|&(_, &of)| of == zone).map(|(index, _)| index);
-            for (index, slots) in indexes.zip(whole(&levels, zone_slots[zone], most)) {
+            for (index, slots) in indexes.zip(whole(&levels, zone_slots[zone], most, &held_by_zone[zone])) {
                 nodes[index] = u32::try_from(slots).expect("no node holds more than all partitions");
             }
         }
@@ -122,22 +129,36 @@ fn water_level(total: u128, highest: u128, filled: impl Fn(u128) -> u128) -> u12
     low
 }
 
-/// Rounds every level down or up so that the sum is `total`; up where the fraction is largest, and in order among equals.
-fn whole(levels: &[u128], total: u64, most: impl Fn(usize) -> u64) -> Vec<u64> {
+/// Rounds every level down or up so that the sum is `total`; up where more is held than the whole part, then where the fraction
+/// is largest, and in order among equals.
+fn whole(levels: &[u128], total: u64, most: impl Fn(usize) -> u64, held: &[u64]) -> Vec<u64> {
     let mut slots: Vec<u64> = levels
         .iter()
         .map(|level| u64::try_from(level >> FRACTION_BITS).expect("fewer than 2^64 slots in all"))
         .collect();
     let missing = total - slots.iter().sum::<u64>();
-    let mut by_fraction: Vec<usize> = (0..levels.len()).filter(|&index| slots[index] < most(index)).collect();
-    by_fraction.sort_by_key(|&index| std::cmp::Reverse(levels[index] & ((1 << FRACTION_BITS) - 1)));
+    let mut upwards: Vec<usize> = (0..levels.len()).filter(|&index| slots[index] < most(index)).collect();
+    upwards.sort_by_key(|&index| {
+        let fraction = levels[index] & ((1 << FRACTION_BITS) - 1);
+        // A level that is whole but for the last bits of its fixed point is that whole number, whatever is held.
+        let favoured = if fraction > (1 << FRACTION_BITS) - WHOLE {
+            2
+        } else {
+            u8::from(held[index] > slots[index] && fraction >= WHOLE)
+        };
+        std::cmp::Reverse((favoured, fraction))
+    });
     let raised = usize::try_from(missing).expect("less than one slot of each level is a fraction");
-    assert!(raised <= by_fraction.len(), "rounding up once is enough, since each level lost less than one slot");
-    for &index in &by_fraction[..raised] {
+    assert!(raised <= upwards.len(), "rounding up once is enough, since each level lost less than one slot");
+    for &index in &upwards[..raised] {
         slots[index] += 1;
     }
     slots
 }
+
+/// Fractions this close to 0 or 1 come from the fixed point: small enough that as many of them as there can be members do
+/// not add up to a slot, and larger than the error of a level, which is that of one weight in the last bit.
+const WHOLE: u128 = 1 << (FRACTION_BITS - 17);
 
 #[cfg(test)]
 mod tests;

@@ -61,18 +61,18 @@ fn assert_zones_are_even(layout: &Layout, context: &str) {
 fn assert_loads_are_even(report: &Report, context: &str) {
     for load in &report.loads {
         assert_eq!(load.slots, load.target, "{context}: {load:?}");
-        let share = f64::from(load.slots) / report.replication_factor as f64;
+        let share = f64::from(load.slots) / report.class.replicas as f64;
         assert!((f64::from(load.primaries) - share).abs() < 1.0, "{context}: {load:?}");
     }
     let slots: u32 = report.loads.iter().map(|load| load.slots).sum();
     let primaries: u32 = report.loads.iter().map(|load| load.primaries).sum();
-    assert_eq!(slots as usize, report.partitions as usize * report.replication_factor);
+    assert_eq!(slots as usize, report.partitions as usize * report.class.replicas);
     assert_eq!(primaries, report.partitions);
 }
 
 /// Where neither the zone rule nor "distinct nodes" stands in the way, the target is the plain share by weight.
 fn assert_targets_are_shares(report: &Report, context: &str) {
-    let slots = f64::from(report.partitions) * report.replication_factor as f64;
+    let slots = f64::from(report.partitions) * report.class.replicas as f64;
     let weights: f64 = report.loads.iter().map(|load| f64::from(load.weight.0)).sum();
     for load in &report.loads {
         let share = slots * f64::from(load.weight.0) / weights;

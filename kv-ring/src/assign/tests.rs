@@ -88,6 +88,7 @@ impl Case {
             replicas: self.replicas,
             weights: &self.weights,
             zone_of: &self.zone_of,
+            held: &vec![0; self.weights.len()],
         })
     }
 

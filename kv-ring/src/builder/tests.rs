@@ -1,5 +1,5 @@
 use super::*;
-use crate::PartitionId;
+use crate::{ClassId, PartitionId, Token};
 
 fn equal(nodes: u64) -> LayoutBuilder {
     (1..=nodes).fold(Layout::builder(3), |builder, id| builder.node(NodeId(id), Weight(1), Zone::default()))
@@ -46,7 +46,7 @@ fn frozen_hashes_of_larger_layouts() {
         });
         builder.build().unwrap().hash()
     });
-    assert_eq!(hashes, [0x221e_aa2a_e8bb_98d5, 0xff52_d56a_220f_ff15, 0x60ee_359e_1479_b411]);
+    assert_eq!(hashes, [0x3ca8_c169_0aec_ce22, 0x5254_d3c2_356d_39e5, 0xe477_69a3_eb12_c84e]);
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn the_replication_factor_can_change_from_one_epoch_to_the_next() {
 fn one_partition_and_one_node_are_enough() {
     let layout = Layout::builder(1).partitions(1).node(NodeId(8), Weight(1), Zone::default()).build().unwrap();
     assert_eq!(layout.replicas_of(layout.token_of(b"anything")), [NodeId(8)]);
-    assert_eq!(layout.range_of(PartitionId(0)), crate::Token(0)..=crate::Token(u64::MAX));
+    assert_eq!(layout.range_of(PartitionId(0)), Token(0)..=Token(u64::MAX));
 }
 
 #[test]
@@ -130,4 +130,55 @@ fn when_replicas_are_given_up_the_right_ones_are() {
     };
     let moves: usize = two.partition_ids().map(new).sum();
     assert!(moves <= 20, "{moves} of 2048 replicas moved");
+}
+
+/// Five nodes in three zones.
+fn zoned() -> LayoutBuilder {
+    (1..=5).fold(Layout::builder(3).partitions(64), |builder, id| {
+        builder.node(NodeId(id), Weight(1), Zone::new(["a", "b", "c"][usize::try_from(id % 3).unwrap()]))
+    })
+}
+
+#[test]
+fn every_class_has_its_own_assignment_under_its_own_rule() {
+    let anywhere = PlacementClass { replicas: 1, zones: ZoneRule::Ignore };
+    let layout = zoned().class(PlacementClass::replicas(5)).class(anywhere).build().unwrap();
+    assert_eq!(layout.classes().collect::<Vec<_>>(), [ClassId(0), ClassId(1), ClassId(2)]);
+    assert_eq!(layout.class_of(anywhere), Some(ClassId(2)));
+    assert_eq!(layout.class_of(PlacementClass::replicas(4)), None);
+    assert_eq!(layout.assignment(ClassId(3)), None);
+    let lengths = layout.assignments().iter().map(|assignment| assignment.replicas_of(Token(7)).len());
+    assert_eq!(lengths.collect::<Vec<_>>(), [3, 5, 1]);
+    // By weight alone: 64 slots over five equal nodes. The zone rule would give the node that is alone in its zone more.
+    let loads: Vec<u32> = layout.report_of(ClassId(2)).unwrap().loads.into_iter().map(|load| load.slots).collect();
+    assert_eq!(loads, [13, 13, 13, 13, 12]);
+    assert_eq!(layout.report_of(ClassId(2)).unwrap().warnings, []);
+    // The first class is what it is without the others.
+    assert_eq!(layout.assignments()[0], zoned().build().unwrap().assignments()[0]);
+}
+
+#[test]
+fn distinct_zones_are_had_or_the_layout_is_refused() {
+    let layout = zoned().zones(ZoneRule::Distinct).build().unwrap();
+    for (_, row) in layout.assignments()[0].rows() {
+        let zones: BTreeSet<&str> = row.iter().map(|&node| layout.member(node).unwrap().zone.name()).collect();
+        assert_eq!(zones.len(), 3);
+    }
+    let distinct = PlacementClass { replicas: 4, zones: ZoneRule::Distinct };
+    assert_eq!(zoned().class(distinct).build(), Err(LayoutError::TooFewZones { replicas: 4, zones: 3 }));
+}
+
+#[test]
+fn classes_that_cannot_be_are_refused_by_name() {
+    let three = PlacementClass::replicas(3);
+    let duplicate = LayoutError::DuplicateClass { replicas: 3, zones: ZoneRule::Spread };
+    assert_eq!(zoned().class(three).build(), Err(duplicate));
+    let many = (4..=19).fold(zoned(), |builder, replicas| builder.class(PlacementClass::replicas(replicas)));
+    assert_eq!(many.build(), Err(LayoutError::TooManyClasses { classes: 17 }));
+    assert_eq!(
+        zoned().class(PlacementClass::replicas(6)).build(),
+        Err(LayoutError::TooFewNodes { replicas: 6, nodes: 5 })
+    );
+    let two = zoned().class(PlacementClass::replicas(2)).build().unwrap();
+    assert_eq!(zoned().after(&two).build(), Err(LayoutError::ClassesLost { had: 2, wanted: 1 }));
 }

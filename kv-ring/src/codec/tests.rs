@@ -20,13 +20,13 @@ fn golden_bytes() {
         1, // version
         1, // epoch
         2, // q
-        2, // replicas
         2, 1, b'a', 1, b'b', // zones
         3, 1, 1, 0, 2, 1, 0, 0xac, 0x02, 2, 1, // members 1, 2 and 300
+        1, 2, 0, // one class: two replicas, spread over zones
     ];
     assert_eq!(head, expected);
     assert_eq!(holders, [2, 1, 0, 2, 2, 0, 1, 2]);
-    assert_eq!(small().hash(), 0xc285_ebc9_35a5_fe31);
+    assert_eq!(small().hash(), 0x2303_cd75_81fc_8737);
 }
 
 #[test]
@@ -55,16 +55,24 @@ fn wrong_content_is_refused_by_name() {
     assert_eq!(refused(&|bytes| bytes[2] = 25), "too many partitions");
     assert_eq!(refused(&|bytes| bytes[2] = 200), "too many partitions");
     assert_eq!(refused(&|bytes| bytes[2] = 24), "more bytes claimed than present");
-    assert_eq!(refused(&|bytes| bytes[3] = 0), "a replication factor that is not allowed");
-    assert_eq!(refused(&|bytes| bytes[3] = 33), "a replication factor that is not allowed");
-    assert_eq!(refused(&|bytes| bytes[3] = 4), "fewer members with a weight than replicas");
-    assert_eq!(refused(&|bytes| bytes[6] = b'b'), "zones are not in order");
-    assert_eq!(refused(&|bytes| bytes[6] = 0xff), "a zone's name is not UTF-8");
-    assert_eq!(refused(&|bytes| bytes[10] = 0), "members are not in the order of ids above zero");
-    assert_eq!(refused(&|bytes| bytes[13] = 1), "members are not in the order of ids above zero");
-    assert_eq!(refused(&|bytes| bytes[12] = 2), "a member in an unknown zone");
-    assert_eq!(refused(&|bytes| bytes[19] = 0), "a zone without members");
-    assert_eq!(refused(&|bytes| bytes[18] = 0), "a replica on a member without a weight");
+    assert_eq!(refused(&|bytes| bytes[5] = b'b'), "zones are not in order");
+    assert_eq!(refused(&|bytes| bytes[5] = 0xff), "a zone's name is not UTF-8");
+    assert_eq!(refused(&|bytes| bytes[9] = 0), "members are not in the order of ids above zero");
+    assert_eq!(refused(&|bytes| bytes[12] = 1), "members are not in the order of ids above zero");
+    assert_eq!(refused(&|bytes| bytes[11] = 2), "a member in an unknown zone");
+    assert_eq!(refused(&|bytes| bytes[18] = 0), "a zone without members");
+    assert_eq!(refused(&|bytes| bytes[17] = 0), "a replica on a member without a weight");
+    assert_eq!(refused(&|bytes| bytes[19] = 0), "a number of classes that is not allowed");
+    assert_eq!(refused(&|bytes| bytes[19] = 17), "a number of classes that is not allowed");
+    assert_eq!(refused(&|bytes| bytes[20] = 0), "a replication factor that is not allowed");
+    assert_eq!(refused(&|bytes| bytes[20] = 33), "a replication factor that is not allowed");
+    assert_eq!(refused(&|bytes| bytes[20] = 4), "fewer members with a weight than replicas");
+    assert_eq!(refused(&|bytes| bytes[21] = 3), "an unknown zone rule");
+    let twice = |bytes: &mut Vec<u8>| {
+        bytes[19] = 2;
+        bytes.extend_from_within(20..);
+    };
+    assert_eq!(refused(&twice), "two classes of one kind");
     assert_eq!(refused(&|bytes| bytes[last] = 3), "a replica on an unknown member");
     assert_eq!(refused(&|bytes| bytes[last] = bytes[last - 1]), "two replicas of a partition on one member");
     assert_eq!(Layout::decode(&[2]), Err(LayoutDecodeError::UnknownVersion { version: 2 }));
@@ -72,10 +80,10 @@ fn wrong_content_is_refused_by_name() {
 
 #[test]
 fn claimed_counts_allocate_nothing() {
-    let mut bytes = vec![1, 1, 0, 1];
+    let mut bytes = vec![1, 1, 0];
     put_varint(&mut bytes, u64::MAX);
     let error = Layout::decode(&bytes).unwrap_err();
-    assert_eq!(error.to_string(), "not a layout: more items claimed than bytes present at byte 4");
+    assert_eq!(error.to_string(), "not a layout: more items claimed than bytes present at byte 3");
 }
 
 #[test]
@@ -95,8 +103,12 @@ proptest! {
         nodes in prop::collection::btree_map(1..=u64::MAX, (1..9_u32, "[a-c]?"), 3..20),
         drained in prop::collection::btree_set(1..=u64::MAX, 0..4),
         bits in 0..7_u32,
+        others in prop::sample::subsequence(vec![(1, ZoneRule::Distinct), (2, ZoneRule::Spread), (3, ZoneRule::Ignore)], 0..=3),
     ) {
         let mut builder = Layout::builder(3).partitions(1 << bits);
+        for &(replicas, zones) in &others {
+            builder = builder.class(PlacementClass { replicas, zones });
+        }
         for (&id, (weight, zone)) in &nodes {
             builder = builder.node(NodeId(id), Weight(*weight), Zone::new(zone));
         }
@@ -106,6 +118,7 @@ proptest! {
         let layout = builder.build().unwrap();
         let decoded = Layout::decode(&layout.encode()).unwrap();
         prop_assert_eq!(decoded.hash(), layout.hash());
+        prop_assert_eq!(decoded.assignments().len(), 1 + others.len());
         prop_assert_eq!(decoded, layout);
     }
 

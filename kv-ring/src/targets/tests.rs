@@ -1,8 +1,12 @@
 use super::*;
 
 fn targets(partitions: u32, replicas: usize, nodes: &[(u32, usize)]) -> Targets {
+    holding(partitions, replicas, nodes, &vec![0; nodes.len()])
+}
+
+fn holding(partitions: u32, replicas: usize, nodes: &[(u32, usize)], held: &[u32]) -> Targets {
     let (weights, zone_of): (Vec<u32>, Vec<usize>) = nodes.iter().copied().unzip();
-    Targets::of(Demand { partitions, replicas, weights: &weights, zone_of: &zone_of })
+    Targets::of(Demand { partitions, replicas, weights: &weights, zone_of: &zone_of, held })
 }
 
 #[test]
@@ -53,4 +57,16 @@ fn extreme_weights_do_not_overflow() {
     let got = targets(1 << 24, 3, &[(u32::MAX, 0), (u32::MAX, 1), (1, 2), (u32::MAX - 1, 3)]);
     assert_eq!(got.nodes.iter().map(|&slots| u64::from(slots)).sum::<u64>(), 3 << 24);
     assert!(got.nodes[2] <= 1, "{:?}", got.nodes);
+}
+
+#[test]
+fn rounding_goes_where_more_is_held_already() {
+    // The level is 438.86; by remainder and order the last would be rounded down.
+    let got = holding(1024, 3, &[(3, 0); 7], &[438, 439, 439, 439, 439, 439, 439]);
+    assert_eq!(got.nodes, [438, 439, 439, 439, 439, 439, 439]);
+    // Nobody is rounded up beyond the next whole number, and a whole level stays what it is.
+    let got = holding(8, 1, &[(1, 0); 4], &[5, 1, 1, 1]);
+    assert_eq!(got.nodes, [2, 2, 2, 2]);
+    let got = holding(16, 1, &[(1, 0); 3], &[1, 1, 14]);
+    assert_eq!(got.nodes, [5, 5, 6]);
 }
