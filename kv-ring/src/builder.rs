@@ -145,6 +145,16 @@ impl LayoutBuilder {
         self
     }
 
+    /// What a change makes of a layout: all of its members and classes, and who takes whose place.
+    pub(crate) fn succeeding(
+        earlier: &Layout,
+        members: Vec<Member>,
+        classes: Vec<PlacementClass>,
+        replaced: BTreeMap<NodeId, NodeId>,
+    ) -> Self {
+        Self { classes, partitions: None, members, earlier: Some(earlier.clone()), replaced }
+    }
+
     /// What zones mean to the first class. Default: [`ZoneRule::Spread`].
     pub fn zones(mut self, zones: ZoneRule) -> Self {
         self.classes[0].zones = zones;

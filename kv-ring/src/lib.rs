@@ -48,6 +48,7 @@
 mod assign;
 mod assignment;
 mod builder;
+mod change;
 mod class;
 pub mod classic;
 mod codec;
@@ -55,12 +56,14 @@ mod epoch;
 mod layout;
 mod node;
 mod partition;
+mod plan;
 mod primaries;
 mod report;
 mod targets;
 
 pub use assignment::Assignment;
 pub use builder::{LayoutBuilder, LayoutError};
+pub use change::{Change, ChangeError};
 pub use class::{ClassId, PlacementClass, ZoneRule};
 pub use classic::{HashRing, Rendezvous, jump_hash};
 pub use codec::LayoutDecodeError;
@@ -72,4 +75,5 @@ pub use kv_core::{
 pub use layout::Layout;
 pub use node::{Member, Weight, Zone};
 pub use partition::PartitionId;
+pub use plan::{LoadChange, Move, Plan, PlanWarning, StalePlan};
 pub use report::{NodeLoad, Report, Warning};

@@ -52,6 +52,16 @@ pub enum Warning {
         /// Slots that it gets.
         target: u64,
     },
+    /// Weights so far apart that the lightest node's share is too few slots to be rounded well: rounding is a
+    /// tenth of it and more. More partitions would help, or weights that are closer.
+    WeightSkew {
+        /// The lightest node of those with a weight.
+        node: NodeId,
+        /// What it holds.
+        target: u32,
+        /// How many times its weight the heaviest node has.
+        ratio: u32,
+    },
     /// The node is to have a replica of every partition, and its weight asks for more.
     NodeFull {
         /// The node.
@@ -132,6 +142,12 @@ impl Report {
     }
 }
 
+/// From which ratio of weights on a small share is put down to them, and not to too few partitions.
+const SKEW: u32 = 4;
+
+/// With fewer slots, half a slot of rounding is more than a tenth.
+const SLOTS_MIN: u32 = 5;
+
 fn warnings(contents: &Contents, class: PlacementClass, targets: &Targets, loads: &[NodeLoad]) -> Vec<Warning> {
     let total = u64::from(contents.partitions.count()) * class.replicas as u64;
     let weights: u64 = loads.iter().map(|load| u64::from(load.weight.0)).sum();
@@ -155,6 +171,14 @@ fn warnings(contents: &Contents, class: PlacementClass, targets: &Targets, loads
             warnings.push(Warning::ZoneShare { zone: zone.clone(), by_weight: wanted, target });
         }
     }
+    let weighted = loads.iter().filter(|load| load.weight > Weight(0));
+    if let Some(lightest) = weighted.clone().min_by_key(|load| (load.weight, load.target)) {
+        let heaviest = weighted.map(|load| load.weight.0).max().unwrap_or(0);
+        let ratio = heaviest / lightest.weight.0;
+        if ratio >= SKEW && lightest.target < SLOTS_MIN {
+            warnings.push(Warning::WeightSkew { node: lightest.node, target: lightest.target, ratio });
+        }
+    }
     for load in loads {
         let wanted = by_weight(load.weight.0.into());
         let partitions = contents.partitions.count();
@@ -173,6 +197,9 @@ impl fmt::Display for Warning {
             }
             Self::ZoneShare { zone, by_weight, target } => {
                 write!(f, "zone {zone}: {target} slots by the zone rule, {by_weight} by weight")
+            }
+            Self::WeightSkew { node, target, ratio } => {
+                write!(f, "{node}: {target} slots are few; other nodes have {ratio} times its weight")
             }
             Self::NodeFull { node, by_weight } => {
                 write!(f, "{node}: holds every partition, and its weight asks for {by_weight} slots")
