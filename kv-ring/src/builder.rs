@@ -225,15 +225,16 @@ impl LayoutBuilder {
             return Err(LayoutError::TooFewZones { replicas: class.replicas, zones });
         }
         let salts: Vec<u64> = contents.members.iter().map(|member| member.id.0).collect();
+        let previous = held.as_ref().map(|(replicas, holders)| Previous { replicas: *replicas, holders });
         let mut holders = assign::assign(Problem {
             partitions: contents.partitions.count(),
             replicas: class.replicas,
             targets: &targets,
             zone_of: &zone_of,
             salts: &salts,
-            previous: held.as_ref().map(|(replicas, holders)| Previous { replicas: *replicas, holders }),
+            previous,
         });
-        primaries::order(&mut holders, class.replicas, &salts);
+        primaries::order(&mut holders, class.replicas, &salts, previous);
         let holders = holders.into_iter().map(|index| contents.members[usize::from(index)].id).collect();
         Ok(Assignment::new(class, contents.partitions, holders))
     }

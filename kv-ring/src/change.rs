@@ -146,8 +146,8 @@ impl Change {
                 Step::AddClass(class) => classes.push(*class),
             }
         }
-        // A node that came back after it had been replaced keeps its own.
-        replaced.retain(|old, _| !members.contains_key(old));
+        // A node that came back after it had been replaced keeps its own, as does one that was a member already.
+        replaced.retain(|old, new| !members.contains_key(old) && layout.member(*new).is_none());
         let builder = LayoutBuilder::succeeding(layout, members.into_values().collect(), classes, replaced.clone());
         Ok(Outcome { builder, replaced })
     }

@@ -52,6 +52,7 @@ mod change;
 mod class;
 pub mod classic;
 mod codec;
+mod delta;
 mod epoch;
 mod layout;
 mod node;
@@ -67,6 +68,7 @@ pub use change::{Change, ChangeError};
 pub use class::{ClassId, PlacementClass, ZoneRule};
 pub use classic::{HashRing, Rendezvous, jump_hash};
 pub use codec::LayoutDecodeError;
+pub use delta::{DeltaError, LayoutDelta};
 pub use epoch::Epoch;
 pub use kv_core::{
     NodeId,

@@ -2,25 +2,54 @@
 //! reads when all else is equal, so primaries are spread in proportion to what nodes hold. The others follow in an
 //! order without meaning, so that the second choice is spread as well.
 //!
+//! Where there was an order before, it stays: replicas that stay keep their places, newcomers take those of the leavers. So
+//! primaries change where they must, and a layout differs from the one before only in rows in which something happened.
+//!
 //! Every node is primary of its slots divided by the replication factor, rounded down or up: a share of `1 / replicas` of each of
 //! its slots is a fractional solution, so a whole one exists (as in `targets`), and chains of handovers find it.
 
-use crate::assign::{Index, mix};
+use crate::assign::{HOLE, Index, Previous, mix};
 
 /// Puts the replicas of every partition in order of preference.
-pub(crate) fn order(holders: &mut [Index], replicas: usize, salts: &[u64]) {
+pub(crate) fn order(holders: &mut [Index], replicas: usize, salts: &[u64], previous: Option<Previous<'_>>) {
+    let mut kept = vec![None; holders.len() / replicas];
     for (partition, row) in (0..).zip(holders.chunks_exact_mut(replicas)) {
         row.sort_unstable_by_key(|&node| (mix(partition, !salts[usize::from(node)]), node));
+        if let Some(Previous { replicas, holders }) = previous {
+            let before = &holders[partition as usize * replicas..][..replicas];
+            keep_places(row, before);
+            kept[partition as usize] = Some(before[0]).filter(|primary| row.contains(primary));
+        }
     }
     if replicas > 1 {
         let mut board = Board::new(holders, replicas, salts.len());
-        board.choose();
+        board.choose(&kept);
         board.level();
         let primaries = board.primary;
         for (row, primary) in holders.chunks_exact_mut(replicas).zip(primaries) {
             let place = row.iter().position(|&node| node == primary).expect("a primary is a replica");
             row[..=place].rotate_right(1);
         }
+    }
+}
+
+/// Who was in the row before stands where it stood, and the others fill the gaps in the order in which they are.
+fn keep_places(row: &mut [Index], before: &[Index]) {
+    let mut newcomers = row.iter().copied().filter(|node| !before.contains(node)).collect::<Vec<_>>().into_iter();
+    let stays: Vec<bool> = before.iter().map(|node| *node != HOLE && row.contains(node)).collect();
+    let mut places = before.iter().zip(stays);
+    for place in row {
+        // A gap that no newcomer fills closes, as when there are to be fewer replicas.
+        *place = loop {
+            match places.next() {
+                Some((&node, true)) => break node,
+                Some((_, false)) => match newcomers.next() {
+                    Some(node) => break node,
+                    None => continue,
+                },
+                None => break newcomers.next().expect("a row is made of those who stay and newcomers"),
+            }
+        };
     }
 }
 
@@ -44,9 +73,16 @@ impl<'a> Board<'a> {
         Self { holders, replicas, held, primary: Vec::new(), count: vec![0; nodes] }
     }
 
-    /// A first choice: the replica that is furthest behind its share; equals in the order of the row.
-    fn choose(&mut self) {
-        for row in self.holders.chunks_exact(self.replicas) {
+    /// A first choice: the primary there was, else the replica that is furthest behind its share; equals in the order of the row.
+    fn choose(&mut self, kept: &[Option<Index>]) {
+        for &primary in kept.iter().flatten() {
+            self.count[usize::from(primary)] += 1;
+        }
+        for (row, &kept) in self.holders.chunks_exact(self.replicas).zip(kept) {
+            if let Some(primary) = kept {
+                self.primary.push(primary);
+                continue;
+            }
             let standing = |node: Index| {
                 ((self.count[usize::from(node)] as u64) << 32) / self.held[usize::from(node)].len() as u64
             };
