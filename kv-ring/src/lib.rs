@@ -57,10 +57,12 @@ mod epoch;
 mod layout;
 mod node;
 mod partition;
+mod placement;
 mod plan;
 mod primaries;
 mod report;
 mod targets;
+mod topology;
 
 pub use assignment::Assignment;
 pub use builder::{LayoutBuilder, LayoutError};
@@ -77,5 +79,7 @@ pub use kv_core::{
 pub use layout::Layout;
 pub use node::{Member, Weight, Zone};
 pub use partition::PartitionId;
+pub use placement::{Placement, Stage};
 pub use plan::{LoadChange, Move, Plan, PlanWarning, StalePlan};
 pub use report::{NodeLoad, Report, Warning};
+pub use topology::{Topology, TopologyDecodeError, TopologyError};
