@@ -62,6 +62,7 @@ mod plan;
 mod primaries;
 mod report;
 mod targets;
+mod token_hash;
 mod topology;
 
 pub use assignment::Assignment;
@@ -82,4 +83,5 @@ pub use partition::PartitionId;
 pub use placement::{Placement, Stage};
 pub use plan::{LoadChange, Move, Plan, PlanWarning, StalePlan};
 pub use report::{NodeLoad, Report, Warning};
+pub use token_hash::TokenHash;
 pub use topology::{Topology, TopologyDecodeError, TopologyError};
