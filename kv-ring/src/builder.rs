@@ -136,9 +136,18 @@ impl LayoutBuilder {
     /// How many partitions there are when nobody says.
     pub const PARTITIONS_DEFAULT: u32 = 1024;
 
+    /// How many partitions are recommended for a cluster that may grow to `nodes`: at least a hundred replicas for
+    /// each, so that rounding is half a percent, and no fewer than [`LayoutBuilder::PARTITIONS_DEFAULT`].
+    #[must_use]
+    pub fn partitions_for(nodes: usize, replicas: usize) -> u32 {
+        let wanted = nodes.saturating_mul(100).div_ceil(replicas.max(1)).checked_next_power_of_two();
+        let wanted = wanted.and_then(|count| u32::try_from(count).ok()).unwrap_or(Layout::PARTITIONS_MAX);
+        wanted.clamp(Self::PARTITIONS_DEFAULT, Layout::PARTITIONS_MAX)
+    }
+
     /// How many partitions there are: a power of two from 1 to 2^24, fixed for the life of the cluster. A node's load is a whole
-    /// number of replica slots, so 100 slots per node and more keep rounding below one percent; each partition costs its
-    /// holders a little memory and anti-entropy. Default: that of the earlier layout, else
+    /// number of replica slots, so 100 slots per node and more keep rounding below one percent
+    /// ([`LayoutBuilder::partitions_for`]); each partition costs its holders a little memory and anti-entropy. Default: that of the earlier layout, else
     /// [`LayoutBuilder::PARTITIONS_DEFAULT`].
     pub fn partitions(mut self, partitions: u32) -> Self {
         self.partitions = Some(partitions);

@@ -54,6 +54,7 @@ pub mod classic;
 mod codec;
 mod delta;
 mod epoch;
+pub mod fuzzing;
 mod layout;
 mod node;
 mod partition;

@@ -3,6 +3,11 @@ use proptest::prelude::*;
 use super::*;
 use crate::targets::Demand;
 
+#[path = "../../tests/oracle/mod.rs"]
+mod oracle;
+
+use oracle::{Question, least_moves};
+
 /// A maximum flow by shortest augmenting paths (Edmonds and Karp, 1972): the oracle.
 struct Flow {
     /// Residual capacities by arc; arc 2i and 2i+1 are each other's reverse.
@@ -190,6 +195,53 @@ proptest! {
     }
 }
 
+/// Replicas that the assignment moves, and how many any would have to.
+fn moved_and_least(before: &Case, after: &Case, held: &[Index]) -> (usize, usize) {
+    let targets = after.targets();
+    let now = after.assigned(&targets, Some(Previous { replicas: before.replicas, holders: held }));
+    let rows = held.chunks_exact(before.replicas).zip(now.chunks_exact(after.replicas));
+    let moved = rows.map(|(held, now)| now.iter().filter(|node| !held.contains(node)).count()).sum();
+    let held: Vec<Vec<usize>> =
+        held.chunks_exact(before.replicas).map(|row| row.iter().map(|&node| usize::from(node)).collect()).collect();
+    let bounds: Vec<(usize, usize)> =
+        targets.zones.iter().map(|zone| (zone.per_partition_min, zone.per_partition_max)).collect();
+    let question = Question {
+        held: &held,
+        replicas: after.replicas,
+        targets: &targets.nodes,
+        zone_of: &after.zone_of,
+        bounds: &bounds,
+    };
+    (moved, least_moves(&question).expect("an assignment that meets the targets exists"))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases / 2, ..ProptestConfig::default() })]
+    #[test]
+    fn a_node_that_comes_or_goes_moves_the_least_there_is(before in cases(12, 5), which: usize, weight in 0..4_u32) {
+        let mut after = before.clone();
+        let node = which % after.weights.len();
+        after.weights[node] = if after.weights[node] == 0 { weight } else { 0 };
+        let weighted = after.weights.iter().filter(|&&weight| weight > 0).count();
+        prop_assume!(weighted >= after.replicas);
+        let held = before.assigned(&before.targets(), None);
+        let (moved, least) = moved_and_least(&before, &after, &held);
+        prop_assert!(moved * 100 <= least * 102 + 100, "{moved} moves, {least} are needed");
+    }
+
+    /// Greedy steps are not always the best of all, but close: of 800 such changes, 790 moved the least there is, the others
+    /// one replica more.
+    #[test]
+    fn any_change_moves_little_more_than_the_least_there_is(before in cases(12, 5), after in cases(12, 5)) {
+        let after = Case { partitions: before.partitions, ..after };
+        let held = before.assigned(&before.targets(), None);
+        let held: Vec<Index> =
+            held.into_iter().map(|node| if usize::from(node) < after.weights.len() { node } else { HOLE }).collect();
+        let (moved, least) = moved_and_least(&before, &after, &held);
+        prop_assert!(moved * 100 <= least * 105 + 300, "{moved} moves, {least} are needed");
+    }
+}
+
 /// Thirteen equal nodes, and the same without node `gone`.
 fn with_and_without(zones: usize, gone: usize) -> (Case, Case) {
     let with =
@@ -221,8 +273,7 @@ fn a_new_node_takes_its_share_and_nothing_else_moves() {
 
 #[test]
 fn a_drained_node_gives_its_share_and_nothing_else_moves() {
-    // Not with four zones: there the replicas that must move first make room in zones that are short of it.
-    for zones in [1, 3] {
+    for zones in [1, 3, 4] {
         let (with, without) = with_and_without(zones, 5);
         let (moved, floor) = moves(&with, &without);
         assert!(moved * 100 <= floor * 102, "{moved} moves, {floor} are needed, {zones} zones");

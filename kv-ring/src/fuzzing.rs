@@ -1,0 +1,60 @@
+//! What fuzzers call: any bytes go in, and a broken rule panics.
+//!
+//! Bytes that were not written by a node give an error or a value, never a panic, and a value reads the same when it is
+//! written again.
+
+use crate::{
+    change::Change,
+    delta::LayoutDelta,
+    layout::Layout,
+    node::{Weight, Zone},
+    topology::Topology,
+};
+use kv_core::NodeId;
+
+/// A layout. One that can be read can be reported on, and a node can be added to it.
+pub fn layout(bytes: &[u8]) {
+    let Ok(layout) = Layout::decode(bytes) else { return };
+    assert_eq!(layout.encode(), bytes, "one layout, one encoding");
+    for class in layout.classes() {
+        assert!(layout.report_of(class).is_some());
+    }
+    // What no plan can follow: the last epoch, the last node id.
+    if layout.epoch().0 == u64::MAX || layout.nodes().iter().any(|member| member.id == NodeId(u64::MAX)) {
+        return;
+    }
+    let Ok(plan) = layout.plan(&Change::new().add(NodeId(u64::MAX), Weight(1), Zone::default())) else { return };
+    assert_eq!(Layout::decode(&plan.next().encode()).as_ref(), Ok(plan.next()), "what is planned can be written");
+}
+
+/// A delta from a layout of five nodes, [`base`].
+pub fn layout_delta(bytes: &[u8]) {
+    let Ok(delta) = LayoutDelta::decode(bytes) else { return };
+    assert_eq!(delta.encode(), bytes, "one delta, one encoding");
+    if let Ok(layout) = base().apply(&delta) {
+        assert_eq!(layout.epoch(), delta.next(), "a delta leads where it says");
+        assert_eq!(Layout::decode(&layout.encode()), Ok(layout), "and to what can be written");
+    }
+}
+
+/// A topology.
+pub fn topology(bytes: &[u8]) {
+    let Ok(topology) = Topology::decode(bytes) else { return };
+    assert_eq!(topology.encode(), bytes, "one topology, one encoding");
+    for (class, partition) in topology.moving() {
+        let placement = topology.placement_in(class, partition);
+        assert!(placement.writers().any(|node| placement.is_complete(node)), "somebody has the data");
+    }
+}
+
+/// The layout that fuzzed deltas start from.
+///
+/// # Panics
+/// Never: five nodes have a layout.
+#[must_use]
+pub fn base() -> Layout {
+    (1..=5)
+        .fold(Layout::builder(3).partitions(8), |builder, id| builder.node(NodeId(id), Weight(1), Zone::default()))
+        .build()
+        .expect("five nodes have a layout")
+}
