@@ -18,6 +18,8 @@ pub mod options;
 pub mod outcome;
 pub mod phase;
 pub mod report;
+pub mod ring_balance;
+pub mod ring_chart;
 pub mod sim_stores;
 pub mod window;
 pub mod workload;

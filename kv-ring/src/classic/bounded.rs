@@ -48,12 +48,20 @@ impl BoundedRing {
     /// Places one unit of load: on the first node of the ring that has room. `None` when no node has a weight.
     pub fn place(&mut self, token: Token) -> Option<NodeId> {
         let node = self.primary(token)?;
-        *self.loads.get_mut(&node)? += 1;
-        self.load += 1;
+        self.charge(node);
         Some(node)
     }
 
-    /// Takes back one unit of load from the node that [`BoundedRing::place`] had named. Whether the node had any.
+    /// Counts a unit of load on a node that was chosen from a preference list, whether it has room or not. Whether there
+    /// is such a node.
+    pub fn charge(&mut self, node: NodeId) -> bool {
+        let Some(load) = self.loads.get_mut(&node) else { return false };
+        *load += 1;
+        self.load += 1;
+        true
+    }
+
+    /// Takes back one unit of load from a node that has been given it. Whether the node had any.
     pub fn release(&mut self, node: NodeId) -> bool {
         let Some(load) = self.loads.get_mut(&node).filter(|load| **load > 0) else { return false };
         *load -= 1;

@@ -11,6 +11,7 @@ use crate::node::Weight;
 /// Parts of the strategy: other seeds are other permutations.
 const OFFSET_SEED: u64 = 0x6b76_5f6d_6167_6f66;
 const SKIP_SEED: u64 = 0x6b76_5f6d_6167_736b;
+const LIST_SEED: u64 = 0x6b76_5f6d_6167_6c69;
 
 /// A table with a prime number of places that nodes fill in turns, each in an order of its own; a lookup is one remainder and one
 /// load. Nearly even by construction; when nodes change, a few keys more than necessary move.
@@ -102,10 +103,21 @@ impl Strategy for Maglev {
         if wanted == 0 {
             return;
         }
-        // Whose places follow is as good as random. Very light nodes may have no place at all, and come last.
-        let start = usize::try_from(token.0 % self.table.len() as u64).expect("a place of the table");
-        let following = self.table[start..].iter().chain(&self.table[..start]).map(|&index| self.nodes[index as usize]);
-        for node in following.chain(self.nodes.iter().copied()) {
+        // The places of two nodes lie apart as their permutations do, so what follows in the table is not random. The next choice
+        // is another place, by another hash; when nearly all nodes are wanted, the rest comes in the order of the table, and
+        // very light nodes, which may have no place at all, come last.
+        for attempt in 0..8 * wanted as u64 {
+            if out.len() == wanted {
+                return;
+            }
+            let hash = if attempt == 0 { token.0 } else { seeded(&token.0.to_le_bytes(), LIST_SEED ^ attempt) };
+            let place = usize::try_from(hash % self.table.len() as u64).expect("a place of the table");
+            let node = self.nodes[self.table[place] as usize];
+            if !out.contains(&node) {
+                out.push(node);
+            }
+        }
+        for node in self.table.iter().map(|&index| self.nodes[index as usize]).chain(self.nodes.iter().copied()) {
             if out.len() == wanted {
                 return;
             }

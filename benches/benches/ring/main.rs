@@ -1,14 +1,19 @@
-//! What it costs to route a key, and to build, extend, encode and decode a layout; the classical strategies beside them.
+//! What it costs to route a key, and to build, plan, encode and decode a layout; beside it the classical strategies, ours and those
+//! of other crates, with their balance and their movement.
 //!
 //! `cargo bench --bench ring`, or with `-- --quick` for a first impression.
 
+mod balance;
+mod contenders;
+
 use std::hint::black_box;
 
+use contenders::CONTENDERS;
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use kv_ring::{
-    HashRing, Layout, LayoutBuilder, NodeId, Rendezvous, Token, Weight, Zone,
-    classic::{Jump, Strategy},
-    jump_hash, token_of,
+    Change, HashRing, Layout, LayoutBuilder, NodeId, Rendezvous, Token, TokenHash, Weight, Zone,
+    classic::{Jump, Maglev, Strategy},
+    token_of,
 };
 
 /// Cluster sizes, with the partitions that give every node a hundred slots or so.
@@ -45,7 +50,9 @@ fn route(criterion: &mut Criterion) {
     }
     let tokens: Vec<Token> = keys.iter().map(|key| token_of(key.as_bytes())).collect();
     for (nodes, _) in CLUSTERS {
-        let strategies: [(&str, Box<dyn Strategy>); 3] = [
+        let maglev = Maglev::new(weighted(nodes), Maglev::PLACES_DEFAULT);
+        let strategies: [(&str, Box<dyn Strategy>); 4] = [
+            ("maglev", Box::new(maglev)),
             ("ring, 128 places per weight", Box::new(HashRing::new(weighted(nodes), 128))),
             ("rendezvous", Box::new(Rendezvous::new(weighted(nodes)))),
             ("jump", Box::new(Jump::new((1..=nodes).map(NodeId)))),
@@ -61,12 +68,36 @@ fn route(criterion: &mut Criterion) {
                 });
             });
         }
-        let buckets = u32::try_from(nodes).expect("a small cluster");
-        group.bench_function(BenchmarkId::new("jump_hash", nodes), |bencher| {
+    }
+    group.finish();
+}
+
+/// From a key to one node, all of equal weight: ours and those of other crates.
+fn contend(criterion: &mut Criterion) {
+    balance::print();
+    let keys = keys();
+    let mut group = criterion.benchmark_group("key to node");
+    for nodes in [10, 100, 1000] {
+        let ids: Vec<u64> = (1..=nodes).collect();
+        for (name, make) in CONTENDERS {
+            let contender = make(&ids, None);
             let mut at = 0;
+            group.bench_function(BenchmarkId::new(name, nodes), |bencher| {
+                bencher.iter(|| {
+                    at = (at + 1) % keys.len();
+                    contender.node_of(black_box(&keys[at]))
+                });
+            });
+        }
+    }
+    group.finish();
+    let mut group = criterion.benchmark_group("token");
+    for (name, hash) in [("XXH3-64", TokenHash::default()), ("SipHash-2-4", TokenHash::Secret([7; 16]))] {
+        let mut at = 0;
+        group.bench_function(name, |bencher| {
             bencher.iter(|| {
-                at = (at + 1) % tokens.len();
-                jump_hash(black_box(tokens[at].0), buckets)
+                at = (at + 1) % keys.len();
+                hash.token_of(black_box(keys[at].as_bytes()))
             });
         });
     }
@@ -86,13 +117,18 @@ fn build(criterion: &mut Criterion) {
             );
         });
         let layout = members(nodes).partitions(partitions).build().expect("a layout");
-        group.bench_function(BenchmarkId::new("add a node", &name), |bencher| {
-            bencher.iter_batched(
-                || members(nodes + 1).after(&layout),
-                |builder| builder.build().expect("a layout"),
-                BatchSize::SmallInput,
-            );
-        });
+        let added = (NodeId(nodes + 1), Weight(1), Zone::new("b"));
+        for (what, change) in [
+            ("plan one added", Change::new().add(added.0, added.1, added.2.clone())),
+            ("plan one removed", Change::new().remove(NodeId(nodes / 2))),
+        ] {
+            group.bench_function(BenchmarkId::new(what, &name), |bencher| {
+                bencher.iter(|| layout.plan(black_box(&change)).expect("a plan"));
+            });
+        }
+        let plan = layout.plan(&Change::new().add(added.0, added.1, added.2)).expect("a plan");
+        let sizes = (layout.encode().len(), layout.delta_to(plan.next()).expect("a delta").encode().len());
+        println!("{name}: {} bytes, the delta of an added node {} bytes", sizes.0, sizes.1);
         group.bench_function(BenchmarkId::new("encode", &name), |bencher| bencher.iter(|| layout.encode()));
         let bytes = layout.encode();
         group.bench_function(BenchmarkId::new("decode", &name), |bencher| {
@@ -102,5 +138,5 @@ fn build(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, route, build);
+criterion_group!(benches, contend, route, build);
 criterion_main!(benches);
