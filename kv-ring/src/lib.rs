@@ -5,13 +5,16 @@
 //! partition, replicas of a partition are on distinct nodes and in distinct zones, and the primaries are spread as well.
 //! What cannot be had, for want of zones or nodes, is had as far as possible, and reported.
 //!
+//! A [`Plan`] says what a change would move before anything does, and a [`Topology`] takes it through stages in which no
+//! quorum can miss another. `docs/placement.md` tells the whole story, with figures.
+//!
 //! Everything here is pure: no clock, no randomness, no input or output, no `unsafe`. Equal inputs give equal layouts, bytes and hashes
-//! on every machine.
+//! on every machine. It needs `std`, as kv-core does, for whose vocabulary it is made.
 //!
 //! ```
-//! use kv_ring::{Layout, NodeId, Weight, Zone};
+//! use kv_ring::{Change, Layout, NodeId, Weight, Zone};
 //!
-//! # fn main() -> Result<(), kv_ring::LayoutError> {
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let layout = Layout::builder(3)
 //!     .partitions(1024)
 //!     .node(NodeId(1), Weight(1), Zone::new("a"))
@@ -31,6 +34,12 @@
 //! assert_eq!(layout.load_of(NodeId(3)).unwrap().slots, 1024);
 //! assert_eq!(layout.load_of(NodeId(1)).unwrap().slots, 512);
 //! println!("{}", layout.report());
+//!
+//! // A new node in zone a takes its share there, and nothing else moves.
+//! let plan = layout.plan(&Change::new().add(NodeId(6), Weight(2), Zone::new("a")))?;
+//! assert_eq!(plan.moves().len() as u64, plan.moves_min());
+//! assert!(plan.moves().iter().all(|step| step.target == NodeId(6)));
+//! println!("{plan}");
 //! # Ok(())
 //! # }
 //! ```
@@ -40,9 +49,12 @@
 //! | who holds a key | [`Layout::replicas_of`], [`Layout::token_of`] |
 //! | what a node holds, and should | [`Layout::partitions_of`], [`Layout::report`] |
 //! | whether two nodes have the same layout | [`Layout::epoch`], [`Layout::hash`] |
-//! | how it travels | [`Layout::encode`], [`Layout::decode`] |
-//! | how a cluster grows | [`LayoutBuilder::after`] |
-//! | rings, rendezvous, jump hashing | [`classic`] |
+//! | how it travels | [`Layout::encode`], [`Layout::decode`], [`LayoutDelta`] |
+//! | tables with other needs | [`PlacementClass`], [`Layout::assignment`] |
+//! | what a change would move | [`Change`], [`Layout::plan`] |
+//! | who must agree while it moves | [`Topology`], [`Placement`], [`Stage`] |
+//! | rings, bounded loads, rendezvous, Maglev, jump hashing | [`classic`] |
+//! | keys from strangers | [`TokenHash`] |
 #![forbid(unsafe_code)]
 
 mod assign;

@@ -10,7 +10,7 @@
 //! | [`HashRing`] | logarithmic in virtual nodes | virtual nodes | a few percent, by their number | only its share moves |
 //! | [`Rendezvous`] | linear in nodes | nodes | that of chance | only its share moves |
 //! | [`BoundedRing`] | that of the ring, longer where nodes are full | virtual nodes, loads | within a bound that is chosen | its share, and what then overflows |
-//! | [`Maglev`] | constant | a table | nearly exact | its share, and a few percent more |
+//! | [`Maglev`] | constant | a table | nearly exact | its share, and about half as many again |
 //! | [`jump_hash`], [`Jump`] | logarithmic in nodes | none | that of chance, no weights | only its share moves, but only the last can leave |
 
 mod bounded;
