@@ -6,9 +6,12 @@
 //!    nodes of equal standing meet in ever different sets: when one fails, its load falls on all the others, not on two
 //!    neighbours. A node (or zone) that must be in every partition still to come goes first; with that, a first
 //!    assignment comes out whole (Gale and Ryser's construction of a matrix from its sums, 1957).
-//! 3. *Augment*: a hole that no node below its target may take is closed by the shortest chain of exchanges (Ford and Fulkerson).
-//! 4. *Shed*: while a node is below its target, and so another above, the shortest chain of exchanges moves one slot.
-//!    A chain of one link is the rule, so that moves stay close to the least possible.
+//! 3. *Augment*: a hole that no node below its target may take is closed by the cheapest chain of exchanges (Ford and Fulkerson;
+//!    the cheapest, so that few replicas move, after Busacker and Gowen, 1961).
+//! 4. *Shed*: while a node is below its target, and so another above, the cheapest chain of exchanges moves one slot.
+//!
+//! A chain costs the replicas that it takes from where they were: those that move already may as well move elsewhere. So moves
+//! are the least possible when a node comes or goes, and close to it after any other change.
 //!
 //! Ties are broken by node ids and a fixed hash: equal inputs give equal assignments on every machine.
 
