@@ -118,7 +118,7 @@ impl Trials<'_> {
         let lists = self
             .layouts
             .map(|layout| timed(self.tokens, |&token| layout.replicas_of(token).try_into().expect("three replicas")));
-        self.enter("layout, partitions", lists);
+        self.enter("layout, partitions", &lists);
     }
 
     fn try_strategy<S: Strategy>(&mut self, name: &'static str, make: impl Fn(&[Member]) -> S) {
@@ -130,7 +130,7 @@ impl Trials<'_> {
                 list[..].try_into().expect("three nodes and more")
             })
         });
-        self.enter(name, lists);
+        self.enter(name, &lists);
     }
 
     /// Keys come one after the other, and each takes a unit of its three nodes' bounds.
@@ -151,10 +151,10 @@ impl Trials<'_> {
                 list[..].try_into().expect("three zones")
             })
         });
-        self.enter(name, lists);
+        self.enter(name, &lists);
     }
 
-    fn enter(&mut self, name: &'static str, lists: [(Lists, f64); 3]) {
+    fn enter(&mut self, name: &'static str, lists: &[(Lists, f64); 3]) {
         let replicas = (self.tokens.len() * REPLICAS) as f64;
         let mut loads: [BTreeMap<NodeId, f64>; 3] = Default::default();
         for (moment, (lists, _)) in lists.iter().enumerate() {

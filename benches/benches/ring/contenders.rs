@@ -32,7 +32,9 @@ pub(crate) const CONTENDERS: [(&str, Make); 8] = [
     }),
     ("rendezvous_hash", |nodes, _| {
         let mut set = RendezvousNodes::default();
-        nodes.iter().for_each(|&node| drop(set.insert(IdNode::new(node))));
+        for &node in nodes {
+            set.insert(IdNode::new(node));
+        }
         Box::new(set)
     }),
     ("jumphash", |nodes, _| Box::new(OtherJump { hasher: JumpHasher::new_with_keys(1, 2), nodes: nodes.to_vec() })),
