@@ -30,6 +30,10 @@ pub enum Sabotage {
     FoldAcrossSnapshot,
     /// A table's filter is asked before its deleted ranges (rule E11).
     FilterBeforeRangeDeletes,
+    /// Merge operands fold onto the pointer that stands for a value (rule E13).
+    FoldOntoPointer,
+    /// A blob file is not synced before tables point into it (rule E13, lesson 44).
+    LeaveBlobsUnsynced,
     /// The checksum of a block says nothing about its place (rule E14).
     ChecksumWithoutPlace,
     /// What a transaction read is not checked when it commits (rule E15).
@@ -69,6 +73,8 @@ impl Sabotage {
         Self::FoldAcrossRangeDelete,
         Self::FoldAcrossSnapshot,
         Self::FilterBeforeRangeDeletes,
+        Self::FoldOntoPointer,
+        Self::LeaveBlobsUnsynced,
         Self::ChecksumWithoutPlace,
         Self::SkipValidation,
         Self::WaitForNobody,
