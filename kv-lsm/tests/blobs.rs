@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kv_core::store::{Corrupt, Fold, Folded, MergeOperator};
 use kv_lsm::disk::{CallKind, Disk, Effect, Fault, OpenMode, SimDisk, Survival, read_exact_at};
-use kv_lsm::{Background, Database, Error, Keyspace, KeyspaceMetrics, KeyspaceOptions};
+use kv_lsm::{Background, CompactionStrategy, Database, Error, Keyspace, KeyspaceMetrics, KeyspaceOptions};
 
 const DIRECTORY: &str = "/db";
 const SEPARATE_FROM: u32 = 100;
@@ -261,6 +261,32 @@ fn a_changed_threshold_applies_from_then_on() {
     work(&db);
     check(&keyspace, 10, |number| usize::from(number < 8));
     assert!(metrics(&db).blob_bytes < blob_bytes, "what was collected went back into tables");
+}
+
+#[test]
+fn values_of_tables_that_are_dropped_whole_count_and_go_with_them() {
+    let disk = SimDisk::new(1);
+    let db = open(&disk).unwrap();
+    let first_in_first_out = CompactionStrategy::Fifo { bytes_max: Some(10_000) };
+    let keyspace = db.keyspace("photos", options().compaction(first_in_first_out)).unwrap();
+    for number in 0..40_u8 {
+        // Noise, which does not compress.
+        let mut state = u32::from(number) + 1;
+        let value: Vec<u8> = (0..2000)
+            .map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                state.to_be_bytes()[0]
+            })
+            .collect();
+        keyspace.put([number], value).unwrap();
+        db.flush().unwrap();
+        work(&db);
+    }
+    let metrics = metrics(&db);
+    let tables: u64 = metrics.levels.iter().map(|level| level.bytes).sum();
+    assert!(tables < 5000 && metrics.blob_bytes + tables <= 10_000, "{metrics:?}");
+    assert_eq!((metrics.blob_garbage_bytes, metrics.blob_files), (0, blob_files(&disk).len()));
+    assert!(keyspace.get([39]).unwrap().is_some() && keyspace.get([0]).unwrap().is_none());
 }
 
 #[test]

@@ -180,10 +180,10 @@ fn pick_oldest(tree: &Tree, rules: PickRules, bytes_max: Option<u64>) -> Option<
         meta.expiring.entries + meta.deletes == meta.entries && meta.expiring.latest <= rules.earliest.as_of
     };
     let mut dropped = tables.iter().rev().take_while(is_spent).count();
-    let mut left: u64 = bytes(&tables[..tables.len() - dropped]);
+    let mut left: u64 = tables[..tables.len() - dropped].iter().map(|table| table.meta().all_bytes()).sum();
     while left > bytes_max.unwrap_or(u64::MAX) && tables.len() - dropped > 1 {
         dropped += 1;
-        left -= tables[tables.len() - dropped].meta().bytes;
+        left -= tables[tables.len() - dropped].meta().all_bytes();
     }
     let inputs = tables[tables.len() - dropped..].to_vec();
     let choice = Choice { level: 0, inputs, output_level: 0, overlaps: Vec::new(), is_drop: true };

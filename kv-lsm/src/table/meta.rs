@@ -75,6 +75,11 @@ impl Upper {
 }
 
 impl TableMeta {
+    /// Bytes of the table, and of the values that lie in blob files for it.
+    pub(crate) fn all_bytes(&self) -> u64 {
+        self.bytes + self.blobs.iter().map(|used| used.bytes).sum::<u64>()
+    }
+
     pub(crate) fn contains(&self, key: &[u8]) -> bool {
         *self.lower <= *key && !self.upper.is_before(key)
     }
