@@ -18,5 +18,8 @@ pub const VALUE_BYTES_MAX: usize = 8 << 20;
 /// Most versions (siblings and tombstones) that one record may hold before a put without a context is refused.
 pub const SIBLINGS_MAX: usize = 100;
 
+/// How deep maps of replicated data types may nest.
+pub const CRDT_DEPTH_MAX: usize = 8;
+
 // The longest record key is table (4) + token (8) + length (2) + both parts, and it must fit a store key.
 const _: () = assert!(4 + 8 + 2 + PARTITION_KEY_BYTES_MAX + SORT_KEY_BYTES_MAX <= STORE_KEY_BYTES_MAX);

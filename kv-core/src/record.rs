@@ -9,6 +9,7 @@
 mod format;
 mod operator;
 
+pub use crate::operation::OperationId;
 pub use operator::RecordJoin;
 
 use bytes::Bytes;
@@ -17,16 +18,6 @@ use thiserror::Error;
 use crate::expiry::Expiry;
 use crate::hlc::Stamp;
 use crate::version::{Actor, Dot, DottedVersionSet, VersionVector};
-
-/// Names one operation of a client, so that a retry is known as such. Drawn at random.
-#[derive(Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Hash)]
-pub struct OperationId(pub u128);
-
-impl std::fmt::Debug for OperationId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "op-{:032x}", self.0)
-    }
-}
 
 /// What a version says about the key.
 #[derive(Clone, Eq, PartialEq, Ord, PartialOrd, Debug)]

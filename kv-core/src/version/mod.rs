@@ -13,4 +13,5 @@ mod vector;
 
 pub use dot::{Actor, Dot, Incarnation};
 pub use set::DottedVersionSet;
+pub(crate) use set::join_entries;
 pub use vector::{Causality, Span, VersionVector};

@@ -71,32 +71,41 @@ impl<V: Clone + Ord> DottedVersionSet<V> {
     /// greater version stays, so that replicas still agree.
     #[must_use]
     pub fn join(&self, other: &Self) -> Self {
-        let mut versions = Vec::with_capacity(self.versions.len().max(other.versions.len()));
-        let (mut left, mut right) = (self.versions.as_slice(), other.versions.as_slice());
-        loop {
-            let order = match (left.first(), right.first()) {
-                (Some(a), Some(b)) => a.0.cmp(&b.0),
-                (Some(_), None) => std::cmp::Ordering::Less,
-                (None, Some(_)) => std::cmp::Ordering::Greater,
-                (None, None) => break,
-            };
-            if order.is_lt() {
-                if !other.context.contains(left[0].0) {
-                    versions.push(left[0].clone());
-                }
-                left = &left[1..];
-            } else if order.is_gt() {
-                if !self.context.contains(right[0].0) {
-                    versions.push(right[0].clone());
-                }
-                right = &right[1..];
-            } else {
-                versions.push((left[0].0, left[0].1.clone().max(right[0].1.clone())));
-                (left, right) = (&left[1..], &right[1..]);
-            }
-        }
+        let versions = join_entries((&self.versions, &self.context), (&other.versions, &other.context));
         Self { context: self.context.join(&other.context), versions }
     }
+}
+
+/// Joins what two sides hold under dots: an entry stays when both hold it, or when the side that lacks it has not seen its
+/// dot. Entries are in the order of dots.
+pub(crate) fn join_entries<V: Clone + Ord>(
+    (mut left, left_seen): (&[(Dot, V)], &VersionVector),
+    (mut right, right_seen): (&[(Dot, V)], &VersionVector),
+) -> Vec<(Dot, V)> {
+    let mut joined = Vec::with_capacity(left.len().max(right.len()));
+    loop {
+        let order = match (left.first(), right.first()) {
+            (Some(a), Some(b)) => a.0.cmp(&b.0),
+            (Some(_), None) => std::cmp::Ordering::Less,
+            (None, Some(_)) => std::cmp::Ordering::Greater,
+            (None, None) => break,
+        };
+        if order.is_lt() {
+            if !right_seen.contains(left[0].0) {
+                joined.push(left[0].clone());
+            }
+            left = &left[1..];
+        } else if order.is_gt() {
+            if !left_seen.contains(right[0].0) {
+                joined.push(right[0].clone());
+            }
+            right = &right[1..];
+        } else {
+            joined.push((left[0].0, left[0].1.clone().max(right[0].1.clone())));
+            (left, right) = (&left[1..], &right[1..]);
+        }
+    }
+    joined
 }
 
 #[cfg(test)]

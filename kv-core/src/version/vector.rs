@@ -86,8 +86,23 @@ impl VersionVector {
     /// When the counter is zero, which names no write.
     pub fn insert(&mut self, dot: Dot) {
         assert!(dot.counter > 0, "counter zero names no write");
-        if !self.contains(dot) {
-            *self = self.join(&Self::of(dot));
+        let after = self.spans.partition_point(|span| (span.actor, span.first) <= (dot.actor, dot.counter));
+        let extends_before = match after.checked_sub(1).map(|at| &self.spans[at]) {
+            Some(before) if before.actor == dot.actor && dot.counter <= before.last => return,
+            Some(before) => before.actor == dot.actor && dot.counter - 1 == before.last,
+            None => false,
+        };
+        let extends_next = self
+            .spans
+            .get(after)
+            .is_some_and(|next| next.actor == dot.actor && next.first.checked_sub(1) == Some(dot.counter));
+        match (extends_before, extends_next) {
+            (true, true) => self.spans[after - 1].last = self.spans.remove(after).last,
+            (true, false) => self.spans[after - 1].last = dot.counter,
+            (false, true) => self.spans[after].first = dot.counter,
+            (false, false) => {
+                self.spans.insert(after, Span { actor: dot.actor, first: dot.counter, last: dot.counter });
+            }
         }
     }
 
@@ -119,6 +134,19 @@ impl VersionVector {
                 _ => spans.push(next),
             }
         }
+    }
+
+    /// [Joins](VersionVector::join) `other` into this set.
+    pub fn absorb(&mut self, other: &Self) {
+        if !self.covers(other) {
+            *self = self.join(other);
+        }
+    }
+
+    /// The actors, in order.
+    #[must_use]
+    pub fn actors(&self) -> Vec<Actor> {
+        self.spans.chunk_by(|a, b| a.actor == b.actor).map(|run| run[0].actor).collect()
     }
 
     /// Whether every dot of `other` is here.
@@ -202,6 +230,8 @@ impl VersionVector {
 
 impl FromIterator<Dot> for VersionVector {
     fn from_iter<I: IntoIterator<Item = Dot>>(dots: I) -> Self {
+        let mut dots: Vec<Dot> = dots.into_iter().collect();
+        dots.sort_unstable();
         let mut all = Self::new();
         for dot in dots {
             all.insert(dot);
