@@ -47,10 +47,57 @@ impl Expiry {
         self.0
     }
 
+    /// How long it is until then at `now` (wall time).
+    #[must_use]
+    pub fn ttl(self, now: Millis) -> Ttl {
+        match self.0 {
+            None => Ttl::Forever,
+            Some(at) if at <= now => Ttl::Expired,
+            Some(at) => Ttl::Left(at.saturating_sub(now)),
+        }
+    }
+
     /// Whether the time has come at `now` (wall time).
     #[must_use]
     pub fn is_past(self, now: Millis) -> bool {
         self.0.is_some_and(|at| at <= now)
+    }
+}
+
+/// How long a version stays visible, from shorter to longer.
+#[derive(Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Debug)]
+pub enum Ttl {
+    /// Not any more.
+    Expired,
+    /// So long, and at least a millisecond.
+    Left(Millis),
+    /// For ever.
+    Forever,
+}
+
+/// What to do about the expiry of a key that is there. The expiry of a version never changes, so the value is written
+/// again with the new one: [`Record::expiring`](crate::record::Record::expiring).
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub enum Expiring {
+    /// Take the expiry away.
+    Persist,
+    /// Let it live that long from now on.
+    Touch(Millis),
+    /// Let it live until that wall time. A time that has come hides it at once.
+    At(Millis),
+}
+
+impl Expiring {
+    /// The new expiry at `now` (wall time).
+    ///
+    /// # Errors
+    /// [`InvalidTtl`], of [`Expiring::Touch`].
+    pub fn expiry(self, now: Millis) -> Result<Expiry, InvalidTtl> {
+        match self {
+            Self::Persist => Ok(Expiry::NEVER),
+            Self::Touch(ttl) => Expiry::after(now, ttl),
+            Self::At(at) => Ok(Expiry::at(at)),
+        }
     }
 }
 
@@ -67,5 +114,10 @@ mod tests {
         assert!(!Expiry::NEVER.is_past(Millis::MAX));
         assert_eq!(Expiry::after(Millis(1), Millis::ZERO), Err(InvalidTtl::Zero));
         assert_eq!(Expiry::after(Millis(1), Millis::MAX), Err(InvalidTtl::Overflow));
+        assert_eq!(expiry.ttl(Millis(149)), Ttl::Left(Millis(1)));
+        assert_eq!(expiry.ttl(Millis(150)), Ttl::Expired);
+        assert!(Ttl::Expired < Ttl::Left(Millis(1)) && Ttl::Left(Millis::MAX) < Ttl::Forever);
+        assert_eq!(Expiring::Touch(Millis::ZERO).expiry(Millis(1)), Err(InvalidTtl::Zero));
+        assert_eq!(Expiring::Touch(Millis::MAX).expiry(Millis(1)), Err(InvalidTtl::Overflow));
     }
 }

@@ -97,9 +97,43 @@ impl Hlc {
     }
 }
 
+/// The durable bound of what a clock has minted, so that the next life of a node begins above the stamps of this one.
+///
+/// It is kept ahead of the stamps, so that not every one of them costs a write: a new bound must be stored, in the batch of
+/// the write that was stamped or before it, each time that a stamp passes the old one.
+#[derive(Clone, Debug)]
+pub struct HighWater {
+    stored: Stamp,
+    ahead: Millis,
+}
+
+impl HighWater {
+    /// Continues from what is stored. A restart may begin `ahead` of the wall, so that must be less than the bound on drift.
+    #[must_use]
+    pub const fn new(stored: Stamp, ahead: Millis) -> Self {
+        Self { stored, ahead }
+    }
+
+    /// The bound to store before `minted` is used, if it passes the one before. It counts as stored from here on.
+    pub fn raise(&mut self, minted: Stamp) -> Option<Stamp> {
+        if minted <= self.stored {
+            return None;
+        }
+        // A stamp of the last millisecond there is may lie above every bound that time can give.
+        self.stored = Stamp::at(minted.wall().saturating_add(self.ahead)).max(minted);
+        Some(self.stored)
+    }
+
+    /// What was to be stored was not.
+    pub const fn lost(&mut self) {
+        self.stored = Stamp::ZERO;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn stamps_ascend_through_a_clock_that_goes_back() {
@@ -138,5 +172,53 @@ mod tests {
     fn the_end_of_time_is_an_error_and_not_a_wrap() {
         let mut clock = Hlc::new(Stamp(u64::MAX), Hlc::DRIFT_MAX);
         assert!(clock.mint(Millis(u64::MAX), Stamp::ZERO).is_err());
+    }
+
+    proptest! {
+        /// Clocks that jump, peers that lie, power cuts: what is minted ascends through all lives, is never further ahead
+        /// of the wall than the bound, and covers every stamp that was to be topped.
+        #[test]
+        fn stamps_ascend_through_all_lives_and_stay_within_the_bound(
+            steps in prop::collection::vec((0_u8..8, 0_u64..3000, 0_u64..5000), 1..60)
+        ) {
+            const AHEAD: Millis = Millis(400);
+            let (mut clock, mut stored) = (Hlc::new(Stamp::ZERO, Hlc::DRIFT_MAX), Stamp::ZERO);
+            let mut high_water = HighWater::new(stored, AHEAD);
+            let mut last = Stamp::ZERO;
+            for (what, wall, other) in steps {
+                let (wall, other) = (Millis(wall), Stamp::at(Millis(other)));
+                match what {
+                    0 => {
+                        clock = Hlc::new(stored, Hlc::DRIFT_MAX);
+                        high_water = HighWater::new(stored, AHEAD);
+                    }
+                    1 | 2 => {
+                        let before = clock.last();
+                        clock.observe(other, wall);
+                        prop_assert!(clock.last() >= before);
+                        prop_assert!(clock.last() <= before.max(Stamp::at(Millis(wall.0 + 500))));
+                    }
+                    _ => {
+                        let after = if what == 3 { other } else { Stamp::ZERO };
+                        let before = clock.last();
+                        match clock.mint(wall, after) {
+                            Ok(stamp) => {
+                                prop_assert!(stamp > last && stamp > after && stamp >= Stamp::at(wall));
+                                prop_assert!(stamp.wall() <= Millis(wall.0 + 500));
+                                last = stamp;
+                                if let Some(bound) = high_water.raise(stamp) {
+                                    stored = bound;
+                                }
+                                prop_assert!(stored >= stamp, "durable before it is used");
+                            }
+                            Err(refused) => {
+                                prop_assert!(refused.ahead > refused.drift_max);
+                                prop_assert_eq!(clock.last(), before, "a refusal changes nothing");
+                            }
+                        }
+                    }
+                }
+            }
+        }
     }
 }

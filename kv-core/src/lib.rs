@@ -9,15 +9,20 @@
 //! | keys in token order | [`key`] |
 //! | versions: dots, version vectors with exceptions, dotted version sets | [`version`] |
 //! | records: what a replica stores under a key, and how two of them join | [`record`] |
+//! | counters, sets, maps, flags, registers that replicas change without asking each other | [`crdt`] |
+//! | the rule of a table: siblings, last write wins, a merge of the host's, a data type | [`conflict`] |
+//! | what a client carries from a read to its next write | [`context`] |
 //! | hybrid logical clock, expiry | [`hlc`], [`expiry`] |
 //! | many deadlines, and who goes when there is no room | [`wheel`], [`evict`] |
 //! | a cache bounded by bytes, which is no store | [`cache`] |
+//! | any bytes, for fuzzers | [`fuzzing`] |
 //! | the store that the protocols write to, and an in-memory one | [`store`], [`mem_store`] |
 #![forbid(unsafe_code)]
 
 pub mod cache;
 pub mod checksum;
 pub mod codec;
+pub mod conflict;
 pub mod context;
 pub mod crdt;
 pub mod evict;

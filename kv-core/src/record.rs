@@ -8,6 +8,7 @@
 
 mod format;
 mod operator;
+mod visible;
 
 pub use crate::operation::OperationId;
 pub use operator::RecordJoin;
@@ -15,6 +16,7 @@ pub use operator::RecordJoin;
 use bytes::Bytes;
 use thiserror::Error;
 
+use crate::crdt::{Crdt, Dotted, Kind, Mint, Update, UpdateRefused};
 use crate::expiry::Expiry;
 use crate::hlc::Stamp;
 use crate::version::{Actor, Dot, DottedVersionSet, VersionVector};
@@ -50,6 +52,8 @@ pub enum Rule {
     Siblings,
     /// The write with the greatest stamp stands alone. Ties: a delete wins, then the actor, then the bytes.
     LastWriteWins,
+    /// All writes are changes of one replicated data type, and none is lost.
+    Crdt(Kind),
 }
 
 /// Two states that cannot belong to one key.
@@ -60,21 +64,33 @@ pub struct RuleMismatch(pub Rule, pub Rule);
 /// The state of one key at one replica, or a change to it: both join alike.
 #[derive(Clone, Eq, PartialEq, Debug)]
 pub struct Record {
-    rule: Rule,
-    set: DottedVersionSet<Version>,
+    body: Body,
+}
+
+#[derive(Clone, Eq, PartialEq, Debug)]
+enum Body {
+    Siblings(DottedVersionSet<Version>),
+    LastWrite(DottedVersionSet<Version>),
+    /// With the birth of the latest change.
+    Crdt(Stamp, Dotted<Crdt>),
 }
 
 impl Record {
     /// The state of a key that was never written.
     #[must_use]
     pub fn empty(rule: Rule) -> Self {
-        Self { rule, set: DottedVersionSet::new() }
+        let body = match rule {
+            Rule::Siblings => Body::Siblings(DottedVersionSet::new()),
+            Rule::LastWriteWins => Body::LastWrite(DottedVersionSet::new()),
+            Rule::Crdt(kind) => Body::Crdt(Stamp::ZERO, Dotted::of(Crdt::empty(kind), VersionVector::new())),
+        };
+        Self { body }
     }
 
     /// A siblings state of these versions.
     #[must_use]
     pub const fn of_siblings(set: DottedVersionSet<Version>) -> Self {
-        Self { rule: Rule::Siblings, set }
+        Self { body: Body::Siblings(set) }
     }
 
     /// The change that a write makes which had seen `seen` of a siblings record. `self` is the state at the replica that
@@ -84,8 +100,8 @@ impl Record {
     /// When the record's rule is not [`Rule::Siblings`].
     #[must_use]
     pub fn sibling(&self, actor: Actor, counter_floor: u64, seen: &VersionVector, version: Version) -> Self {
-        assert_eq!(self.rule, Rule::Siblings, "only siblings records are replaced by context");
-        Self { rule: self.rule, set: self.set.event(actor, counter_floor, seen, version) }
+        let Body::Siblings(set) = &self.body else { panic!("only siblings records are replaced by context") };
+        Self { body: Body::Siblings(set.event(actor, counter_floor, seen, version)) }
     }
 
     /// A last-write-wins state. Its dot counts by stamp: a clock never mints one twice, so no history is needed to know the
@@ -94,31 +110,80 @@ impl Record {
     pub fn last_write(actor: Actor, version: Version) -> Self {
         let dot = Dot { actor, counter: version.birth.0.max(1) };
         let set = DottedVersionSet::from_parts(VersionVector::of(dot), vec![(dot, version)]);
-        Self { rule: Rule::LastWriteWins, set: set.expect("the context was made of the dot") }
+        Self { body: Body::LastWrite(set.expect("the context was made of the dot")) }
+    }
+
+    /// The change that a client's update makes to a record of a replicated data type. `self` is the state at the replica that
+    /// mints. The dot is `actor`'s next, above `counter_floor`; `birth` must lie above [`Record::birth_max`].
+    ///
+    /// See [`Dotted::change`]. A retry of a counter's operation gives the earlier change again, under its dot.
+    ///
+    /// # Errors
+    /// [`UpdateRefused`]; nothing was changed.
+    ///
+    /// # Panics
+    /// When the record's rule is not [`Rule::Crdt`].
+    pub fn updated(
+        &self,
+        actor: Actor,
+        counter_floor: u64,
+        birth: Stamp,
+        operation: Option<OperationId>,
+        seen: Option<&VersionVector>,
+        update: &Update,
+    ) -> Result<Self, UpdateRefused> {
+        let Body::Crdt(_, state) = &self.body else { panic!("only records of replicated data types are updated") };
+        let mint = Mint { dot: state.next_dot(actor, counter_floor), birth, operation };
+        Ok(Self { body: Body::Crdt(birth, state.change(mint, seen, update)?) })
     }
 
     /// The rule of the record's table.
     #[must_use]
     pub const fn rule(&self) -> Rule {
-        self.rule
+        match &self.body {
+            Body::Siblings(_) => Rule::Siblings,
+            Body::LastWrite(_) => Rule::LastWriteWins,
+            Body::Crdt(_, state) => Rule::Crdt(state.value().kind()),
+        }
     }
 
     /// Every write that this state knows of, replaced or not. Of a last-write-wins record: the winner.
     #[must_use]
     pub const fn context(&self) -> &VersionVector {
-        self.set.context()
+        match &self.body {
+            Body::Siblings(set) | Body::LastWrite(set) => set.context(),
+            Body::Crdt(_, state) => state.context(),
+        }
     }
 
-    /// Versions that nothing has replaced, tombstones and expired ones included, in the order of dots.
+    /// Versions that nothing has replaced, tombstones and expired ones included, in the order of dots. A replicated data
+    /// type has none.
     #[must_use]
     pub fn versions(&self) -> &[(Dot, Version)] {
-        self.set.versions()
+        match &self.body {
+            Body::Siblings(set) | Body::LastWrite(set) => set.versions(),
+            Body::Crdt(..) => &[],
+        }
+    }
+
+    /// The replicated data type, of a record that is one.
+    #[must_use]
+    pub const fn crdt(&self) -> Option<&Crdt> {
+        match &self.body {
+            Body::Crdt(_, state) => Some(state.value()),
+            Body::Siblings(_) | Body::LastWrite(_) => None,
+        }
     }
 
     /// The highest stamp in the record, or zero.
     #[must_use]
     pub fn birth_max(&self) -> Stamp {
-        self.versions().iter().map(|(_, version)| version.birth).max().unwrap_or(Stamp::ZERO)
+        match &self.body {
+            Body::Crdt(birth, _) => *birth,
+            Body::Siblings(set) | Body::LastWrite(set) => {
+                set.versions().iter().map(|(_, version)| version.birth).max().unwrap_or(Stamp::ZERO)
+            }
+        }
     }
 
     /// The least state that knows what both know.
@@ -126,20 +191,26 @@ impl Record {
     /// # Errors
     /// [`RuleMismatch`].
     pub fn join(&self, other: &Self) -> Result<Self, RuleMismatch> {
-        if self.rule != other.rule {
-            return Err(RuleMismatch(self.rule, other.rule));
-        }
-        Ok(match self.rule {
-            Rule::Siblings => Self { rule: self.rule, set: self.set.join(&other.set) },
-            Rule::LastWriteWins if last_write_order(self) >= last_write_order(other) => self.clone(),
-            Rule::LastWriteWins => other.clone(),
-        })
+        let body = match (&self.body, &other.body) {
+            (Body::Siblings(mine), Body::Siblings(theirs)) => Body::Siblings(mine.join(theirs)),
+            (Body::LastWrite(mine), Body::LastWrite(theirs)) => {
+                let later = if last_write_order(mine) >= last_write_order(theirs) { mine } else { theirs };
+                Body::LastWrite(later.clone())
+            }
+            (Body::Crdt(birth, mine), Body::Crdt(other_birth, theirs))
+                if mine.value().kind() == theirs.value().kind() =>
+            {
+                Body::Crdt(*birth.max(other_birth), mine.join(theirs))
+            }
+            _ => return Err(RuleMismatch(self.rule(), other.rule())),
+        };
+        Ok(Self { body })
     }
 }
 
 /// What decides between two last-write-wins states; an empty one loses to all.
-fn last_write_order(record: &Record) -> Option<(Stamp, bool, Actor, &Version)> {
-    let (dot, version) = record.versions().first()?;
+fn last_write_order(set: &DottedVersionSet<Version>) -> Option<(Stamp, bool, Actor, &Version)> {
+    let (dot, version) = set.versions().first()?;
     Some((version.birth, version.payload == Payload::Tombstone, dot.actor, version))
 }
 

@@ -188,6 +188,7 @@ pub(crate) fn encode_options(options: &TableOptions, out: &mut Vec<u8>) {
     out.push(match options.rule {
         Rule::Siblings => 1,
         Rule::LastWriteWins => 2,
+        Rule::Crdt(_) => unreachable!("no table option asks for a replicated data type yet"),
     });
     put_varint(out, options.replicas as u64);
     out.push(encode_consistency(options.reads));

@@ -6,7 +6,8 @@
 
 use bytes::Bytes;
 use kv_core::Expiry;
-use kv_core::hlc::{Hlc, Stamp};
+use kv_core::conflict::{NotAdmitted, admit};
+use kv_core::hlc::{HighWater, Hlc, Stamp};
 use kv_core::key::RecordKey;
 use kv_core::record::{Payload, Record, Rule, Version};
 use kv_core::store::{Batch, Space};
@@ -30,7 +31,7 @@ pub(crate) const MARK_KEY: &[u8] = b"clock";
 pub(crate) struct Minter {
     clock: Hlc,
     /// No stamp above it was ever minted, by this life or an earlier one: what is stored, or on its way there.
-    mark: Stamp,
+    mark: HighWater,
     /// The epoch that is stored, or on its way there.
     saved_epoch: u32,
     siblings_max: usize,
@@ -60,7 +61,7 @@ impl Minter {
     pub(crate) const fn new(settings: &Settings, mark: Stamp, me: &Identity) -> Self {
         Self {
             clock: Hlc::new(mark, settings.clock_drift_max),
-            mark,
+            mark: HighWater::new(mark, MARK_AHEAD),
             saved_epoch: me.epoch,
             siblings_max: settings.siblings_max,
             record_bytes_max: settings.record_bytes_max,
@@ -69,7 +70,7 @@ impl Minter {
 
     /// What was on its way to the store did not arrive.
     pub(crate) const fn store_failed(&mut self) {
-        self.mark = Stamp::ZERO;
+        self.mark.lost();
         self.saved_epoch = 0;
     }
 
@@ -111,12 +112,15 @@ impl Minter {
         let change = match rule {
             Rule::Siblings => stored.sibling(actor, 0, &seen, version),
             Rule::LastWriteWins => Record::last_write(actor, version),
+            Rule::Crdt(_) => {
+                return Err(WriteError::Store("a replicated data type takes updates, not puts".to_owned()));
+            }
         };
-        let joined = stored.join(&change).map_err(|mismatch| WriteError::Store(mismatch.to_string()))?;
-        let held = stored.versions().len();
-        if held >= self.siblings_max && joined.versions().len() > held && !sabotaged!(NoSiblingsLimit) {
-            return Err(WriteError::TooManySiblings { held, held_max: self.siblings_max });
-        }
+        let siblings_max = if sabotaged!(NoSiblingsLimit) { usize::MAX } else { self.siblings_max };
+        let joined = admit(&stored, &change, siblings_max).map_err(|refused| match refused {
+            NotAdmitted::TooManySiblings { held, held_max } => WriteError::TooManySiblings { held, held_max },
+            NotAdmitted::RuleMismatch(mismatch) => WriteError::Store(mismatch.to_string()),
+        })?;
         let record = joined.to_bytes();
         if record.len() > self.record_bytes_max {
             return Err(WriteError::RecordTooLarge { bytes: record.len(), bytes_max: self.record_bytes_max });
@@ -136,9 +140,8 @@ impl Minter {
 
     fn remember(&mut self, env: &Environment<'_>, epoch: u32) -> Batch {
         let mut meta = Batch::new();
-        if self.clock.last() > self.mark {
-            self.mark = Stamp::at(self.clock.last().wall().saturating_add(MARK_AHEAD));
-            meta.put(Space::META, MARK_KEY, &self.mark.0.to_le_bytes());
+        if let Some(mark) = self.mark.raise(self.clock.last()) {
+            meta.put(Space::META, MARK_KEY, &mark.0.to_le_bytes());
         }
         if self.saved_epoch != epoch {
             self.saved_epoch = epoch;
@@ -165,7 +168,7 @@ fn read(env: &Environment<'_>, rule: Rule, key: &RecordKey) -> Result<Record, Wr
 /// What the writer's context says its stamp must top: the dots of last-write-wins records count by stamp.
 fn session(rule: Rule, seen: &VersionVector) -> Stamp {
     match rule {
-        Rule::Siblings => Stamp::ZERO,
+        Rule::Siblings | Rule::Crdt(_) => Stamp::ZERO,
         Rule::LastWriteWins => seen.spans().iter().map(|span| Stamp(span.last)).max().unwrap_or(Stamp::ZERO),
     }
 }

@@ -75,18 +75,10 @@ impl Read {
     #[must_use]
     pub fn values(&self) -> Vec<&Bytes> {
         let Some(record) = &self.record else { return Vec::new() };
-        let mut live: Vec<_> = record.versions().iter().filter(|(_, v)| !v.expiry.is_past(self.as_of)).collect();
-        live.sort_by_key(|(dot, version)| (version.birth, *dot));
-        let mut seen = std::collections::BTreeSet::new();
-        live.into_iter()
-            .filter(|(_, version)| {
-                sabotaged!(CountRetriesTwice) || version.operation.is_none_or(|operation| seen.insert(operation))
-            })
-            .filter_map(|(_, version)| match &version.payload {
-                Payload::Value(value) => Some(value),
-                Payload::Tombstone => None,
-            })
-            .collect()
+        if sabotaged!(CountRetriesTwice) {
+            return record.live(self.as_of).into_iter().map(|(_, _, value)| value).collect();
+        }
+        record.values(self.as_of)
     }
 
     /// The newest of [`Read::values`]: all there is in a last-write-wins table, one of several siblings elsewhere.

@@ -135,6 +135,11 @@ impl<S: DotStore> Dotted<S> {
     /// Appends the encoding. Equal states have equal bytes.
     pub fn encode(&self, out: &mut Vec<u8>) {
         self.context.encode(out);
+        self.encode_value(out);
+    }
+
+    /// Appends the encoding without the context.
+    pub(crate) fn encode_value(&self, out: &mut Vec<u8>) {
         let actors = self.context.actors();
         self.value.encode(Scope::new(&self.context, &actors), out);
     }
@@ -145,6 +150,11 @@ impl<S: DotStore> Dotted<S> {
     /// When the bytes are not a state in its one encoding.
     pub fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let context = VersionVector::decode(reader)?;
+        Self::decode_value(reader, context)
+    }
+
+    /// Reads what [`Dotted::encode_value`] wrote.
+    pub(crate) fn decode_value(reader: &mut Reader<'_>, context: VersionVector) -> Result<Self, DecodeError> {
         let actors = context.actors();
         let value = S::decode(reader, Scope::new(&context, &actors))?;
         Ok(Self { value, context })

@@ -1,21 +1,23 @@
 //! The bytes of a record: the same on the wire, in the log and in the table.
 //!
 //! ```text
-//! record   := format:u8 (1)  rule:u8 (1 siblings, 2 last write wins)  header bytes:varint  header  payloads
+//! record   := format:u8 (1)  rule:u8 (1 siblings, 2 last write wins, 3 crdt)  header bytes:varint  header  payloads
 //! header   := siblings:        version vector  count:varint  entry*      (entries in the order of dots)
 //!             last write wins: count:varint (0 or 1)  [actor fields]     (the counter is the birth)
+//!             crdt:            birth:u64  version vector
 //! entry    := index of the actor in the version vector:varint  counter:varint  fields
 //! fields   := birth:u64  flags:u8  [expiry ms:varint]  [operation:u128]  [payload bytes:varint]
 //! flags    := 1 value (else tombstone) | 2 has an expiry | 4 has an operation
-//! payloads := the bytes of the values, in the order of their entries
+//! payloads := the bytes of the values, in the order of their entries; or the crdt (see `crdt/any.rs`)
 //! ```
 //!
 //! The header comes first and says its length, so that whoever only compares versions need not touch the values.
 
 use bytes::Bytes;
 
-use super::{OperationId, Payload, Record, Rule, Version};
+use super::{Body, OperationId, Payload, Record, Version};
 use crate::codec::{DecodeError, Reader, put_varint};
+use crate::crdt::Dotted;
 use crate::expiry::Expiry;
 use crate::hlc::Stamp;
 use crate::time::Millis;
@@ -24,6 +26,7 @@ use crate::version::{Actor, Dot, DottedVersionSet, VersionVector};
 const FORMAT: u8 = 1;
 const SIBLINGS: u8 = 1;
 const LAST_WRITE_WINS: u8 = 2;
+const CRDT: u8 = 3;
 
 const FLAG_VALUE: u8 = 1;
 const FLAG_EXPIRY: u8 = 2;
@@ -36,32 +39,39 @@ impl Record {
     /// Appends the encoding. Equal records have equal bytes.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let mut header = Vec::with_capacity(64);
-        match self.rule {
-            Rule::Siblings => {
-                self.context().encode(&mut header);
-                put_varint(&mut header, self.versions().len() as u64);
-                let mut actors = ActorIndex::new(self.context());
-                for (dot, version) in self.versions() {
+        let rule = match &self.body {
+            Body::Siblings(set) => {
+                set.context().encode(&mut header);
+                put_varint(&mut header, set.versions().len() as u64);
+                let mut actors = ActorIndex::new(set.context());
+                for (dot, version) in set.versions() {
                     put_varint(&mut header, actors.index_of(dot.actor));
                     put_varint(&mut header, dot.counter);
                     encode_fields(version, &mut header);
                 }
+                SIBLINGS
             }
-            Rule::LastWriteWins => {
-                put_varint(&mut header, self.versions().len() as u64);
-                for (dot, version) in self.versions() {
+            Body::LastWrite(set) => {
+                put_varint(&mut header, set.versions().len() as u64);
+                for (dot, version) in set.versions() {
                     dot.actor.encode(&mut header);
                     encode_fields(version, &mut header);
                 }
+                LAST_WRITE_WINS
             }
-        }
+            Body::Crdt(birth, state) => {
+                header.extend_from_slice(&birth.0.to_le_bytes());
+                state.context().encode(&mut header);
+                CRDT
+            }
+        };
         out.push(FORMAT);
-        out.push(match self.rule {
-            Rule::Siblings => SIBLINGS,
-            Rule::LastWriteWins => LAST_WRITE_WINS,
-        });
+        out.push(rule);
         put_varint(out, header.len() as u64);
         out.extend_from_slice(&header);
+        if let Body::Crdt(_, state) = &self.body {
+            state.encode_value(out);
+        }
         for (_, version) in self.versions() {
             if let Payload::Value(value) = &version.payload {
                 out.extend_from_slice(value);
@@ -86,23 +96,27 @@ impl Record {
         if reader.u8()? != FORMAT {
             return Err(reader.error("unknown format of record"));
         }
-        let rule = match reader.u8()? {
-            SIBLINGS => Rule::Siblings,
-            LAST_WRITE_WINS => Rule::LastWriteWins,
-            _ => return Err(reader.error("unknown conflict rule")),
-        };
+        let rule = reader.u8()?;
         let header_bytes = reader.count(1)?;
         let mut values = Values { bytes, at: reader.offset() + header_bytes };
         let mut header = Reader::new(reader.bytes(header_bytes)?);
-        let set = match rule {
-            Rule::Siblings => decode_siblings(&mut header, &mut values)?,
-            Rule::LastWriteWins => decode_last_write(&mut header, &mut values)?,
+        let body = match rule {
+            SIBLINGS => Body::Siblings(decode_siblings(&mut header, &mut values)?),
+            LAST_WRITE_WINS => Body::LastWrite(decode_last_write(&mut header, &mut values)?),
+            CRDT => {
+                let birth = Stamp(header.u64()?);
+                let context = VersionVector::decode(&mut header)?;
+                let state = Dotted::decode_value(&mut reader, context)?;
+                values.at = reader.offset();
+                Body::Crdt(birth, state)
+            }
+            _ => return Err(DecodeError { offset: 1, what: "unknown conflict rule" }),
         };
         header.finish()?;
         if values.at != bytes.len() {
             return Err(DecodeError { offset: values.at, what: "bytes left over after the values" });
         }
-        Ok(Self { rule, set })
+        Ok(Self { body })
     }
 
     /// [`Record::decode`] for borrowed bytes, with one copy.
@@ -178,7 +192,9 @@ fn decode_last_write(
             if version.birth == Stamp::ZERO {
                 return Err(header.error("a write without a stamp"));
             }
-            Ok(Record::last_write(actor, version).set)
+            let dot = Dot { actor, counter: version.birth.0 };
+            let set = DottedVersionSet::from_parts(VersionVector::of(dot), vec![(dot, version)]);
+            Ok(set.expect("the context was made of the dot"))
         }
         _ => Err(header.error("more than one last write")),
     }

@@ -97,7 +97,7 @@ impl History {
         };
         let floor = self.floors.entry(write.key.clone()).or_default();
         match rule {
-            Rule::Siblings => floor.seen = floor.seen.join(&context),
+            Rule::Siblings | Rule::Crdt(_) => floor.seen = floor.seen.join(&context),
             Rule::LastWriteWins => {
                 let payload = write.value.clone().map_or(Payload::Tombstone, Payload::Value);
                 let expiry = kv_core::Expiry::NEVER;
@@ -121,6 +121,7 @@ impl History {
         let mut found = Vec::new();
         match rule {
             Rule::Siblings => self.check_siblings(begun, record, &mut found),
+            Rule::Crdt(_) => check_context(begun, record, &mut found),
             Rule::LastWriteWins => check_last_write(begun, record, &mut found),
         }
         let values = read.values();
@@ -150,10 +151,7 @@ impl History {
     }
 
     fn check_siblings(&self, begun: &ReadBegun, record: &Record, found: &mut Vec<String>) {
-        if !record.context().covers(&begun.floor.seen) {
-            let (seen, floor) = (record.context(), &begun.floor.seen);
-            found.push(format!("has seen {seen:?}, less than was seen before: {floor:?}"));
-        }
+        check_context(begun, record, found);
         let of_key = || self.writes.iter().filter(|write| write.key == begun.key);
         for (ended, dot) in of_key().filter_map(|write| write.acknowledged) {
             let present = record.versions().iter().any(|(held, _)| *held == dot);
@@ -189,6 +187,13 @@ impl History {
     #[must_use]
     pub const fn reads(&self) -> u64 {
         self.reads
+    }
+}
+
+fn check_context(begun: &ReadBegun, record: &Record, found: &mut Vec<String>) {
+    if !record.context().covers(&begun.floor.seen) {
+        let (seen, floor) = (record.context(), &begun.floor.seen);
+        found.push(format!("has seen {seen:?}, less than was seen before: {floor:?}"));
     }
 }
 

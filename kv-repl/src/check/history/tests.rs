@@ -23,6 +23,7 @@ fn write(history: &mut History, state: &Record, seen: &VersionVector, value: &'s
     let change = match state.rule() {
         Rule::Siblings => state.sibling(ACTOR, 0, seen, version(value, now)),
         Rule::LastWriteWins => Record::last_write(ACTOR, version(value, now)),
+        Rule::Crdt(kind) => unreachable!("these tests put values, and a {kind:?} takes updates"),
     };
     let index = history.write_begins(&key(), Some(value.into()), OperationId(now.into()), Some(seen.clone()));
     let (dot, version) = &change.versions()[0];
