@@ -64,6 +64,16 @@ impl<V> DottedVersionSet<V> {
     }
 }
 
+impl<V: Clone> DottedVersionSet<V> {
+    /// The set with the greatest version in `order` alone, of equal ones that with the greatest dot; it has seen what this set
+    /// has. Joined to a replica that holds this set, it drops the others there too.
+    #[must_use]
+    pub fn last_writer(&self, order: impl Fn(&V, &V) -> std::cmp::Ordering) -> Self {
+        let last = self.versions.iter().max_by(|a, b| order(&a.1, &b.1).then(a.0.cmp(&b.0)));
+        Self { context: self.context.clone(), versions: last.cloned().into_iter().collect() }
+    }
+}
+
 impl<V: Clone + Ord> DottedVersionSet<V> {
     /// The least set that has seen what both have seen. Commutative, associative and idempotent.
     ///

@@ -4,6 +4,8 @@ use super::*;
 use crate::NodeId;
 use crate::version::Incarnation;
 
+mod published;
+
 type Set = DottedVersionSet<&'static str>;
 
 fn actor(index: u64) -> Actor {
@@ -19,63 +21,6 @@ fn values(set: &Set) -> Vec<&'static str> {
 /// A write at a server: the change is joined to what the server holds.
 fn put(server: &Set, at: u64, seen: &VersionVector, value: &'static str) -> Set {
     server.join(&server.event(actor(at), 0, seen, value))
-}
-
-// The cases published with the reference implementation of dotted version vector sets (join, update, sync, event, less,
-// equal), told with explicit dots.
-
-#[test]
-fn published_case_update_replaces_what_it_saw_and_keeps_the_rest() {
-    let none = VersionVector::new();
-    let first = put(&Set::new(), 1, &none, "v1");
-    let second = put(&first, 1, first.context(), "v2");
-    assert_eq!(values(&second), ["v2"]);
-    let third = put(&second, 1, first.context(), "v3");
-    assert_eq!(values(&third), ["v2", "v3"], "the writer of v3 had seen v1 only");
-    let fourth = put(&third, 2, third.context(), "v4");
-    assert_eq!(values(&fourth), ["v4"]);
-}
-
-#[test]
-fn published_case_a_context_free_write_is_a_sibling_of_everything() {
-    let none = VersionVector::new();
-    let mut server = Set::new();
-    for value in ["v1", "v2", "v3"] {
-        server = put(&server, 1, &none, value);
-    }
-    assert_eq!(values(&server), ["v1", "v2", "v3"]);
-    assert_eq!(server.context().counter_max(actor(1)), 3);
-}
-
-#[test]
-fn published_case_sync_of_concurrent_servers_keeps_both() {
-    let base = put(&Set::new(), 1, &VersionVector::new(), "v0");
-    let left = put(&base, 1, base.context(), "v1");
-    let right = put(&base, 2, base.context(), "v2");
-    let joined = left.join(&right);
-    assert_eq!(values(&joined), ["v1", "v2"]);
-    assert_eq!(joined, right.join(&left));
-    assert_eq!(joined.join(&base), joined, "the older state adds nothing");
-}
-
-#[test]
-fn published_case_event_is_just_the_change() {
-    let server = put(&Set::new(), 1, &VersionVector::new(), "v1");
-    let change = server.event(actor(2), 0, server.context(), "v2");
-    assert_eq!(values(&change), ["v2"]);
-    assert!(change.context().covers(server.context()));
-}
-
-#[test]
-fn published_case_less_and_equal() {
-    use crate::version::Causality;
-    let first = put(&Set::new(), 1, &VersionVector::new(), "v1");
-    let second = put(&first, 1, first.context(), "v2");
-    let other = put(&first, 2, first.context(), "v3");
-    assert_eq!(first.context().compare(second.context()), Causality::Before);
-    assert_eq!(second.context().compare(first.context()), Causality::After);
-    assert_eq!(second.context().compare(other.context()), Causality::Concurrent);
-    assert_eq!(second.context().compare(second.context()), Causality::Equal);
 }
 
 #[test]
@@ -95,6 +40,39 @@ fn lesson_04_a_late_tombstone_does_not_swallow_a_key_created_again() {
     let again = put(&gone, 2, &VersionVector::new(), "second life");
     assert_eq!(values(&again.join(&delete)), ["second life", "tombstone"], "the tombstone never saw the second life");
     assert_eq!(again.join(&delete).join(&delete), again.join(&delete));
+}
+
+#[test]
+fn lesson_02_retried_puts_do_not_multiply_when_they_say_what_they_saw() {
+    let mut server = Set::new();
+    for _ in 0..10 {
+        // The client never saw an answer; each attempt carries what it had read before the first.
+        let seen = server.context().clone();
+        server = put(&server, 1, &seen, "milk");
+    }
+    assert_eq!(values(&server), ["milk"]);
+    for _ in 0..3 {
+        server = put(&server, 1, &VersionVector::new(), "milk");
+    }
+    assert_eq!(server.versions().len(), 4, "only puts that saw nothing stand side by side; a cap is for those");
+}
+
+#[test]
+fn lesson_03_an_actor_whose_memory_is_in_doubt_mints_no_more() {
+    let before = put(&Set::new(), 1, &VersionVector::new(), "written before the disk was lost");
+    let peer = put(&before, 2, before.context(), "replaced at a peer");
+    let forgot = Set::new();
+
+    // As the same actor it counts from one again: the peer has seen that dot, and takes the new write for the old.
+    let reused = forgot.event(actor(1), 0, &VersionVector::new(), "new");
+    assert_eq!(values(&peer.join(&reused)), ["replaced at a peer"], "what the rule is there for: the write is gone");
+
+    let epoch = Actor { epoch: 1, ..actor(1) };
+    let fresh = forgot.event(epoch, 0, &VersionVector::new(), "new");
+    assert_eq!(values(&peer.join(&fresh)), ["new", "replaced at a peer"]);
+    let incarnation = Actor { incarnation: Incarnation(8), ..actor(1) };
+    let replaced_disk = forgot.event(incarnation, 0, &VersionVector::new(), "new");
+    assert_eq!(values(&peer.join(&replaced_disk)), ["new", "replaced at a peer"]);
 }
 
 /// Random histories: three servers put with contexts read from any of them, and exchange states.
