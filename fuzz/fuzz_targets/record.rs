@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| kv_repl::fuzzing::record(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| kv_core::fuzzing::record(bytes));

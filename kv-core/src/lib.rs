@@ -28,6 +28,8 @@ pub mod crdt;
 pub mod evict;
 pub mod expiry;
 pub mod fuzzing;
+#[cfg(test)]
+mod golden;
 pub mod hash;
 pub mod hlc;
 pub mod key;

@@ -4,7 +4,6 @@
 //! written again. No fuzzer guesses a checksum, so frames are tried twice: as they are, and with the checksum made right.
 
 use bytes::Bytes;
-use kv_core::record::Record;
 
 use crate::wire;
 
@@ -19,11 +18,4 @@ pub fn frame(bytes: &[u8]) {
         let again = wire::decode(&writer.finish()).expect("what was written can be read");
         assert_eq!((again.header, again.messages), (frame.header, frame.messages));
     }
-}
-
-/// A record from a peer or a store.
-pub fn record(bytes: &[u8]) {
-    let Ok(record) = Record::decode_slice(bytes) else { return };
-    assert_eq!(record.to_bytes(), bytes, "one record, one encoding");
-    assert_eq!(record.join(&record).as_ref(), Ok(&record), "a join with oneself changes nothing");
 }

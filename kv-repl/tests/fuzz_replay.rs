@@ -28,8 +28,3 @@ fn replay(target: &str, body: fn(&[u8])) {
 fn frames() {
     replay("frame", fuzzing::frame);
 }
-
-#[test]
-fn records() {
-    replay("record", fuzzing::record);
-}

@@ -11,7 +11,6 @@ use crate::hlc::Stamp;
 use crate::record::OperationId;
 use crate::version::{Actor, Dot, Incarnation, VersionVector};
 
-mod golden;
 mod model;
 
 use model::{Event, History, reading};

@@ -32,31 +32,6 @@ fn fold(base: Option<&[u8]>, operands: &[&[u8]]) -> Result<Vec<u8>, crate::store
 }
 
 #[test]
-fn the_bytes_of_a_siblings_record_are_the_documented_ones() {
-    let seen = VersionVector::of(Dot { actor: actor(1), counter: 4 });
-    let version = Version { expiry: Expiry::at(Millis(300)), operation: Some(OperationId(2)), ..value(9, "cart") };
-    let record = Record::empty(Rule::Siblings).sibling(actor(1), 0, &seen, version);
-    let golden: &[u8] = &[
-        1, 1, 45, // format, siblings, header bytes
-        1, 1, 0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11, 1, 1, 4, 1, // one actor, one run: 4 and 5
-        1, 0, 5, // one entry: actor 0, counter 5
-        9, 0, 0, 0, 0, 0, 0, 0, 7, 0xac, 2, // birth, flags, expiry
-        2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, // operation, length of the value
-        b'c', b'a', b'r', b't',
-    ];
-    assert_eq!(record.to_bytes(), golden);
-    assert_eq!(Record::decode_slice(golden).unwrap(), record);
-}
-
-#[test]
-fn the_bytes_of_a_last_write_are_the_documented_ones() {
-    let record = Record::last_write(actor(1), tombstone(9));
-    let golden: &[u8] = &[1, 2, 20, 1, 1, 0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11, 1, 9, 0, 0, 0, 0, 0, 0, 0, 0];
-    assert_eq!(record.to_bytes(), golden);
-    assert_eq!(Record::decode_slice(golden).unwrap(), record);
-}
-
-#[test]
 fn last_write_wins_ties_go_to_the_delete_then_the_actor_then_the_bytes() {
     let join = |a: &Record, b: &Record| {
         let joined = a.join(b).unwrap();
