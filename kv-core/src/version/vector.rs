@@ -32,6 +32,9 @@ pub enum Causality {
     Concurrent,
 }
 
+/// Up to so many runs, looking at each is faster than halving.
+const SPANS_SCANNED_MAX: usize = 16;
+
 /// A set of dots; as a causal context: the writes somebody has seen.
 #[derive(Clone, Default, Eq, PartialEq, Hash, Debug)]
 pub struct VersionVector {
@@ -66,6 +69,10 @@ impl VersionVector {
     /// Whether `dot` is in the set.
     #[must_use]
     pub fn contains(&self, dot: Dot) -> bool {
+        if self.spans.len() <= SPANS_SCANNED_MAX {
+            let holds = |span: &Span| span.first <= dot.counter && dot.counter <= span.last && span.actor == dot.actor;
+            return self.spans.iter().any(holds);
+        }
         let after = self.spans.partition_point(|span| (span.actor, span.first) <= (dot.actor, dot.counter));
         after.checked_sub(1).is_some_and(|at| {
             let span = &self.spans[at];
@@ -109,8 +116,16 @@ impl VersionVector {
     /// The union. Commutative, associative and idempotent.
     #[must_use]
     pub fn join(&self, other: &Self) -> Self {
-        let mut spans: Vec<Span> = Vec::with_capacity(self.spans.len() + other.spans.len());
-        let (mut left, mut right) = (self.spans.as_slice(), other.spans.as_slice());
+        // Two replicas of one key have seen much the same, and their runs begin at the same dots: such pairs come first.
+        let aligned = self.aligned(other);
+        let longer = self.spans.len().max(other.spans.len());
+        let mut spans: Vec<Span> = Vec::with_capacity(longer + usize::from(aligned < longer));
+        let (mine, mut left) = self.spans.split_at(aligned);
+        let (theirs, mut right) = other.spans.split_at(aligned);
+        spans.extend(mine.iter().zip(theirs).map(|(a, b)| Span { last: a.last.max(b.last), ..*a }));
+        if left.is_empty() && right.is_empty() {
+            return Self { spans };
+        }
         loop {
             let next = match (left.split_first(), right.split_first()) {
                 (Some((a, rest)), Some((b, _))) if a <= b => {
@@ -138,7 +153,11 @@ impl VersionVector {
 
     /// [Joins](VersionVector::join) `other` into this set.
     pub fn absorb(&mut self, other: &Self) {
-        if !self.covers(other) {
+        if self.aligned(other) == other.spans.len() && self.spans.len() == other.spans.len() {
+            for (mine, theirs) in self.spans.iter_mut().zip(&other.spans) {
+                mine.last = mine.last.max(theirs.last);
+            }
+        } else if !self.covers(other) {
             *self = self.join(other);
         }
     }
@@ -168,12 +187,28 @@ impl VersionVector {
     /// How this set relates to `other`.
     #[must_use]
     pub fn compare(&self, other: &Self) -> Causality {
-        match (self.covers(other), other.covers(self)) {
+        let aligned = self.aligned(other);
+        let covers = if aligned == self.spans.len() && aligned == other.spans.len() {
+            self.spans
+                .iter()
+                .zip(&other.spans)
+                .fold((true, true), |(mine, theirs), (a, b)| (mine & (a.last >= b.last), theirs & (a.last <= b.last)))
+        } else {
+            (self.covers(other), other.covers(self))
+        };
+        match covers {
             (true, true) => Causality::Equal,
             (false, true) => Causality::Before,
             (true, false) => Causality::After,
             (false, false) => Causality::Concurrent,
         }
+    }
+
+    /// How many runs of both, from the front, begin at the same dots. All but the last of such a pair lie between the same
+    /// two dots, and can be looked at by themselves.
+    fn aligned(&self, other: &Self) -> usize {
+        let begin_alike = |(a, b): &(&Span, &Span)| a.first == b.first && a.actor == b.actor;
+        self.spans.iter().zip(&other.spans).take_while(begin_alike).count()
     }
 
     /// Appends the encoding: count of actors; per actor: actor, count of runs, and per run the distance from the end of
