@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod client;
+pub mod conflicts;
 pub mod coordinators;
 pub mod feeder;
 pub mod input_file;

@@ -139,3 +139,36 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn records_of_data_types_fold_in_any_grouping_and_order() {
+    use crate::crdt::{Crdt, Kind, Update};
+    let mut state = Record::empty(Rule::Crdt(Kind::Set));
+    let mut changes = Vec::new();
+    let updates = [
+        (1, Update::Insert("milk".into())),
+        (2, Update::Insert("tea".into())),
+        (1, Update::Remove("milk".into())),
+        (3, Update::Insert("milk".into())),
+        (2, Update::Remove("bread".into())),
+    ];
+    for (birth, (node, update)) in (1..).zip(updates) {
+        let change = state.updated(actor(node), 10, Stamp(birth), None, None, &update).unwrap();
+        state = state.join(&change).unwrap();
+        changes.push(change.to_bytes());
+    }
+    assert_eq!(state.birth_max(), Stamp(5));
+    assert_eq!(state.context().counter_max(actor(1)), 12, "dots lie above the floor; a removal has one as well");
+    assert_eq!(state.context().counter_max(actor(2)), 12);
+    let Some(Crdt::Set(set)) = state.crdt() else { panic!("a set") };
+    assert!(set.iter().eq(["milk", "tea"].map(Bytes::from).iter()));
+
+    let operands: Vec<&[u8]> = changes.iter().map(|bytes| &bytes[..]).collect();
+    let whole = state.to_bytes();
+    assert_eq!(fold(None, &operands).unwrap(), whole);
+    let (older, newer) = operands.split_at(2);
+    let (older, newer) = (fold(None, older).unwrap(), fold(None, newer).unwrap());
+    assert_eq!(fold(Some(&newer), &[&older, &newer]).unwrap(), whole);
+    let siblings = Record::empty(Rule::Siblings).sibling(actor(1), 0, &VersionVector::new(), value(1, "v")).to_bytes();
+    assert!(fold(Some(&whole), &[&siblings]).is_err(), "not of one table");
+}
