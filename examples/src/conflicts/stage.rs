@@ -58,8 +58,9 @@ impl<'a> Stage<'a> {
     pub(super) fn row(&mut self, rule: &str, cart: &Cart, losses: &str) -> io::Result<()> {
         let items: Vec<&str> = cart.iter().map(String::as_str).collect();
         let colour = if losses == "nothing is lost" { GREEN } else { RED };
-        let losses = self.paint(colour, losses);
-        writeln!(self.out, "   {rule:<24} {:<26} {losses}", items.join("  "))
+        let losses = if losses.is_empty() { String::new() } else { self.paint(colour, losses) };
+        let line = format!("   {rule:<24} {:<26} {losses}", items.join("  "));
+        writeln!(self.out, "{}", line.trim_end())
     }
 
     /// States something that has been checked.
