@@ -194,8 +194,8 @@ impl Crdt {
 }
 
 impl DotStore for Crdt {
-    fn is_empty(&self) -> bool {
-        whichever!(self, store => store.is_empty())
+    fn is_bottom(&self) -> bool {
+        whichever!(self, store => store.is_bottom())
     }
 
     fn is_live(&self) -> bool {

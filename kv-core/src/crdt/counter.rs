@@ -134,7 +134,7 @@ impl Tally {
 }
 
 impl DotStore for PnCounter {
-    fn is_empty(&self) -> bool {
+    fn is_bottom(&self) -> bool {
         self.tallies.is_empty()
     }
 

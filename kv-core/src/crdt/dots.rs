@@ -39,16 +39,16 @@ impl<V: Element> Dots<V> {
 }
 
 impl<V: Element> DotStore for Dots<V> {
-    fn is_empty(&self) -> bool {
+    fn is_bottom(&self) -> bool {
         self.entries.is_empty()
     }
 
     fn is_live(&self) -> bool {
-        !self.is_empty()
+        !self.is_bottom()
     }
 
     fn join(&mut self, seen: &VersionVector, other: &Self, other_seen: &VersionVector) {
-        if other.is_empty() {
+        if other.is_bottom() {
             self.forget(other_seen);
         } else {
             self.entries = join_entries((&self.entries, seen), (&other.entries, other_seen));
@@ -92,8 +92,8 @@ macro_rules! store_as_its_field {
         impl $(<$($parameter: $crate::crdt::element::Element),*>)? $crate::crdt::dotted::DotStore
             for $name $(<$($parameter),*>)?
         {
-            fn is_empty(&self) -> bool {
-                self.0.is_empty()
+            fn is_bottom(&self) -> bool {
+                self.0.is_bottom()
             }
 
             fn is_live(&self) -> bool {

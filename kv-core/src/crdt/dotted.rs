@@ -15,7 +15,7 @@ use crate::version::{Actor, Dot, VersionVector};
 /// context.
 pub trait DotStore: Clone + Eq + std::fmt::Debug {
     /// Whether nothing is kept: neither a live part nor a trace of a removed one.
-    fn is_empty(&self) -> bool;
+    fn is_bottom(&self) -> bool;
 
     /// Whether any part is live, so that a map shows the key it stands under.
     fn is_live(&self) -> bool;

@@ -40,12 +40,6 @@ impl<K: Element, S: DotStore> OrMap<K, S> {
         self.entries.iter().filter(|(_, store)| store.is_live())
     }
 
-    /// How many keys there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.iter().count()
-    }
-
     /// The change that `change` makes to what stands under `key`. Give it the dot of the change to the whole map: one dot
     /// names one change, however deep.
     #[must_use]
@@ -70,7 +64,7 @@ impl<K: Element, S: DotStore> OrMap<K, S> {
 
     fn wrap(&self, key: K, value: S, context: VersionVector) -> Dotted<Self> {
         let mut change = Self::default();
-        if !value.is_empty() {
+        if !value.is_bottom() {
             change.entries.insert(key, value);
         }
         Dotted::of(change, context)
@@ -83,7 +77,7 @@ impl<K: Element, S: DotStore> OrMap<K, S> {
         let mut change = Self::default();
         if let Some((key, store)) = self.entries.get_key_value(key) {
             let traces = store.clear(seen, &mut removed);
-            if !traces.is_empty() {
+            if !traces.is_bottom() {
                 change.entries.insert(key.clone(), traces);
             }
         }
@@ -102,7 +96,7 @@ impl<K: Element, S: DotStore> OrMap<K, S> {
 }
 
 impl<K: Element, S: DotStore> DotStore for OrMap<K, S> {
-    fn is_empty(&self) -> bool {
+    fn is_bottom(&self) -> bool {
         self.entries.is_empty()
     }
 
@@ -124,20 +118,20 @@ impl<K: Element, S: DotStore> DotStore for OrMap<K, S> {
             if !other.entries.contains_key(key) {
                 mine.forget(other_seen);
             }
-            !mine.is_empty()
+            !mine.is_bottom()
         });
     }
 
     fn forget(&mut self, other_seen: &VersionVector) {
         self.entries.retain(|_, store| {
             store.forget(other_seen);
-            !store.is_empty()
+            !store.is_bottom()
         });
     }
 
     fn clear(&self, seen: &VersionVector, removed: &mut Vec<Dot>) -> Self {
         let traces = self.entries.iter().map(|(key, store)| (key, store.clear(seen, removed)));
-        let kept = traces.filter(|(_, trace)| !trace.is_empty());
+        let kept = traces.filter(|(_, trace)| !trace.is_bottom());
         Self { entries: kept.map(|(key, trace)| (key.clone(), trace)).collect() }
     }
 
@@ -160,7 +154,7 @@ impl<K: Element, S: DotStore> DotStore for OrMap<K, S> {
                 return Err(reader.error("keys out of order"));
             }
             let store = S::decode(reader, inner)?;
-            if store.is_empty() {
+            if store.is_bottom() {
                 return Err(reader.error("a key with nothing under it"));
             }
             entries.insert(key, store);
@@ -199,7 +193,7 @@ impl<K: Element, V: Element> LwwMap<K, V> {
     /// How many keys there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.0.iter().count()
     }
 
     /// Whether there is no key.

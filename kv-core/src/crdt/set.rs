@@ -56,7 +56,7 @@ impl<E: Element> OrSet<E> {
     /// How many elements there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.0.iter().count()
     }
 
     /// Whether there is no element.

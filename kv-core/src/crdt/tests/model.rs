@@ -208,6 +208,6 @@ fn removes(update: &Update) -> bool {
 #[test]
 fn an_empty_value_is_not_live() {
     for kind in Kind::ALL {
-        assert!(!Crdt::empty(kind).is_live() && Crdt::empty(kind).is_empty());
+        assert!(!Crdt::empty(kind).is_live() && Crdt::empty(kind).is_bottom());
     }
 }
