@@ -30,6 +30,16 @@ fn context(actors: u64, ahead: &[u64]) -> VersionVector {
         .collect()
 }
 
+/// What the machine does in the same minutes, to measure the rest by.
+fn machine(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("machine");
+    let bytes = vec![7_u8; 200];
+    group.bench_function("allocate, copy and free 200 bytes", |bencher| bencher.iter(|| black_box(&bytes).clone()));
+    let page = vec![7_u8; 4096];
+    group.bench_function("XXH3 of 4 KiB", |bencher| bencher.iter(|| kv_core::hash::seeded(black_box(&page), 0)));
+    group.finish();
+}
+
 fn contexts(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("context");
     for actors in [1_u64, 5, 20] {
@@ -205,5 +215,5 @@ fn crdts(criterion: &mut Criterion) {
     update_and_join(criterion, "multi-value register", &register, |register, dot| register.write(dot, 7));
 }
 
-criterion_group!(benches, contexts, clock, records, crdts);
+criterion_group!(benches, machine, contexts, clock, records, crdts);
 criterion_main!(benches);
