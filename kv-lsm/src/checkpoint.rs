@@ -156,6 +156,9 @@ fn copy(disk: &dyn Disk, from: &Path, to: &Path, length: Option<u64>, more: &[u8
     if !more.is_empty() {
         write(copy.as_ref(), to, more, at)?;
     }
+    if sabotaged!(LeaveCheckpointUnsynced) {
+        return Ok(());
+    }
     copy.sync().map_err(|error| Error::io("sync", to, error))
 }
 

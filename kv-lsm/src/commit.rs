@@ -58,12 +58,15 @@ fn run(
 ) -> Result<u64, Error> {
     engine.writable()?;
     check(engine, batch)?;
-    if batch.is_empty() {
-        return Ok(engine.snapshots.visible());
-    }
-    make_room(engine, batch.as_bytes().len() as u64, patience)?;
-    let last = append(engine, batch, admission)?;
-    if durability == Durability::Sync {
+    let last = if batch.is_empty() {
+        // Still a promise about all that was written before.
+        engine.health.check()?;
+        engine.snapshots.visible()
+    } else {
+        make_room(engine, batch.as_bytes().len() as u64, patience)?;
+        append(engine, batch, admission)?
+    };
+    if durability == Durability::Sync && !sabotaged!(AcknowledgeEarly) {
         background::sync_through(engine, last).map_err(|error| match error {
             Error::Poisoned { reason } => Error::Ambiguous { reason },
             other => other,
@@ -103,6 +106,10 @@ fn append(engine: &Engine, batch: &Batch, mut admission: Option<&mut Admission<'
     assert_eq!(last + 1, first + batch.len() as u64, "each operation has a number");
     log.next_sequence = last + 1;
     log.recent.note(batch, first);
+    if sabotaged!(PublishHalfBatch) && first < last {
+        engine.snapshots.publish(first);
+    }
+    between!();
     engine.snapshots.publish(last);
     engine.syncer.appended(log.writer.position(), last);
     engine.log_position.store(log.writer.position(), Ordering::Relaxed);

@@ -87,7 +87,9 @@ pub(crate) fn flush_oldest(engine: &Engine) -> Result<bool, Error> {
     let Some(memtable) = version.sealed.last() else { return Ok(false) };
     // Rule E3: no table holds what a power cut could take from the log. One memtable and one edit for all keyspaces keep
     // batches whole as it is; this keeps what is in tables from being ahead of the durable number.
-    engine.syncer.sync_through(memtable.last_sequence())?;
+    if !sabotaged!(FlushAheadOfLog) {
+        engine.syncer.sync_through(memtable.last_sequence())?;
+    }
     let begin = Instant::now();
     let mut created = Vec::new();
     let result =
@@ -134,8 +136,10 @@ fn write_tables(
         items.extend(written.items(keyspace, 0));
     }
     // The names of the tables, and that of the segment where the log now begins.
-    let sync = engine.disk.sync_dir(&engine.directory);
-    sync.map_err(|error| engine.poison(&Error::io("sync", &engine.directory, error)))?;
+    if !sabotaged!(SkipDirectorySync) {
+        let sync = engine.disk.sync_dir(&engine.directory);
+        sync.map_err(|error| engine.poison(&Error::io("sync", &engine.directory, error)))?;
+    }
     Ok(items)
 }
 
@@ -174,6 +178,14 @@ fn install(engine: &Engine, version: &Version, mut items: Vec<Item>) -> Result<(
         position: next.log_position(),
         sequence: sealed.last_sequence(),
     });
+    let durable = engine.syncer.durable_sequence();
+    assert!(
+        sealed.last_sequence() <= durable,
+        "a table never holds what a power cut could take from the log (rule E3)"
+    );
+    if sabotaged!(RetireLogEarly) {
+        remove_log(engine, next.log_segment());
+    }
     engine.install(Edit(items), |version| {
         let flushed = version.sealed.pop();
         assert!(flushed.is_some_and(|flushed| Arc::ptr_eq(&flushed, sealed)), "memtables are flushed oldest first");

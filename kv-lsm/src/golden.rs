@@ -98,6 +98,7 @@ fn the_table_of_the_document_is_what_is_written_and_read() {
         compression: Compression::None,
         filter_bits_per_key: 10,
         database: DATABASE,
+        unsynced: false,
     };
     let mut writer = TableWriter::create(written.as_ref(), directory, 9, settings).unwrap();
     writer.push(b"apple", Trailer::new(5, Kind::Merge), b"+1").unwrap();

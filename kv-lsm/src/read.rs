@@ -54,6 +54,9 @@ fn look_up(
     };
     let hash = filter::hash(key);
     let mut ask = |table: &Arc<Table>, tally: &mut ReadTally| {
+        if sabotaged!(FilterBeforeRangeDeletes) && !table.may_contain(hash)? {
+            return Ok::<bool, Error>(false);
+        }
         // Rule E11: a newer table may cover the key by range only, and then its filter does not know the key.
         let ranges: Option<Arc<RangeDeletes>> = table.range_deletes()?;
         if let Some(ranges) = ranges {

@@ -230,6 +230,7 @@ impl Recovery<'_> {
             let older = self.older(keyspace, items);
             let separate = SeparateRules::new(&record.options, self.config.blob_file_bytes);
             let table = TableSettings::new(&self.config, &record.options, self.database, keyspace, 0);
+            let table = TableSettings { unsynced: sabotaged!(TrustRecoveredBytes), ..table };
             let blob = BlobSettings::new(&self.config, &record.options, self.database, keyspace);
             let (disk, directory) = (Arc::clone(&self.disk), self.directory.clone());
             let outputs = Outputs {

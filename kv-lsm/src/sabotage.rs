@@ -22,6 +22,8 @@ pub enum Sabotage {
     BelieveStaleChunks,
     /// A failed sync of the log is reported and forgotten (rule E6, lesson 40).
     GoOnAfterFailedSync,
+    /// The files of a checkpoint are not synced (rule E8).
+    LeaveCheckpointUnsynced,
     /// A read loads the visible number before it pins the version (rule E9).
     PinAfterVisible,
     /// Merge operands fold across a deleted range (rule E10).
@@ -34,6 +36,8 @@ pub enum Sabotage {
     FoldOntoPointer,
     /// A blob file is not synced before tables point into it (rule E13, lesson 44).
     LeaveBlobsUnsynced,
+    /// An expired value is passed over, and uncovers an older one (rule E12, lesson 49).
+    ExpiredIsMissing,
     /// The checksum of a block says nothing about its place (rule E14).
     ChecksumWithoutPlace,
     /// What a transaction read is not checked when it commits (rule E15).
@@ -69,6 +73,7 @@ impl Sabotage {
         Self::RetireLogEarly,
         Self::BelieveStaleChunks,
         Self::GoOnAfterFailedSync,
+        Self::LeaveCheckpointUnsynced,
         Self::PinAfterVisible,
         Self::FoldAcrossRangeDelete,
         Self::FoldAcrossSnapshot,

@@ -159,6 +159,9 @@ impl Syncer {
         };
         let begin = Instant::now();
         if let Err(error) = self.sync_segments(&segments) {
+            if sabotaged!(GoOnAfterFailedSync) {
+                return Err(Error::Poisoned { reason: error.to_string() });
+            }
             self.health.poison(self.durable_sequence(), &error);
             return self.health.check();
         }
@@ -182,7 +185,8 @@ impl Syncer {
         if segments.iter().any(|segment| !segment.name_durable) {
             self.disk.sync_dir(&self.directory).map_err(|error| Error::io("sync", &self.directory, error))?;
         }
-        for segment in segments {
+        let covered = if sabotaged!(SyncLastSegmentOnly) { segments.len() - 1.. } else { 0.. };
+        for segment in &segments[covered] {
             let path = || files::log(&self.directory, segment.number);
             segment.file.sync().map_err(|error| Error::io("sync", &path(), error))?;
         }

@@ -146,6 +146,9 @@ impl<'a> Resolver<'a> {
             }
             Kind::Put => {
                 let (expiry, value) = split_expiry(trailer, value);
+                if sabotaged!(ExpiredIsMissing) && expiry.is_some_and(|at| is_expired(at, self.rules.as_of.time())) {
+                    return ControlFlow::Continue(());
+                }
                 // What has expired is a delete, never "missing": it goes on hiding what is older (rule E12).
                 let base = match expiry {
                     Some(expire_at) if is_expired(expire_at, self.rules.as_of.time()) => None,

@@ -19,13 +19,26 @@ pub struct Generator {
     written: u64,
     /// What expires does so some time after this.
     pub now: Millis,
+    keyspaces: &'static [usize],
 }
 
 impl Generator {
     /// Operations on so many keys in each keyspace, with values that are rarely longer than `value_bytes`.
     #[must_use]
     pub const fn new(random: Random, keys: u64, value_bytes: u64) -> Self {
-        Self { random, keys, value_bytes, written: 0, now: clock::START }
+        Self { random, keys, value_bytes, written: 0, now: clock::START, keyspaces: &[0, 1, MERGED] }
+    }
+
+    /// The same on these keyspaces only.
+    #[must_use]
+    pub const fn on(self, keyspaces: &'static [usize]) -> Self {
+        Self { keyspaces, ..self }
+    }
+
+    /// The same, with values that differ from the first `written`.
+    #[must_use]
+    pub const fn starting_at(self, written: u64) -> Self {
+        Self { written, ..self }
     }
 
     /// Any of the keys. Some are prefixes of others, some hold zeros, some are longer than what comparisons look at first.
@@ -78,7 +91,7 @@ impl Generator {
 
     /// One write.
     pub fn operation(&mut self) -> Operation {
-        let keyspace = self.random.index(KEYSPACES.len());
+        let keyspace = self.random.pick(self.keyspaces);
         match self.random.below(20) {
             0..=1 if self.random.one_in(2) => {
                 let (start, end) = self.range();

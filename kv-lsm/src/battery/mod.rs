@@ -7,20 +7,27 @@
 //! | suite | what a case does |
 //! |---|---|
 //! | [`power_cuts`] | cuts the power at every call of a random trace, and inside recovery |
+//! | [`refusals`] | makes calls to the disk fail, once and for ever |
+//! | [`corruption`] | damages every kind of file |
 //! | [`model`] | compares databases with sorted maps |
+//! | [`kill`] | kills a real process again and again |
 //!
 //! That the battery can fail is proved by breaking the engine on purpose, one rule at a time: [`Sabotage`].
 
 pub mod clock;
 pub mod content;
+pub mod corruption;
 pub mod drive;
 pub mod generate;
 pub mod history;
 pub mod inspect;
 pub mod invariants;
+pub mod kill;
 pub mod model;
+mod parts;
 pub mod power_cuts;
 pub mod random;
+pub mod refusals;
 pub mod report;
 pub mod session;
 pub mod settings;

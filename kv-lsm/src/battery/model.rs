@@ -2,7 +2,7 @@
 //! go to several databases with different settings, and each must read as the maps do, at every live snapshot and through
 //! every live iterator, also when something happens in the middle of a read.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::ops::Bound;
 use std::path::Path;
@@ -136,7 +136,8 @@ pub fn case(seed: u64, report: &mut Report) {
 impl World {
     fn step(&mut self) {
         match self.generator.random.below(1000) {
-            0..=429 => self.write(),
+            0..=419 => self.write(),
+            420..=429 => self.write_while_somebody_reads(),
             430..=859 => {
                 let read = self.read();
                 self.check(&read);
@@ -179,6 +180,28 @@ impl World {
         let durability = self.generator.durability(self.synced_one_in);
         batch.iter().for_each(|operation| self.content.apply(operation));
         self.write_to_each(&batch, durability);
+    }
+
+    /// Lesson 45: while a batch is being applied, nobody sees any of it.
+    fn write_while_somebody_reads(&mut self) {
+        let batch = [self.generator.batch(), self.generator.batch()].concat();
+        let before = self.content.clone();
+        batch.iter().for_each(|operation| self.content.apply(operation));
+        for side in &self.sides {
+            let reader = side.subject().clone();
+            let before = before.clone();
+            let seen = Rc::new(RefCell::new(Vec::new()));
+            let note = Rc::clone(&seen);
+            // No panic in the middle of a write, whose consequences would hide the cause.
+            let meanwhile = move || match reader.content() {
+                Ok(found) => *note.borrow_mut() = before.difference(&found),
+                Err(error) => note.borrow_mut().push(error.to_string()),
+            };
+            let written = interleave(meanwhile, || side.subject().write(&batch, Durability::Buffered));
+            written.unwrap_or_else(|error| panic!("{:?}: {error}", side.settings));
+            assert!(seen.borrow().is_empty(), "a part of a batch was seen: {:?}", seen.borrow());
+            self.operations += batch.len() as u64;
+        }
     }
 
     fn write_to_each(&mut self, batch: &[Operation], durability: Durability) {

@@ -199,16 +199,22 @@ impl Subject {
     }
 
     /// Reads everything while reads may fail. What is read before an error is right, nothing comes after it (lesson 52), and
-    /// a point read is right or fails. Returns how many reads failed.
+    /// a point read is right or fails, with an error that passes `check_error`. Returns how many reads failed.
     ///
     /// # Panics
     /// When something read is in none of the `allowed` contents.
-    pub fn check_while_reads_fail(&self, allowed: &[Arc<Content>], context: &dyn fmt::Display) -> u64 {
+    pub fn check_while_reads_fail(
+        &self,
+        allowed: &[Arc<Content>],
+        check_error: &dyn Fn(&Error),
+        context: &dyn fmt::Display,
+    ) -> u64 {
         let mut failures = 0;
         for (index, keyspace) in self.keyspaces.iter().enumerate() {
             for reverse in [false, true] {
                 let Entries { entries, error } = read(keyspace.iter(), reverse);
                 let whole = error.is_none();
+                error.iter().for_each(check_error);
                 failures += u64::from(!whole);
                 let fits = |content: &Arc<Content>| {
                     let map = content.keyspace(index);
@@ -240,7 +246,10 @@ impl Subject {
                         "{context}: a point read of {:?} is wrong",
                         String::from_utf8_lossy(key)
                     ),
-                    Err(_) => failures += 1,
+                    Err(error) => {
+                        check_error(&error);
+                        failures += 1;
+                    }
                 }
             }
         }

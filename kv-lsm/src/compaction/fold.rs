@@ -34,8 +34,13 @@ impl KeyVersions {
         self.parts.clear();
     }
 
+    /// Whether a version is older than all that were pushed.
+    pub(crate) fn may_follow(&self, trailer: Trailer) -> bool {
+        self.parts.last().is_none_or(|last| last.0.sequence() > trailer.sequence())
+    }
+
     pub(crate) fn push(&mut self, trailer: Trailer, value: &[u8]) {
-        debug_assert!(self.parts.last().is_none_or(|last| last.0 > trailer), "newest first");
+        debug_assert!(self.may_follow(trailer), "newest first");
         let start = self.bytes.len();
         self.bytes.extend_from_slice(value);
         self.parts.push((trailer, start..self.bytes.len()));
@@ -82,6 +87,9 @@ impl FoldRules {
 
     /// Which interval a number lies in.
     pub(crate) fn interval(&self, sequence: u64) -> usize {
+        if sabotaged!(FoldAcrossSnapshot) {
+            return self.boundaries.len() - 1;
+        }
         let interval = self.boundaries.partition_point(|boundary| boundary.sequence < sequence);
         assert!(interval < self.boundaries.len(), "what is visible is a boundary, and nothing newer is rewritten");
         interval
@@ -127,6 +135,7 @@ pub(crate) fn fold_key<E>(
             .iter()
             .position(|(trailer, _)| rules.interval(trailer.sequence()) != interval)
             .map_or(parts.len(), |count| begin + count);
+        let covering = if sabotaged!(FoldAcrossRangeDelete) { &[] } else { covering };
         let cut = covering.iter().copied().find(|&delete| rules.interval(delete) == interval).unwrap_or(0);
         let last_interval = end == parts.len();
         let mut operands = Vec::new();

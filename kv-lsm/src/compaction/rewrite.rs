@@ -85,10 +85,22 @@ impl Rewrite<'_> {
             if keys.is_multiple_of(256) && (self.cancelled)() {
                 return Ok(None);
             }
+            // Each table is in order, so this is damage whose checksum fits: a table is not where the manifest says.
+            if keys > 1 && entry.key <= key.as_slice() {
+                return Err(Error::corrupt(
+                    self.outputs.directory,
+                    0,
+                    "expected tables of one level that do not overlap",
+                ));
+            }
             key.clear();
             key.extend_from_slice(entry.key);
             versions.clear();
             while let Some(entry) = cursor.entry().filter(|entry| entry.key == key.as_slice()) {
+                // Two of them hold the same version: damage whose checksum fits.
+                if !versions.may_follow(entry.trailer) {
+                    return Err(Error::corrupt(self.outputs.directory, 0, "expected each version in one table only"));
+                }
                 versions.push(entry.trailer, entry.value);
                 cursor.next()?;
             }

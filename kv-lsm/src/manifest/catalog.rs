@@ -127,6 +127,9 @@ impl Catalog {
             if let Item::Added { keyspace, level, table } = item {
                 self.next_file = self.next_file.max(table.number.saturating_add(1));
                 self.order(*keyspace, *level)?;
+                if table.sequence_max > self.flushed_sequence {
+                    return Err(format!("table {} is newer than all that is in tables", table.number));
+                }
             }
             if let Item::BlobAdded { blob, .. } = item {
                 self.next_file = self.next_file.max(blob.number.saturating_add(1));

@@ -78,7 +78,7 @@ impl Table {
         self.obsolete.store(true, Ordering::Release);
     }
 
-    fn corrupt(&self, offset: u64, expected: &str) -> Error {
+    pub(super) fn corrupt(&self, offset: u64, expected: &str) -> Error {
         Error::corrupt(&self.path, offset, format!("expected {expected}"))
     }
 
@@ -127,6 +127,9 @@ impl Table {
         let deletes = if footer.range_deletes.is_none() { Vec::new() } else { load(footer.range_deletes)? };
         let range_deletes = decode_range_deletes(&deletes)
             .ok_or_else(|| self.corrupt(footer.range_deletes.offset, "a list of deleted ranges"))?;
+        if range_deletes.iter().any(|delete| delete.sequence > self.meta.sequence_max) {
+            return Err(self.corrupt(footer.range_deletes.offset, "deleted ranges no newer than the manifest says"));
+        }
         Ok(Opened { file, index, filter, range_deletes: Arc::new(RangeDeletes::new(range_deletes)) })
     }
 

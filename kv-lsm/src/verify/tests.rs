@@ -26,6 +26,7 @@ fn write(disk: &MemDisk, number: u64, versions: &[(&str, u64)], deletes: &[(&str
         compression: Compression::None,
         filter_bits_per_key: 10,
         database: 1,
+        unsynced: false,
     };
     let mut writer = TableWriter::create(disk, Path::new(DIRECTORY), number, settings).unwrap();
     for (key, sequence) in versions {

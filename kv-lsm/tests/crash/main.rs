@@ -1,6 +1,5 @@
 //! Schedules that break an engine without a rule, each a test with a name. Random ones are `battery`.
 
-mod allocation;
 mod checkpoints;
 mod corruption;
 mod lessons;

@@ -117,6 +117,8 @@ impl Fault {
 #[derive(Clone, Default)]
 pub(super) struct Faults {
     waiting: Vec<Fault>,
+    /// How many calls met one.
+    met: u64,
 }
 
 impl Faults {
@@ -150,6 +152,11 @@ impl Faults {
             effect = Some(fault.effect);
             fault.for_ever
         });
+        self.met += u64::from(effect.is_some());
         effect
+    }
+
+    pub(super) const fn met(&self) -> u64 {
+        self.met
     }
 }

@@ -140,6 +140,12 @@ impl SimDisk {
         self.state().faults.clear();
     }
 
+    /// How many calls met a fault.
+    #[must_use]
+    pub fn faults_met(&self) -> u64 {
+        self.state().faults.met()
+    }
+
     /// How many mutating calls there were, failed ones included.
     #[must_use]
     pub fn mutating_calls(&self) -> u64 {
