@@ -8,6 +8,9 @@ use super::edit::{Edit, Item, KeyspaceRecord};
 use crate::blob::meta::BlobMeta;
 use crate::table::meta::TableMeta;
 
+/// No file is as large, and there are not as many, so that sizes and numbers can be added up.
+const SIZE_MAX: u64 = 1 << 48;
+
 /// Levels of a keyspace: 0 takes what is flushed, the tables of each other level do not overlap.
 pub(crate) const LEVELS: usize = 7;
 
@@ -90,6 +93,7 @@ impl Catalog {
                     }
                     (self.log_segment, self.log_position, self.flushed_sequence) = (*segment, *position, *sequence);
                 }
+                Item::Next { file, .. } if *file > SIZE_MAX => return Err(format!("file number {file}")),
                 Item::Next { file, keyspace } => {
                     self.next_file = self.next_file.max(*file);
                     self.next_keyspace = self.next_keyspace.max(*keyspace);
@@ -127,11 +131,17 @@ impl Catalog {
             if let Item::Added { keyspace, level, table } = item {
                 self.next_file = self.next_file.max(table.number.saturating_add(1));
                 self.order(*keyspace, *level)?;
+                if table.number > SIZE_MAX || table.bytes > SIZE_MAX || table.entries > SIZE_MAX {
+                    return Err(format!("table {} is larger than any", table.number));
+                }
                 if table.sequence_max > self.flushed_sequence {
                     return Err(format!("table {} is newer than all that is in tables", table.number));
                 }
             }
             if let Item::BlobAdded { blob, .. } = item {
+                if blob.number > SIZE_MAX || blob.bytes > SIZE_MAX || blob.records > SIZE_MAX {
+                    return Err(format!("blob file {} is larger than any", blob.number));
+                }
                 self.next_file = self.next_file.max(blob.number.saturating_add(1));
             }
         }
