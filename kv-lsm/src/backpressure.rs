@@ -59,6 +59,9 @@ pub(crate) fn make_room(engine: &Engine, batch_bytes: u64, patience: Patience) -
         }
         match (engine.config.background, patience) {
             (Background::Manual, Patience::Refuse) => return Err(Error::Stalled { retry_after: Duration::ZERO }),
+            (Background::Manual, Patience::Wait) if sabotaged!(WaitForNobody) => {
+                engine.work_done.wait(engine.work_done.generation(), Duration::from_millis(100));
+            }
             // Rule E16: nobody else would.
             (Background::Manual, Patience::Wait) => {
                 if !background::step(engine)? {

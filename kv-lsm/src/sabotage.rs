@@ -80,6 +80,7 @@ impl Sabotage {
         Self::FilterBeforeRangeDeletes,
         Self::FoldOntoPointer,
         Self::LeaveBlobsUnsynced,
+        Self::ExpiredIsMissing,
         Self::ChecksumWithoutPlace,
         Self::SkipValidation,
         Self::WaitForNobody,

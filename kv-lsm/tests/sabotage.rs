@@ -4,9 +4,11 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use kv_lsm::battery::inspect::Inspector;
+use kv_lsm::battery::power_cuts::{Cuts, cut_everywhere};
 use kv_lsm::battery::report::Report;
 use kv_lsm::battery::session::{Case, run_case};
-use kv_lsm::battery::{Sabotage, corruption, model, power_cuts, refusals};
+use kv_lsm::battery::{Sabotage, corruption, model, power_cuts, refusals, trace};
 
 /// Each switch with the rule that it breaks, and the suites that are asked, the likeliest first.
 const RULES: &[(&str, Sabotage, &[Suite])] = &[
@@ -15,13 +17,16 @@ const RULES: &[(&str, Sabotage, &[Suite])] = &[
     ("E3", Sabotage::FlushAheadOfLog, &[MODEL]),
     ("E4", Sabotage::CallCorruptionTorn, &[CORRUPT]),
     ("E5", Sabotage::RetireLogEarly, &[CRASH]),
-    ("E5", Sabotage::BelieveStaleChunks, &[CRASH]),
+    ("E5", Sabotage::BelieveStaleChunks, &[SCRIPTS]),
     ("E6", Sabotage::GoOnAfterFailedSync, &[ERRORS]),
     ("E8", Sabotage::LeaveCheckpointUnsynced, &[CRASH]),
     ("E9", Sabotage::PinAfterVisible, &[MODEL]),
     ("E10", Sabotage::FoldAcrossRangeDelete, &[MODEL]),
     ("E10", Sabotage::FoldAcrossSnapshot, &[MODEL]),
     ("E11", Sabotage::FilterBeforeRangeDeletes, &[MODEL]),
+    ("E12", Sabotage::ExpiredIsMissing, &[MODEL]),
+    ("E13", Sabotage::FoldOntoPointer, &[MODEL]),
+    ("E13", Sabotage::LeaveBlobsUnsynced, &[CRASH]),
     ("E14", Sabotage::ChecksumWithoutPlace, &[CORRUPT]),
     ("E15", Sabotage::SkipValidation, &[CRASH]),
     ("E16", Sabotage::WaitForNobody, &[MODEL]),
@@ -34,12 +39,20 @@ const RULES: &[(&str, Sabotage, &[Suite])] = &[
 
 type Suite = (&'static str, Case);
 const CRASH: Suite = ("crash", power_cuts::case);
+/// The same for the scripts, one after the other.
+const SCRIPTS: Suite = ("scripts", |seed, report| {
+    let scripts = [trace::recycled_segments(), trace::flushes(), trace::compactions(), trace::rotation()];
+    let script = &scripts[usize::try_from(seed).unwrap() % scripts.len()];
+    let mut inspector = Inspector::default();
+    cut_everywhere(script, Cuts { samples: 1, inside_recovery_one_in: None, salt: seed }, &mut inspector);
+    report.images.extend(inspector.images);
+});
 const ERRORS: Suite = ("errors", refusals::case);
 const CORRUPT: Suite = ("corrupt", corruption::case);
 const MODEL: Suite = ("model", model::case);
 
 /// A broken rule must show within so many cases of a suite.
-const CASES_MAX: u64 = 150;
+const CASES_MAX: u64 = 300;
 /// A case that takes longer hangs. For one rule that is the way to notice.
 const HANG: Duration = Duration::from_secs(120);
 const HANG_EXPECTED: Duration = Duration::from_secs(10);

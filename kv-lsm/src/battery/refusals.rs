@@ -86,10 +86,10 @@ pub fn fail_reads(closed: &SimDisk, settings: Settings, random: &mut Random) -> 
     let known = [Arc::new(subject.content().expect("nothing is wrong yet"))];
     drop(subject);
     let mut met = 0;
-    for _ in 0..8 {
+    for _ in 0..20 {
         let disk = closed.reboot(Survival::All);
         let subject = Subject::open(&disk, settings).expect("nothing is wrong yet");
-        let call = random.below(60);
+        let call = random.below(90);
         disk.inject(Fault::new(random.pick(&EFFECTS)).on(CallKind::Read).after(call));
         subject.check_while_reads_fail(&known, &|_| (), &format_args!("read {call} fails"));
         met += disk.faults_met();

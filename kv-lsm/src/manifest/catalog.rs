@@ -6,6 +6,7 @@ use kv_core::time::Millis;
 
 use super::edit::{Edit, Item, KeyspaceRecord};
 use crate::blob::meta::BlobMeta;
+use crate::internal_key::SEQUENCE_MAX;
 use crate::table::meta::TableMeta;
 
 /// No file is as large, and there are not as many, so that sizes and numbers can be added up.
@@ -87,6 +88,9 @@ impl Catalog {
                     usage.lose(*keyspace, &table);
                 }
                 Item::Log { segment, position, sequence } => {
+                    if [segment, position].into_iter().any(|&number| number > SIZE_MAX) || *sequence > SEQUENCE_MAX {
+                        return Err("the log reaches further than any".to_owned());
+                    }
                     if *segment < self.log_segment || *position < self.log_position || *sequence < self.flushed_sequence
                     {
                         return Err("the log went back".to_owned());
