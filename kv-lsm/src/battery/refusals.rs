@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 
 use super::drive::{OnError, run};
-use super::generate::random_trace;
+use super::generate::{Generator, random_trace};
 use super::inspect::Inspector;
 use super::random::Random;
 use super::report::Report;
@@ -16,6 +16,7 @@ use super::settings::Settings;
 use super::subject::Subject;
 use super::trace::Trace;
 use crate::disk::{CallKind, Effect, Fault, SimDisk, Survival};
+use crate::options::Durability;
 
 /// How a call fails.
 pub const EFFECTS: [Effect; 4] = [
@@ -81,7 +82,11 @@ fn fill(trace: &Trace, room_bytes: u64, inspector: &mut Inspector) {
 /// When something read is wrong, or anything follows an error (lesson 52).
 pub fn fail_reads(closed: &SimDisk, settings: Settings, random: &mut Random) -> u64 {
     let subject = Subject::open(closed, settings).expect("nothing is wrong yet");
-    // From tables, not from memory.
+    // Enough for tables of several blocks, which are read, not memory.
+    let mut generator = Generator::new(random.clone(), 300, 60);
+    for _ in 0..80 {
+        subject.write(&generator.batch(), Durability::Buffered).expect("nothing is wrong yet");
+    }
     subject.database.flush().expect("nothing is wrong yet");
     let known = [Arc::new(subject.content().expect("nothing is wrong yet"))];
     drop(subject);
