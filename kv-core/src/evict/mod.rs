@@ -8,7 +8,7 @@
 //! |---|---|---|---|
 //! | [`S3Fifo`] | a store, at most | skewed traffic, scans | SOSP 2023 |
 //! | [`Sieve`] | a store, at most | skewed traffic | NSDI 2024 |
-//! | [`WTinyLfu`] | a note, O(1) later | skewed traffic, scans, loops | TOS 2017, Caffeine |
+//! | [`WTinyLfu`] | a store, at most | skewed traffic, scans, loops | TOS 2017, Caffeine |
 //! | [`Lfu`] | a store, at most | what stays popular, loops | LFU-DA, 2000 |
 //! | [`Lru`] | a note, O(1) later | recency | 1970 |
 //! | [`Random`] | nothing | loops | |

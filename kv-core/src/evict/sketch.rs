@@ -39,16 +39,17 @@ impl Sketch {
         }
     }
 
-    pub(super) fn count(&mut self, hash: u64) {
-        let mut raised = false;
+    /// Counts uses of one key.
+    pub(super) fn count(&mut self, hash: u64, uses: u8) {
+        let mut raised = 0;
         for (word, shift) in self.counters(hash) {
-            if (self.words[word] >> shift) & COUNTER_MAX < COUNTER_MAX {
-                self.words[word] += 1 << shift;
-                raised = true;
-            }
+            let room = COUNTER_MAX - ((self.words[word] >> shift) & COUNTER_MAX);
+            let added = room.min(u64::from(uses));
+            self.words[word] += added << shift;
+            raised = added.max(raised);
         }
-        if raised {
-            self.counted += 1;
+        if raised > 0 {
+            self.counted += raised;
             if self.counted >= USES_PER_WORD * self.words.len() as u64 {
                 self.halve();
             }
@@ -104,7 +105,7 @@ mod tests {
         sketch.make_room(1024);
         for number in 0..400 {
             for _ in 0..number % 8 {
-                sketch.count(key(number));
+                sketch.count(key(number), 1);
             }
         }
         let above = (0..400).filter(|number| {
@@ -120,11 +121,11 @@ mod tests {
         let mut sketch = Sketch::default();
         sketch.make_room(64);
         for _ in 0..20 {
-            sketch.count(key(0));
+            sketch.count(key(0), 1);
         }
         assert_eq!(sketch.estimate(key(0)), COUNTER_MAX);
         for number in 0..4000 {
-            sketch.count(key(1 + number % 300));
+            sketch.count(key(1 + number % 300), 1);
         }
         assert!(sketch.estimate(key(0)) < COUNTER_MAX);
     }
@@ -133,8 +134,8 @@ mod tests {
     fn growing_keeps_every_estimate() {
         let mut sketch = Sketch::default();
         for number in 0..10 {
-            sketch.count(key(number));
-            sketch.count(key(0));
+            sketch.count(key(number), 1);
+            sketch.count(key(0), 1);
         }
         let before: Vec<u64> = (0..10).map(|number| sketch.estimate(key(number))).collect();
         sketch.make_room(5000);

@@ -1,7 +1,7 @@
 use super::list::{Links, List};
+use super::marks::Marks;
 use super::per_slot::PerSlot;
 use super::policy::{Candidate, Policy};
-use super::read_buffer::ReadBuffer;
 use super::sketch::Sketch;
 use crate::slot::Slot;
 
@@ -18,8 +18,16 @@ const WINDOW_PART: u64 = 100;
 ///    of the protected segment is the newest in probation.
 ///
 /// Source: Einziger, Friedman and Manes, "TinyLFU: a highly efficient cache admission policy" (ACM Transactions on
-/// Storage 2017); Caffeine is the reference. The window is of fixed size here. Near the best on skewed traffic, and
-/// hardly touched by scans and loops; slow to follow a sudden change of what is popular.
+/// Storage 2017); Caffeine is the reference. The window is of fixed size here.
+///
+/// They move an entry with each use, or note uses in a buffer. Here a use raises a mark, and is counted when the entry
+/// comes to the front of its segment, as in CLOCK (Corbató, "A paging experiment with the Multics system", 1968): then
+/// the segment begins anew for it, or it goes from probation to the protected ones, with what it has gathered since,
+/// 255 uses at most. So a hit is an atomic store at most and is never lost to a full buffer, and each entry that a
+/// writer looks at in vain was paid for by a hit.
+///
+/// Near the best on skewed traffic, and hardly touched by scans and loops; slow to follow a sudden change of what is
+/// popular.
 #[derive(Debug)]
 pub struct WTinyLfu {
     links: Links,
@@ -30,7 +38,8 @@ pub struct WTinyLfu {
     entries: PerSlot<Entry>,
     len: usize,
     sketch: Sketch,
-    hits: ReadBuffer,
+    /// Uses that are not counted yet.
+    marks: Marks,
 }
 
 #[derive(Debug, Default)]
@@ -70,7 +79,7 @@ impl WTinyLfu {
             entries: PerSlot::default(),
             len: 0,
             sketch: Sketch::default(),
-            hits: ReadBuffer::default(),
+            marks: Marks::default(),
         }
     }
 
@@ -104,14 +113,20 @@ impl WTinyLfu {
         Some(slot)
     }
 
-    fn used(&mut self, slot: Slot) {
-        let Entry { hash, part, .. } = self.entries[slot];
-        self.sketch.count(hash);
-        if let Part::Probation = part {
-            self.leave(slot);
-            self.enter(slot, Part::Protected);
-            self.shrink_protected();
-        } else {
+    /// Counts the uses of an entry since it was looked at last, and says whether there were any.
+    fn was_used(&mut self, slot: Slot) -> bool {
+        let uses = std::mem::take(self.marks.get_mut(slot));
+        self.sketch.count(self.entries[slot].hash, uses);
+        uses > 0
+    }
+
+    /// The oldest entry of a segment that was not used since it was looked at last; used ones begin anew on the way.
+    fn oldest_unused(&mut self, part: Part) -> Option<Slot> {
+        loop {
+            let slot = self.segment(part).1.order.oldest()?;
+            if !self.was_used(slot) {
+                return Some(slot);
+            }
             let (links, segment) = self.segment(part);
             links.make_newest(&mut segment.order, slot);
         }
@@ -119,16 +134,30 @@ impl WTinyLfu {
 
     fn shrink_protected(&mut self) {
         while self.protected.bytes > self.protected.bytes_max
-            && let Some(oldest) = self.protected.order.oldest()
+            && let Some(oldest) = self.oldest_unused(Part::Protected)
         {
             self.leave(oldest);
             self.enter(oldest, Part::Probation);
         }
     }
 
-    /// The oldest of a window that is over its part when `incoming_bytes` more come in.
-    fn candidate(&self, incoming_bytes: u32) -> Option<Slot> {
-        self.window.order.oldest().filter(|_| self.window.bytes + u64::from(incoming_bytes) > self.window.bytes_max)
+    /// The oldest unused entry of a window that is over its part when `incoming_bytes` more come in.
+    fn candidate(&mut self, incoming_bytes: u32) -> Option<Slot> {
+        let over = self.window.bytes + u64::from(incoming_bytes) > self.window.bytes_max;
+        if over { self.oldest_unused(Part::Window) } else { None }
+    }
+
+    /// The oldest unused entry of probation, or of the protected ones when there is none. Used ones become protected.
+    fn victim(&mut self) -> Option<Slot> {
+        while let Some(oldest) = self.probation.order.oldest() {
+            if !self.was_used(oldest) {
+                return Some(oldest);
+            }
+            self.leave(oldest);
+            self.enter(oldest, Part::Protected);
+            self.shrink_protected();
+        }
+        self.oldest_unused(Part::Protected)
     }
 
     /// Lets a candidate pass without a contest if there is room for it.
@@ -145,11 +174,11 @@ impl WTinyLfu {
 
 impl Policy for WTinyLfu {
     fn insert(&mut self, slot: Slot, candidate: Candidate) {
-        self.settle();
         let Candidate { hash, bytes, .. } = candidate;
         self.len += 1;
         self.sketch.make_room(self.len);
-        self.sketch.count(hash);
+        self.sketch.count(hash, 1);
+        self.marks.clear(slot);
         *self.entries.entry(slot) = Entry { hash, bytes, part: Part::Window };
         self.enter(slot, Part::Window);
         while let Some(candidate) = self.candidate(0)
@@ -158,17 +187,11 @@ impl Policy for WTinyLfu {
     }
 
     fn hit(&self, slot: Slot) -> bool {
-        self.hits.note(slot)
-    }
-
-    fn settle(&mut self) {
-        for slot in self.hits.drain() {
-            self.used(slot);
-        }
+        self.marks.raise(slot, u8::MAX);
+        false
     }
 
     fn update(&mut self, slot: Slot, candidate: Candidate) {
-        self.settle();
         let Entry { bytes, part, .. } = self.entries[slot];
         let (_, segment) = self.segment(part);
         segment.bytes = segment.bytes - u64::from(bytes) + u64::from(candidate.bytes);
@@ -177,16 +200,13 @@ impl Policy for WTinyLfu {
     }
 
     fn remove(&mut self, slot: Slot) {
-        self.settle();
         self.leave(slot);
         self.len -= 1;
     }
 
     fn evict(&mut self, incoming_bytes: u32) -> Option<Slot> {
-        self.settle();
         loop {
-            let victim = self.probation.order.oldest().or_else(|| self.protected.order.oldest());
-            let (candidate, victim) = match (self.candidate(incoming_bytes), victim) {
+            let (candidate, victim) = match (self.candidate(incoming_bytes), self.victim()) {
                 (Some(candidate), Some(victim)) => (candidate, victim),
                 // The window is within its part, or there is nothing but the window.
                 (None, Some(only)) => return self.evicted(only),

@@ -256,11 +256,50 @@ impl WTinyLfu {
         }
     }
 
+    fn entry(&mut self, key: u32) -> &mut Entry {
+        let mut all = self.window.iter_mut().chain(&mut self.probation).chain(&mut self.protected);
+        &mut all.find(|(other, _)| *other == key).unwrap().1
+    }
+
+    /// Brings the first unused entry of a list to its front, and what was used before it to its end.
+    fn rotate(list: &mut Vec<(u32, Entry)>, sketch: &mut Sketch) {
+        while let Some((_, entry)) = list.first()
+            && entry.uses > 0
+        {
+            let (key, entry) = list.remove(0);
+            sketch.count(entry.candidate.hash, u8::try_from(entry.uses).unwrap());
+            list.push((key, Entry { uses: 0, ..entry }));
+        }
+    }
+
     fn demote(&mut self) {
         while bytes(&self.protected) > self.protected_bytes_max {
+            Self::rotate(&mut self.protected, &mut self.sketch);
             let oldest = self.protected.remove(0);
             self.probation.push(oldest);
         }
+    }
+
+    fn promote(&mut self) {
+        while let Some((_, entry)) = self.probation.first()
+            && entry.uses > 0
+        {
+            let (key, entry) = self.probation.remove(0);
+            self.sketch.count(entry.candidate.hash, u8::try_from(entry.uses).unwrap());
+            self.protected.push((key, Entry { uses: 0, ..entry }));
+            self.demote();
+        }
+        if self.probation.is_empty() {
+            Self::rotate(&mut self.protected, &mut self.sketch);
+        }
+    }
+
+    fn window_is_over(&mut self, incoming_bytes: u32) -> bool {
+        let over = bytes(&self.window) + u64::from(incoming_bytes) > self.window_bytes_max;
+        if over {
+            Self::rotate(&mut self.window, &mut self.sketch);
+        }
+        over
     }
 
     /// Moves the window's oldest to probation if it need not fight for it.
@@ -279,28 +318,16 @@ impl WTinyLfu {
 impl Model for WTinyLfu {
     fn insert(&mut self, key: u32, candidate: Candidate) {
         self.sketch.make_room(self.window.len() + self.probation.len() + self.protected.len() + 1);
-        self.sketch.count(candidate.hash);
+        self.sketch.count(candidate.hash, 1);
         self.window.push((key, Entry::new(candidate)));
-        while bytes(&self.window) > self.window_bytes_max && self.passes() {}
+        while self.window_is_over(0) && self.passes() {}
     }
     fn hit(&mut self, key: u32) {
-        let hash = super::candidate(key, 0).hash;
-        self.sketch.count(hash);
-        if let Some(at) = position(&self.window, key) {
-            let used = self.window.remove(at);
-            self.window.push(used);
-        } else if let Some(at) = position(&self.protected, key) {
-            let used = self.protected.remove(at);
-            self.protected.push(used);
-        } else {
-            let used = self.probation.remove(position(&self.probation, key).unwrap());
-            self.protected.push(used);
-            self.demote();
-        }
+        let entry = self.entry(key);
+        entry.uses = (entry.uses + 1).min(255);
     }
     fn update(&mut self, key: u32, candidate: Candidate) {
-        let mut all = self.window.iter_mut().chain(&mut self.probation).chain(&mut self.protected);
-        all.find(|(other, _)| *other == key).unwrap().1.candidate = candidate;
+        self.entry(key).candidate = candidate;
         self.demote();
     }
     fn remove(&mut self, key: u32) {
@@ -310,7 +337,8 @@ impl Model for WTinyLfu {
     }
     fn evict(&mut self, incoming_bytes: u32) -> u32 {
         loop {
-            let over = bytes(&self.window) + u64::from(incoming_bytes) > self.window_bytes_max;
+            let over = self.window_is_over(incoming_bytes);
+            self.promote();
             let victim = self.probation.first().or(self.protected.first()).copied();
             let loser = match (self.window.first().copied(), victim) {
                 (Some((candidate, entry)), Some((victim, other))) if over => {
