@@ -138,7 +138,7 @@ fn link(disk: &dyn Disk, from: &Path, to: &Path) -> Result<(), Error> {
 }
 
 /// Copies the first `length` bytes of a file, or all of it, with `more` behind them, and syncs the copy.
-fn copy(disk: &dyn Disk, from: &Path, to: &Path, length: Option<u64>, more: &[u8]) -> Result<(), Error> {
+pub(crate) fn copy(disk: &dyn Disk, from: &Path, to: &Path, length: Option<u64>, more: &[u8]) -> Result<(), Error> {
     let source = disk.open(from, OpenMode::Read).map_err(|error| Error::io("open", from, error))?;
     let length = match length {
         Some(length) => length,

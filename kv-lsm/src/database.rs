@@ -22,6 +22,7 @@ use crate::keyspaces::{drop_keyspace, keyspace_options, open_keyspace};
 use crate::metrics::Metrics;
 use crate::options::{Background, WriteOptions};
 use crate::recover::{must_exist, recover, take_lock};
+use crate::repair::{RepairReport, repair};
 use crate::snapshot::Snapshot;
 use crate::verify::{Progress, VerifyReport, verify_files, verify_open};
 
@@ -52,6 +53,14 @@ impl Database {
     #[must_use]
     pub fn builder(path: impl AsRef<Path>) -> Builder {
         Builder::new(path.as_ref().to_path_buf())
+    }
+
+    /// Makes a database out of what is left of one that cannot be opened or read, with default settings.
+    ///
+    /// # Errors
+    /// As [`Builder::repair`].
+    pub fn repair(path: impl AsRef<Path>) -> Result<RepairReport, Error> {
+        Self::builder(path).repair()
     }
 
     /// Opens a keyspace, and creates it, durably, when there is none of this name. Its number is never used again.
@@ -232,6 +241,33 @@ impl Builder {
     /// [`Error::NoDatabase`], and the disk's. Nothing that was there before is changed then.
     pub fn open(self) -> Result<Database, Error> {
         self.open_with(&BTreeMap::new())
+    }
+
+    /// Makes a database out of what is left of one. When nothing is wrong, nothing is changed.
+    ///
+    /// Else all that can still be read of tables and log is merged by sequence number into new tables, each keyspace on one
+    /// level, and a new manifest is written. Nothing is ever deleted: every file that was there is in `quarantine/` afterwards,
+    /// so it takes as much room again.
+    ///
+    /// **With a manifest that can be read**, what is lost is what lay in unreadable blocks, in missing tables, and in the log
+    /// behind its first damage. Where a delete or a newer value is lost, an older value of the same key may be back.
+    ///
+    /// **Without one**, tables name their keyspaces and options, and say which tables they stand for, so that what compactions
+    /// left behind does not count twice. Beyond the losses above: a keyspace of which there is no table is called `recovered` and
+    /// its number, with default options; one that was empty is gone; one that was dropped is back when files of it were still
+    /// there and no whole edit of the damaged manifest tells of the drop; a table that was replaced twice over while an iterator
+    /// kept it may count again.
+    ///
+    /// # Errors
+    /// [`Error::Locked`], [`Error::NoDatabase`], [`Error::Unsupported`] for files of a newer version, and the disk's. The
+    /// database is then as it was, or, when the last step failed, repaired.
+    pub fn repair(mut self) -> Result<RepairReport, Error> {
+        self.config.divide(self.memory)?;
+        self.config.validate()?;
+        if self.config.read_only {
+            return Err(Error::ReadOnly);
+        }
+        repair(&self.disk, &self.path, &self.config)
     }
 
     /// Verifies the files of a database without opening it, as [`Database::verify`] does. Nothing on the disk is changed. The

@@ -25,6 +25,7 @@ use crate::options::Config;
 use crate::signal::Signal;
 use crate::snapshots::Snapshots;
 use crate::sync::Syncer;
+use crate::table::format::Origin;
 use crate::table::reader::TableEnvironment;
 use crate::table::writer::TableSettings;
 use crate::time::{AsOf, Moment, Time};
@@ -372,6 +373,17 @@ impl Engine {
 
     pub(crate) fn separate_rules(&self, keyspace: u32) -> SeparateRules {
         SeparateRules::new(&self.options_of(keyspace), self.config.blob_file_bytes)
+    }
+
+    /// What tables of a keyspace say about where they come from.
+    pub(crate) fn origin(&self, keyspace: u32) -> Origin {
+        let keyspaces = self.keyspaces.load();
+        let state = keyspaces.get(&keyspace);
+        state.map_or_else(Origin::default, |state| Origin {
+            name: state.name.to_string(),
+            options: (*state.options).clone(),
+            replaces: Vec::new(),
+        })
     }
 
     /// Removes files that nothing refers to any more. Nothing happens after poison. Returns whether there were any.

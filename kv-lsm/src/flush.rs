@@ -126,6 +126,7 @@ fn write_tables(
             directory: &engine.directory,
             new_number: &mut || engine.new_file_number(),
             table: engine.table_settings(keyspace, 0),
+            origin: engine.origin(keyspace),
             blob: engine.blob_settings(keyspace),
             created,
         };

@@ -18,7 +18,7 @@ use crate::manifest::log::{self, Manifest};
 use crate::options::Compression;
 use crate::range_delete::RangeDelete;
 use crate::table::filter;
-use crate::table::format::{FOOTER_BYTES, Footer};
+use crate::table::format::{FOOTER_BYTES, Footer, Origin};
 use crate::table::reader::{Table, TableEnvironment};
 use crate::table::residents::TableMemory;
 use crate::table::writer::{TableSettings, TableWriter};
@@ -100,7 +100,9 @@ fn the_table_of_the_document_is_what_is_written_and_read() {
         database: DATABASE,
         unsynced: false,
     };
-    let mut writer = TableWriter::create(written.as_ref(), directory, 9, settings).unwrap();
+    let options = StoredOptions { merge: true, ..StoredOptions::default() };
+    let origin = Origin { name: "users".to_owned(), options, replaces: vec![4, 6] };
+    let mut writer = TableWriter::create(written.as_ref(), directory, 9, settings).unwrap().of(&origin);
     writer.push(b"apple", Trailer::new(5, Kind::Merge), b"+1").unwrap();
     writer.push(b"apple", Trailer::new(3, Kind::Put), b"7").unwrap();
     writer.push(b"apricot", Trailer::new(4, Kind::Delete), b"").unwrap();

@@ -33,6 +33,7 @@ use crate::manifest::edit::{Edit, Item};
 use crate::manifest::log::{self as manifest_log, EditError, Manifest};
 use crate::memtable::{ChunkPool, Memtable};
 use crate::options::Config;
+use crate::table::format::Origin;
 use crate::table::reader::TableEnvironment;
 use crate::table::residents::TableMemory;
 use crate::table::writer::TableSettings;
@@ -238,6 +239,7 @@ impl Recovery<'_> {
                 directory: &directory,
                 new_number: &mut || self.new_file_number(),
                 table,
+                origin: Origin { name: record.name, options: record.options, replaces: Vec::new() },
                 blob,
                 created: &mut Vec::new(),
             };

@@ -6,6 +6,7 @@ use crate::blob::writer::{BlobSettings, BlobWriter};
 use crate::disk::Disk;
 use crate::error::Error;
 use crate::files;
+use crate::table::format::Origin;
 use crate::table::writer::{TableSettings, TableWriter};
 
 /// Creates them under numbers that no file had before, and remembers them, for the case that they are not named after all.
@@ -14,6 +15,7 @@ pub(crate) struct Outputs<'a> {
     pub(crate) directory: &'a Path,
     pub(crate) new_number: &'a mut dyn FnMut() -> u64,
     pub(crate) table: TableSettings,
+    pub(crate) origin: Origin,
     pub(crate) blob: BlobSettings,
     pub(crate) created: &'a mut Vec<PathBuf>,
 }
@@ -24,7 +26,7 @@ impl Outputs<'_> {
     pub(crate) fn table(&mut self) -> Result<TableWriter, Error> {
         let number = (self.new_number)();
         self.created.push(files::table(self.directory, number));
-        TableWriter::create(self.disk, self.directory, number, self.table)
+        Ok(TableWriter::create(self.disk, self.directory, number, self.table)?.of(&self.origin))
     }
 
     /// # Errors

@@ -19,6 +19,7 @@ use crate::manifest::edit::{Edit, Item};
 use crate::merge_iter::{LevelCursor, MergeCursor};
 use crate::range_delete::{RangeDelete, RangeDeletes};
 use crate::table::cursor::TableCursor;
+use crate::table::format::Origin;
 use crate::table::meta::Upper;
 use crate::table::reader::Table;
 use crate::time::Moment;
@@ -178,6 +179,7 @@ fn rewrite(
             deletes.extend(ranges.deletes());
         }
     }
+    let replaces = choice.inputs.iter().chain(&choice.overlaps).map(|table| table.meta().number).collect();
     let job = Rewrite {
         rules,
         range_deletes: RangeDeletes::new(deletes),
@@ -189,6 +191,7 @@ fn rewrite(
             directory: &engine.directory,
             new_number: &mut || engine.new_file_number(),
             table: engine.table_settings(keyspace, choice.output_level),
+            origin: Origin { replaces, ..engine.origin(keyspace) },
             blob: engine.blob_settings(keyspace),
             created,
         },

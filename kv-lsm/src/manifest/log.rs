@@ -214,6 +214,23 @@ pub(crate) fn read(disk: &dyn Disk, directory: &Path, number: u64) -> Result<Rea
     Ok(ReadManifest { database, catalog, torn_at: torn.then_some(at as u64) })
 }
 
+/// The edits of a manifest that are whole, wherever they are: of one that cannot be read as a whole.
+pub(crate) fn whole_edits(disk: &dyn Disk, directory: &Path, number: u64) -> Vec<Edit> {
+    let Ok(content) = read_file(disk, &files::manifest(directory, number)) else { return Vec::new() };
+    let mut edits = Vec::new();
+    let mut at = 0;
+    while at < content.len() {
+        match read_record(&content, number, at) {
+            Some(payload) => {
+                edits.extend(Edit::decode(payload).ok());
+                at += RECORD_HEADER_BYTES + payload.len();
+            }
+            None => at += 1,
+        }
+    }
+    edits
+}
+
 fn read_header(content: &[u8], number: u64, path: &Path) -> Result<u64, Error> {
     let mut reader = Reader::new(content);
     let mut fields = || {

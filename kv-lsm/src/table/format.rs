@@ -11,13 +11,15 @@
 //! the block's offset, so that a block in the wrong place, or of another file, does not pass. The identity is stored, not
 //! derived from the name, so that a renamed or linked file does.
 
-use kv_core::codec::{DecodeError, Reader};
+use kv_core::codec::{DecodeError, Reader, put_prefixed, put_varint};
 use kv_core::hash::seeded;
 use kv_core::time::Millis;
 
 use super::meta::Expiring;
 use super::zstd;
 use crate::identity::place_seed;
+use crate::keyspace_options::stored::StoredOptions;
+use crate::limits::NAME_BYTES_MAX;
 use crate::options::Compression;
 
 pub(crate) const MAGIC: [u8; 8] = *b"KVLSMtab";
@@ -91,7 +93,7 @@ impl Footer {
 }
 
 /// What a table says about itself. Kept for tools and later versions; the engine goes by the manifest.
-#[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]
+#[derive(Clone, Eq, PartialEq, Debug, Default)]
 pub(crate) struct Properties {
     pub(crate) keyspace: u32,
     pub(crate) entries: u64,
@@ -102,6 +104,41 @@ pub(crate) struct Properties {
     pub(crate) sequence_min: u64,
     pub(crate) sequence_max: u64,
     pub(crate) expiring: Expiring,
+    pub(crate) origin: Origin,
+}
+
+/// Where a table comes from: what repair needs when there is no manifest.
+#[derive(Clone, Eq, PartialEq, Debug, Default)]
+pub(crate) struct Origin {
+    /// Name of the keyspace.
+    pub(crate) name: String,
+    /// Its options, as the manifest keeps them.
+    pub(crate) options: StoredOptions,
+    /// Numbers of the tables that this one, and those written with it, stand for.
+    pub(crate) replaces: Vec<u64>,
+}
+
+impl Origin {
+    fn encode(&self, out: &mut Vec<u8>) {
+        put_prefixed(out, self.name.as_bytes());
+        let mut options = Vec::new();
+        self.options.encode(&mut options);
+        put_prefixed(out, &options);
+        for &number in &self.replaces {
+            put_varint(out, number);
+        }
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let name = std::str::from_utf8(reader.prefixed(NAME_BYTES_MAX)?);
+        let name = name.map_err(|_| reader.error("a name in UTF-8"))?.to_owned();
+        let options = StoredOptions::decode(&mut Reader::new(reader.prefixed(usize::MAX)?))?;
+        let mut replaces = Vec::new();
+        while reader.remaining() > 0 {
+            replaces.push(reader.varint()?);
+        }
+        Ok(Self { name, options, replaces })
+    }
 }
 
 impl Properties {
@@ -121,6 +158,7 @@ impl Properties {
         ] {
             out.extend_from_slice(&number.to_le_bytes());
         }
+        self.origin.encode(out);
     }
 
     /// # Errors
@@ -141,6 +179,7 @@ impl Properties {
                 earliest: Millis(reader.u64()?),
                 latest: Millis(reader.u64()?),
             },
+            origin: Origin::decode(&mut reader)?,
         };
         reader.finish()?;
         Ok(properties)

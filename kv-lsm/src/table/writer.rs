@@ -8,7 +8,7 @@ use kv_core::codec::put_prefixed;
 
 use super::block::BlockBuilder;
 use super::filter;
-use super::format::{FEATURES, Footer, Handle, Properties, VERSION, store_block};
+use super::format::{FEATURES, Footer, Handle, Origin, Properties, VERSION, store_block};
 use super::meta::{TableMeta, Upper};
 use crate::blob::format::Pointer;
 use crate::blob::meta::BlobUse;
@@ -110,6 +110,12 @@ impl TableWriter {
             first_key: None,
             last_key: Vec::new(),
         })
+    }
+
+    /// Notes where the table comes from.
+    pub(crate) fn of(mut self, origin: &Origin) -> Self {
+        self.properties.origin = origin.clone();
+        self
     }
 
     /// Adds a version behind all that were added before.

@@ -27,7 +27,7 @@ pub(crate) struct LogStart {
     pub(crate) segment: u64,
     /// Position of its first byte.
     pub(crate) position: u64,
-    /// Number that the first record carries.
+    /// Number that the first record carries; zero when any will do.
     pub(crate) sequence: u64,
 }
 
@@ -47,6 +47,26 @@ pub(crate) struct Replayed {
     /// Number of the last operation.
     pub(crate) last_sequence: u64,
     pub(crate) discarded: Vec<Discarded>,
+}
+
+/// Where the chain of segments begins that leads to the last one, as the segments themselves tell; `None` when there is none
+/// with a header. For a log that no manifest speaks of.
+///
+/// # Errors
+/// [`Error::Unsupported`], and the disk's.
+pub(crate) fn chain_start(disk: &dyn Disk, directory: &Path, numbers: &[u64]) -> Result<Option<LogStart>, Error> {
+    let mut headers = BTreeMap::new();
+    for &number in numbers {
+        if let Some(header) = read_header(disk, &files::log(directory, number), number)? {
+            headers.insert(number, header);
+        }
+    }
+    let Some(mut first) = headers.last_entry().map(|last| *last.get()) else { return Ok(None) };
+    // Numbers only go down, so this ends.
+    while let Some(before) = headers.get(&first.previous.number).filter(|before| before.number < first.number) {
+        first = *before;
+    }
+    Ok(Some(LogStart { segment: first.number, position: first.start, sequence: 0 }))
 }
 
 /// Where and why the log ends.
@@ -215,6 +235,9 @@ impl Replay {
         let first: [u8; RECORD_HEADER_BYTES] =
             record.try_into().map_err(|_| wrong("a record without a sequence number"))?;
         let first = u64::from_le_bytes(first);
+        if self.next_sequence == 0 {
+            self.next_sequence = first;
+        }
         if first != self.next_sequence {
             return Err(wrong("a record whose sequence number does not follow the one before"));
         }
@@ -258,7 +281,7 @@ impl Replay {
                 ),
             ));
         }
-        Ok(Replayed { position, last_sequence: self.next_sequence - 1, discarded })
+        Ok(Replayed { position, last_sequence: self.next_sequence.saturating_sub(1), discarded })
     }
 }
 
