@@ -108,7 +108,9 @@ impl Change {
         self.step(Step::SetClass(id, class))
     }
 
-    /// Another class, for tables to come.
+    /// Another class, for tables to come. It is there for good, because tables know their classes by number: one that no table
+    /// uses any more has no data, but keeps its part of the layout's bytes and its partitions in plans and moves. One replica
+    /// and [`crate::ZoneRule::Ignore`] make these few.
     pub fn add_class(self, class: PlacementClass) -> Self {
         self.step(Step::AddClass(class))
     }
@@ -128,7 +130,11 @@ impl Change {
         for step in &self.steps {
             match step {
                 Step::Add(member) => add(&mut members, member.clone())?,
-                Step::Remove(node) => drop(remove(&mut members, *node)?),
+                Step::Remove(node) => {
+                    remove(&mut members, *node)?;
+                    // Whoever comes by its name later has taken nobody's place.
+                    replaced.retain(|_, successor| successor != node);
+                }
                 Step::Reweight(node, weight) => existing(&mut members, *node)?.weight = *weight,
                 Step::Rezone(node, zone) => existing(&mut members, *node)?.zone = zone.clone(),
                 Step::Replace { old, new } => {

@@ -148,8 +148,8 @@ pub(crate) fn put_holder(out: &mut Vec<u8>, index: u16, wide: bool) {
 
 fn decode(reader: &mut Reader<'_>) -> Result<Contents, codec::DecodeError> {
     let epoch = Epoch(reader.varint()?);
-    if epoch < Epoch::FIRST {
-        return Err(reader.error("epochs start at one"));
+    if !(Epoch::FIRST..=Epoch::RECEIVED_MAX).contains(&epoch) {
+        return Err(reader.error("an epoch that no cluster has"));
     }
     let partitions = 1_u32.checked_shl(reader.u8()?.into()).and_then(Partitions::new);
     let partitions = partitions.ok_or_else(|| reader.error("too many partitions"))?;

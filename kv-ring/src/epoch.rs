@@ -11,6 +11,10 @@ impl Epoch {
     /// The epoch of a cluster that was just founded.
     pub const FIRST: Self = Self(1);
 
+    /// The latest that is taken from bytes. No cluster gets there, so a later one is damage; and it must not come in,
+    /// because the last of all has no next.
+    pub(crate) const RECEIVED_MAX: Self = Self(1 << 63);
+
     /// The epoch of the next change.
     ///
     /// # Panics

@@ -7,6 +7,8 @@
 //! A change can be given up at any time: partitions that have not switched go back, those that have stay where they are, and
 //! the topology settles on a layout that says so. Everything is a value: a topology that was stored goes on where it was.
 
+use std::collections::BTreeSet;
+
 use kv_core::NodeId;
 use thiserror::Error;
 
@@ -118,6 +120,13 @@ pub enum TopologyError {
     /// the change out, then plan the way back.
     #[error("partitions of {0} have another number of replicas already")]
     PointOfNoReturn(ClassId),
+    /// The members of before and the new ones that partitions have switched to are more than a layout can say. Carry the
+    /// change out, then plan the way back.
+    #[error("{members} members if the change is given up now; the most is {}", Layout::MEMBERS_MAX)]
+    TooManyMembers {
+        /// Those of before, and the new ones that hold something.
+        members: usize,
+    },
 }
 
 impl Topology {
@@ -224,7 +233,7 @@ impl Topology {
     /// When one of them cannot go there.
     pub fn advance(&mut self, partitions: &[(ClassId, PartitionId)], to: Stage) -> Result<(), TopologyError> {
         let transition = self.transition.as_ref().ok_or(TopologyError::Settled)?;
-        let mut seen = std::collections::BTreeSet::new();
+        let mut seen = BTreeSet::new();
         for &(class, partition) in partitions {
             if self.layout.assignment(class).is_none() || partition.0 >= self.layout.partitions() {
                 return Err(TopologyError::UnknownPartition(class, partition));
@@ -258,18 +267,33 @@ impl Topology {
     /// the end, because the new set alone has what was written since.
     ///
     /// # Errors
-    /// When there is no change, or no way back: see [`TopologyError::PointOfNoReturn`].
+    /// When there is no change, or no way back: see [`TopologyError::PointOfNoReturn`] and
+    /// [`TopologyError::TooManyMembers`].
     pub fn abort(&mut self) -> Result<(), TopologyError> {
-        let transition = self.transition.as_mut().ok_or(TopologyError::Settled)?;
+        self.check_way_back()?;
+        self.transition.as_mut().ok_or(TopologyError::Settled)?.aborting = true;
+        self.epoch = self.epoch.next();
+        Ok(())
+    }
+
+    /// Whether a layout can say what is where when no more partitions switch than have switched.
+    fn check_way_back(&self) -> Result<(), TopologyError> {
+        let transition = self.transition.as_ref().ok_or(TopologyError::Settled)?;
+        let mut newcomers = BTreeSet::<NodeId>::new();
         let pairs = self.layout.classes().zip(self.layout.assignments().iter().zip(transition.next.assignments()));
         for (class, (old, new)) in pairs {
-            let has_switched = transition.stages[usize::from(class.0)].iter().any(|stage| !stage.needs_old());
-            if old.class().replicas != new.class().replicas && has_switched {
-                return Err(TopologyError::PointOfNoReturn(class));
+            let stages = &transition.stages[usize::from(class.0)];
+            for ((_, row), _) in new.rows().zip(stages).filter(|(_, stage)| !stage.needs_old()) {
+                if old.class().replicas != new.class().replicas {
+                    return Err(TopologyError::PointOfNoReturn(class));
+                }
+                newcomers.extend(row.iter().filter(|&&node| self.layout.member(node).is_none()));
             }
         }
-        transition.aborting = true;
-        self.epoch = self.epoch.next();
+        let members = self.layout.nodes().len() + newcomers.len();
+        if members > Layout::MEMBERS_MAX {
+            return Err(TopologyError::TooManyMembers { members });
+        }
         Ok(())
     }
 
@@ -310,7 +334,7 @@ impl Topology {
     /// before, and newcomers that hold something.
     fn salvaged(&self, transition: &Transition) -> Contents {
         let before = self.layout.contents();
-        let mut holding = std::collections::BTreeSet::<NodeId>::new();
+        let mut holding = BTreeSet::<NodeId>::new();
         let mut assignments = Vec::new();
         for (number, assignment) in self.layout.assignments().iter().enumerate() {
             let mut holders = Vec::with_capacity(assignment.holders().len());

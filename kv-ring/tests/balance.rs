@@ -1,4 +1,8 @@
 //! Every node gets its share, on the grid of cluster sizes, replication factors, zones and weights that people run.
+//!
+//! All cells of up to 100 nodes are tried. Of the larger ones, where a cell takes a second, every cell of three replicas is, and
+//! of one and of five replicas each pair of zones and weights once: so any two of the four properties meet at every size.
+//! `KV_RING_WHOLE_GRID=1 cargo test -p kv-ring --test balance` tries all of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -161,14 +165,21 @@ fn assert_targets_are_shares(report: &Report, context: &str) {
     }
 }
 
+/// Whether a cell is tried when the whole grid is not asked for.
+fn is_default(nodes: u64, replicas: usize, zones: Zones, equal: bool) -> bool {
+    let is_one_of_two = (zones as usize + usize::from(equal) + usize::from(replicas == 1)).is_multiple_of(2);
+    nodes <= 100 || replicas == 3 || is_one_of_two
+}
+
 #[test]
-fn loads_primaries_and_zones_are_even_on_the_whole_grid() {
+fn loads_primaries_and_zones_are_even_on_the_grid() {
+    let whole = std::env::var_os("KV_RING_WHOLE_GRID").is_some();
     let mut plain = 0;
     for nodes in [3, 5, 7, 30, 100, 300, 1000] {
         for replicas in [1, 3, 5] {
             for zones in [Zones::None, Zones::Three, Zones::Uneven] {
                 for equal in [true, false] {
-                    if replicas as u64 > nodes {
+                    if replicas as u64 > nodes || !(whole || is_default(nodes, replicas, zones, equal)) {
                         continue;
                     }
                     let context = format!("{nodes} nodes, {replicas} replicas, zones {zones:?}, equal {equal}");

@@ -168,7 +168,7 @@ fn lists_spread_over_zones_under_every_strategy() {
         let zoned = Zoned::new(strategy, ids(&nodes).map(|node| (node, zone(node))));
         for token in tokens().take(500) {
             strategy.preference_list(token, 9, &mut order);
-            for count in 0..=10 {
+            for count in (0..=10).chain([usize::MAX]) {
                 zoned.preference_list(token, count, &mut list);
                 assert_eq!(list.len(), count.min(9));
                 assert!(list.iter().enumerate().all(|(place, node)| !list[..place].contains(node)));

@@ -25,6 +25,7 @@ pub struct HashRing {
 
 impl HashRing {
     /// A ring on which a node of weight `w` stands at `w × virtual_nodes` places. 100 to 200 places for the lightest node are usual.
+    /// Each place takes 16 bytes, so weights are small numbers here: their ratios, not gigabytes.
     /// The order of nodes does not matter; a node that is given twice counts once, with its last weight.
     #[must_use]
     pub fn new(nodes: impl IntoIterator<Item = (NodeId, Weight)>, virtual_nodes: u32) -> Self {

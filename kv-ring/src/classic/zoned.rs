@@ -44,17 +44,18 @@ impl<S: Strategy> Strategy for Zoned<S> {
             self.strategy.preference_list(token, looked_at, &mut order);
             let is_all = order.len() < looked_at;
             out.clear();
+            let wanted = count.min(order.len());
             let mut taken = vec![false; order.len()];
-            for level in 1..=count {
+            for level in 1..=wanted {
                 for (place, &node) in order.iter().enumerate() {
                     let same = |other: &&NodeId| self.zone_of(**other) == self.zone_of(node);
-                    if out.len() < count && !taken[place] && out.iter().filter(same).count() < level {
+                    if out.len() < wanted && !taken[place] && out.iter().filter(same).count() < level {
                         out.push(node);
                         taken[place] = true;
                     }
                 }
                 // Further nodes of the order might stand in zones that have room on this level.
-                if out.len() == count || !is_all {
+                if out.len() == wanted || !is_all {
                     break;
                 }
             }

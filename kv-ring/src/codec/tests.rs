@@ -51,7 +51,16 @@ fn wrong_content_is_refused_by_name() {
         }
     };
     let last = good.len() - 1;
-    assert_eq!(refused(&|bytes| bytes[1] = 0), "epochs start at one");
+    assert_eq!(refused(&|bytes| bytes[1] = 0), "an epoch that no cluster has");
+    let epoch = |epoch: u64| {
+        move |bytes: &mut Vec<u8>| {
+            let mut varint = Vec::new();
+            put_varint(&mut varint, epoch);
+            bytes.splice(1..2, varint);
+        }
+    };
+    assert_eq!(refused(&epoch(u64::MAX)), "an epoch that no cluster has");
+    assert_eq!(refused(&epoch(Epoch::RECEIVED_MAX.0 + 1)), "an epoch that no cluster has");
     assert_eq!(refused(&|bytes| bytes[2] = 25), "too many partitions");
     assert_eq!(refused(&|bytes| bytes[2] = 200), "too many partitions");
     assert_eq!(refused(&|bytes| bytes[2] = 24), "more bytes claimed than present");

@@ -141,7 +141,8 @@ fn what_does_not_fit_is_refused_by_name() {
     assert_eq!(unsound(&forget), "a replica stays on a node that leaves");
     let twice = |delta: &mut LayoutDelta| delta.classes[0].holders[1] = delta.classes[0].holders[0];
     assert_eq!(unsound(&twice), "two replicas of a partition on one member");
-    assert_eq!(unsound(&|delta| delta.next.epoch = Epoch(0)), "epochs start at one");
+    assert_eq!(unsound(&|delta| delta.next.epoch = Epoch(0)), "an epoch that no cluster has");
+    assert_eq!(unsound(&|delta| delta.next.epoch = Epoch(u64::MAX)), "an epoch that no cluster has");
 }
 
 #[test]

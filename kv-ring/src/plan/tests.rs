@@ -126,6 +126,47 @@ fn a_member_that_takes_anothers_place_keeps_its_own_replicas() {
 }
 
 #[test]
+fn a_successor_that_leaves_again_has_taken_nobodys_place() {
+    let layout = cluster(9);
+    // Both name node 77 in the end; it must not stand twice in the rows that nodes 1 and 4 share.
+    let change = Change::new().replace(NodeId(1), NodeId(77)).remove(NodeId(77)).replace(NodeId(4), NodeId(77));
+    let plan = planned(&layout, &change);
+    assert_eq!(plan.next().nodes().len(), 8);
+    assert_eq!(Layout::decode(&plan.next().encode()).as_ref(), Ok(plan.next()));
+    let fours = layout.partitions_of(NodeId(4)).count();
+    let handed_over = plan.moves().iter().filter(|step| step.replaces == Some(NodeId(4))).count();
+    assert_eq!(handed_over, fours);
+    assert!(layout.partitions_of(NodeId(4)).all(|id| plan.next().replicas(id).contains(&NodeId(77))));
+}
+
+#[test]
+fn who_stays_keeps_its_place_and_newcomers_take_those_of_leavers() {
+    let layout = cluster(9);
+    let plan = planned(&layout, &Change::new().replace(NodeId(1), NodeId(77)));
+    for (id, row) in layout.assignments()[0].rows() {
+        let wanted: Vec<NodeId> = row.iter().map(|&node| if node == NodeId(1) { NodeId(77) } else { node }).collect();
+        assert_eq!(plan.next().replicas(id), wanted, "{id}");
+    }
+    // A place that nobody takes closes, and one that is new comes last.
+    let [two, five] = [2, 5].map(PlacementClass::replicas);
+    let fewer = planned(&layout, &Change::new().set_class(ClassId::FIRST, two));
+    let kept = |now: &Layout, id| -> Vec<NodeId> {
+        let row = now.replicas(id);
+        row[1..].iter().copied().filter(|node| layout.replicas(id).contains(node)).collect()
+    };
+    for (id, row) in layout.assignments()[0].rows() {
+        // But for the first, which is handed over where primaries would not be even.
+        let in_order = |places: &[NodeId]| row.iter().copied().filter(|node| places.contains(node)).collect::<Vec<_>>();
+        assert_eq!(in_order(&kept(fewer.next(), id)), kept(fewer.next(), id), "{id}");
+    }
+    let more = planned(&layout, &Change::new().set_class(ClassId::FIRST, five));
+    for (id, row) in layout.assignments()[0].rows() {
+        let in_order = |places: &[NodeId]| row.iter().copied().filter(|node| places.contains(node)).collect::<Vec<_>>();
+        assert_eq!(in_order(&kept(more.next(), id)), kept(more.next(), id), "{id}");
+    }
+}
+
+#[test]
 fn only_rows_in_which_something_happened_change() {
     let layout = cluster(9);
     let plan = planned(&layout, &Change::new().add(NodeId(10), Weight(1), zone(0)));

@@ -101,6 +101,9 @@ impl Topology {
         if epoch < layout.epoch() {
             return Err(reader.error("an epoch before that of the layout").into());
         }
+        if epoch > Epoch::RECEIVED_MAX {
+            return Err(reader.error("an epoch that no cluster has").into());
+        }
         let state = reader.u8()?;
         if state > 2 {
             return Err(reader.error("an unknown state").into());
@@ -123,7 +126,8 @@ impl Topology {
             stages.push(stages_of_class);
             since.push(since_of_class);
         }
-        let end = reader.error("a stage of a partition that does not move");
+        let does_not_move = reader.error("a stage of a partition that does not move");
+        let no_way_back = reader.error("a change that is given up with no way back");
         reader.finish()?;
         let transition = next.map(|next| Transition { next, aborting: state == 2, stages: stages.clone() });
         let topology = Self { epoch, layout, since, transition };
@@ -131,9 +135,12 @@ impl Topology {
             for (partition, &stage) in topology.layout.partition_ids().zip(&stages[usize::from(class.0)]) {
                 let placement = topology.placement_in(class, partition);
                 if stage != Stage::Stable && placement.old == placement.new {
-                    return Err(end.into());
+                    return Err(does_not_move.into());
                 }
             }
+        }
+        if topology.is_aborting() && topology.check_way_back().is_err() {
+            return Err(no_way_back.into());
         }
         Ok(topology)
     }

@@ -133,6 +133,50 @@ fn there_is_no_way_back_from_another_number_of_replicas() {
 }
 
 #[test]
+fn a_change_that_cannot_be_given_up_is_not_read_as_given_up() {
+    let mut topology = Topology::new(cluster(5, 4));
+    let wider = Change::new().set_class(ClassId::FIRST, PlacementClass::replicas(5));
+    topology.begin(&topology.layout().plan(&wider).unwrap()).unwrap();
+    let moving: Vec<_> = topology.moving().collect();
+    for stage in FORWARDS {
+        topology.advance(&moving, stage).unwrap();
+    }
+    let mut bytes = topology.encode();
+    let state = 3 + topology.layout().encode().len();
+    assert_eq!(bytes[state], 1);
+    bytes[state] = 2;
+    assert!(matches!(Topology::decode(&bytes), Err(TopologyDecodeError::Malformed(error))
+        if error.what == "a change that is given up with no way back"));
+}
+
+#[test]
+fn a_change_that_would_leave_more_members_than_a_layout_can_say_is_not_given_up() {
+    let most = u64::try_from(Layout::MEMBERS_MAX).unwrap();
+    let layout = (1..=most)
+        .fold(Layout::builder(1).partitions(1), |builder, id| builder.node(NodeId(id), Weight(1), Zone::default()))
+        .build()
+        .unwrap();
+    let holder = layout.replicas(PartitionId(0))[0];
+    let plan = layout.plan(&Change::new().replace(holder, NodeId(most + 1))).unwrap();
+    let mut topology = Topology::new(layout);
+    topology.begin(&plan).unwrap();
+    let moving: Vec<_> = topology.moving().collect();
+    assert_eq!(moving.len(), 1);
+    assert_eq!(topology.clone().abort(), Ok(()));
+    for stage in &FORWARDS[..4] {
+        topology.advance(&moving, *stage).unwrap();
+    }
+    let before = topology.clone();
+    assert_eq!(topology.abort(), Err(TopologyError::TooManyMembers { members: Layout::MEMBERS_MAX + 1 }));
+    assert_eq!(topology, before);
+    for stage in &FORWARDS[4..] {
+        topology.advance(&moving, *stage).unwrap();
+    }
+    assert_eq!(topology.settle(), Ok(()));
+    assert_eq!(topology.layout().nodes().len(), Layout::MEMBERS_MAX);
+}
+
+#[test]
 fn a_class_that_is_added_is_there_when_the_change_has_settled() {
     let mut topology = Topology::new(cluster(5, 4));
     let change = Change::new().add_class(PlacementClass::replicas(1));
@@ -223,6 +267,10 @@ fn wrong_bytes_are_refused_by_name() {
     let layout_bytes = topology.layout().encode().len();
     assert_eq!(refused(1, 0), "an epoch before that of the layout");
     assert_eq!(refused(3 + layout_bytes, 3), "an unknown state");
+    let mut late = good.clone();
+    late.splice(1..2, [0xff; 9].into_iter().chain([1]));
+    assert!(matches!(Topology::decode(&late), Err(TopologyDecodeError::Malformed(error))
+        if error.what == "an epoch that no cluster has"));
     let last = good.len() - 1;
     assert_eq!(refused(last, 9), "a change before the first epoch");
     assert_eq!(refused(last - 1, 8), "an unknown stage");
