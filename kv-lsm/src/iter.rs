@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use kv_core::time::Millis;
+
 use crate::error::Error;
 use crate::handle::Handle;
-use crate::iter_parts::{Heads, Keys};
+use crate::iter_parts::{Heads, Keys, WithExpiry};
 use crate::scan::{Bounds, Scan};
 use crate::slice::Slice;
 use crate::time::Moment;
@@ -77,6 +79,33 @@ impl Iter {
     pub fn heads(mut self) -> Heads {
         self.set_want(Want::Head(self.source.rules.as_ref().map_or(0, |rules| rules.head_bytes)));
         Heads(self)
+    }
+
+    /// With each value the time at which it expires, if it does. For copies of a keyspace: see
+    /// [`Batch::put_expiring`](crate::Batch::put_expiring).
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use std::time::Duration;
+    /// # use kv_lsm::{Database, KeyspaceOptions};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let db = Database::open(directory.path())?;
+    /// let sessions = db.keyspace("sessions", KeyspaceOptions::default())?;
+    /// sessions.put("ada", "for ever")?;
+    /// sessions.put_with_ttl("grace", "for an hour", Duration::from_secs(3600))?;
+    /// let expiries: Result<Vec<_>, _> = sessions.iter().with_expiry().map(|entry| entry.map(|entry| entry.2)).collect();
+    /// assert!(matches!(expiries?[..], [None, Some(_)]));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub const fn with_expiry(self) -> WithExpiry {
+        WithExpiry(self)
+    }
+
+    /// When the value expires that was yielded last, from one end.
+    pub(crate) fn expire_at(&self, reverse: bool) -> Option<Millis> {
+        if reverse { &self.back } else { &self.front }.as_ref().and_then(Scan::expire_at)
     }
 
     fn set_want(&mut self, want: Want) {

@@ -1,4 +1,6 @@
-//! Iterators that yield less than whole values, and read no more than they yield.
+//! Iterators that yield less than whole values, and read no more than they yield, or more than values.
+
+use kv_core::time::Millis;
 
 use crate::error::Error;
 use crate::iter::Iter;
@@ -43,3 +45,23 @@ impl DoubleEndedIterator for Heads {
 }
 
 impl std::iter::FusedIterator for Heads {}
+
+/// Yields the keys and values of a range in order, from both ends, each with its expiry, see [`Iter::with_expiry`].
+#[derive(Debug)]
+pub struct WithExpiry(pub(crate) Iter);
+
+impl Iterator for WithExpiry {
+    type Item = Result<(Slice, Slice, Option<Millis>), Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        Some(self.0.next()?.map(|(key, value)| (key, value, self.0.expire_at(false))))
+    }
+}
+
+impl DoubleEndedIterator for WithExpiry {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        Some(self.0.next_back()?.map(|(key, value)| (key, value, self.0.expire_at(true))))
+    }
+}
+
+impl std::iter::FusedIterator for WithExpiry {}

@@ -78,6 +78,13 @@ impl KeyspaceOptions {
         self
     }
 
+    /// What is put lives for ever when the put does not say so itself: takes back [`KeyspaceOptions::default_ttl`].
+    #[must_use]
+    pub const fn no_default_ttl(mut self) -> Self {
+        self.stored.default_ttl_ms = None;
+        self
+    }
+
     /// How tables are compacted. Which of the strategies must not change, the bound of [`CompactionStrategy::Fifo`] may.
     /// Default: [`CompactionStrategy::Leveled`].
     #[must_use]

@@ -3,9 +3,11 @@
 use std::ops::{Bound, Range};
 use std::sync::Arc;
 
+use kv_core::time::Millis;
+
 use crate::cursor::Cursor;
 use crate::error::Error;
-use crate::internal_key::Trailer;
+use crate::internal_key::{Trailer, split_expiry};
 use crate::memtable::MemtableCursor;
 use crate::merge_iter::{LevelCursor, MergeCursor};
 use crate::range_delete::RangeDeletes;
@@ -33,6 +35,7 @@ pub(crate) struct Scan {
     state: State,
     key: Vec<u8>,
     value: Vec<u8>,
+    expire_at: Option<Millis>,
     operands: Operands,
     /// The versions of a key as a backward walk meets them: oldest first.
     versions: Versions,
@@ -88,6 +91,7 @@ impl Scan {
             state: State::New,
             key: Vec::new(),
             value: Vec::new(),
+            expire_at: None,
             operands: Operands::default(),
             versions: Versions::default(),
         })
@@ -106,6 +110,11 @@ impl Scan {
     /// The value of that key.
     pub(crate) fn value(&self) -> &[u8] {
         &self.value
+    }
+
+    /// When that value expires.
+    pub(crate) const fn expire_at(&self) -> Option<Millis> {
+        self.expire_at
     }
 
     /// Goes to the next key that has a value; `false` at the end, and for ever after an error.
@@ -137,6 +146,7 @@ impl Scan {
             self.key.clear();
             self.key.extend_from_slice(entry.key);
             self.value.clear();
+            self.expire_at = None;
             let has_value = if self.reverse { self.backward_key()? } else { self.forward_key()? };
             if has_value {
                 return Ok(true);
@@ -178,7 +188,7 @@ impl Scan {
 
     /// Resolves the key that the cursor stands on, newest version first, and leaves the cursor behind its last version.
     fn forward_key(&mut self) -> Result<bool, Error> {
-        let Self { rules, cursor, range_deletes, tree, key, value, operands, .. } = self;
+        let Self { rules, cursor, range_deletes, tree, key, value, expire_at, operands, .. } = self;
         let blobs = tree.as_ref().map(|tree| &tree.blobs);
         let mut found = |bytes: &[u8]| value.extend_from_slice(bytes);
         let mut resolver = Resolver::new(rules.rules(), blobs, key, operands, &mut found);
@@ -190,6 +200,9 @@ impl Scan {
             let too_new = entry.trailer.sequence() > rules.moment.sequence;
             if !too_new && !over {
                 over = resolver.add(entry.trailer, entry.value).is_break();
+                if over && entry.trailer.is_expiring() {
+                    *expire_at = split_expiry(entry.trailer, entry.value).0;
+                }
                 steps = 0;
             }
             steps += 1;
@@ -205,7 +218,7 @@ impl Scan {
 
     /// The same, with the versions coming oldest first.
     fn backward_key(&mut self) -> Result<bool, Error> {
-        let Self { rules, cursor, range_deletes, tree, key, value, operands, versions, .. } = self;
+        let Self { rules, cursor, range_deletes, tree, key, value, expire_at, operands, versions, .. } = self;
         let blobs = tree.as_ref().map(|tree| &tree.blobs);
         versions.bytes.clear();
         versions.parts.clear();
@@ -226,7 +239,9 @@ impl Scan {
             resolver.cover(ranges.newest(key, rules.moment.sequence));
         }
         for (trailer, part) in versions.parts.iter().rev() {
-            if resolver.is_decided() || resolver.add(*trailer, &versions.bytes[part.clone()]).is_break() {
+            let stored = &versions.bytes[part.clone()];
+            if resolver.is_decided() || resolver.add(*trailer, stored).is_break() {
+                *expire_at = split_expiry(*trailer, stored).0;
                 break;
             }
         }

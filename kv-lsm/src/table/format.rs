@@ -218,6 +218,17 @@ pub(crate) fn store_block(
     Handle { offset, length: (out.len() - begin) as u64 }
 }
 
+/// What the trailer of a block says: how it is compressed, at a level that is not stored, and how long it is decoded.
+pub(crate) fn stored_as(trailer: &[u8; BLOCK_TRAILER_BYTES]) -> (Option<Compression>, u32) {
+    let compression = match trailer[0] {
+        RAW => Some(Compression::None),
+        LZ4 => Some(Compression::Lz4),
+        ZSTD => Some(Compression::Zstd(0)),
+        _ => None,
+    };
+    (compression, u32::from_le_bytes([trailer[1], trailer[2], trailer[3], trailer[4]]))
+}
+
 /// Why a block cannot be used.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub(crate) enum BlockError {

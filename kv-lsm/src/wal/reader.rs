@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use kv_core::store::Batch;
 
 use super::format::{
-    BLOCK_BYTES, CHUNK_HEADER_BYTES, Chunk, ChunkKind, HEADER_BYTES, RECORD_HEADER_BYTES, SegmentEnd, SegmentHeader,
-    VERSION, chain, next_chunk,
+    BLOCK_BYTES, CHUNK_HEADER_BYTES, Chunk, HEADER_BYTES, SegmentEnd, SegmentHeader, VERSION, next_chunk,
 };
+use super::segment::{RecordsEnd, decode_record, records};
 use crate::disk::{Disk, OpenMode, read_exact_at};
 use crate::error::Error;
 use crate::files;
@@ -146,8 +146,10 @@ impl Replay {
             let path = segment.path.clone();
             let content = read_file(disk, &path)?;
             let stated_length = successor.map(|(_, end)| usize::try_from(end.length).unwrap_or(usize::MAX));
-            let (offset, chain, problem) =
-                self.records(&path, &content, number, stated_length.unwrap_or(content.len()), each)?;
+            let walked = records(&content, number, stated_length.unwrap_or(content.len()), &mut |offset, record| {
+                self.hand_out(&path, offset, record, each)
+            })?;
+            let RecordsEnd { offset, chain, expected: problem } = walked;
             match (successor, problem) {
                 (Some((next, end)), None) if end.length == offset as u64 && end.chain == chain => {
                     start += end.length;
@@ -171,78 +173,21 @@ impl Replay {
             .find(|(_, previous)| previous.number == number)
     }
 
-    /// Hands out the records of one segment. Returns where the last whole one ended, the chain checksum up to there, and
-    /// what was expected behind it, unless that was `stop`.
-    fn records(
-        &mut self,
-        path: &Path,
-        content: &[u8],
-        number: u64,
-        stop: usize,
-        each: &mut dyn FnMut(u64, Batch) -> Result<(), Error>,
-    ) -> Result<(usize, u32, Option<&'static str>), Error> {
-        let mut whole = (HEADER_BYTES, 0_u32);
-        let (mut at, mut chained) = whole;
-        let mut partial: Option<Vec<u8>> = None;
-        loop {
-            if at == stop && partial.is_none() {
-                return Ok((whole.0, whole.1, None));
-            }
-            let chunk_at = next_chunk(at);
-            let chunk = match Chunk::read(content, number, chunk_at) {
-                Ok(chunk) => chunk,
-                Err(expected) => return Ok((whole.0, whole.1, Some(expected))),
-            };
-            at = chunk_at + chunk.bytes();
-            chained = chain(chained, chunk.crc);
-            if at > stop {
-                return Ok((whole.0, whole.1, Some("nothing beyond the length that the next segment states")));
-            }
-            let record = match (chunk.kind, partial.take()) {
-                (ChunkKind::Marker, None) => None,
-                (ChunkKind::Full, None) => Some(chunk.payload.to_vec()),
-                (ChunkKind::First, None) => {
-                    partial = Some(chunk.payload.to_vec());
-                    continue;
-                }
-                (ChunkKind::Middle, Some(mut record)) => {
-                    record.extend_from_slice(chunk.payload);
-                    partial = Some(record);
-                    continue;
-                }
-                (ChunkKind::Last, Some(mut record)) => {
-                    record.extend_from_slice(chunk.payload);
-                    Some(record)
-                }
-                _ => return Ok((whole.0, whole.1, Some("the chunks of one record after one another"))),
-            };
-            if let Some(record) = record {
-                self.hand_out(path, chunk_at, record, each)?;
-            }
-            whole = (at, chained);
-        }
-    }
-
     fn hand_out(
         &mut self,
         path: &Path,
         offset: usize,
-        mut record: Vec<u8>,
+        record: Vec<u8>,
         each: &mut dyn FnMut(u64, Batch) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let wrong = |what: &str| Error::corrupt(path, offset as u64, what);
-        let batch = if record.len() < RECORD_HEADER_BYTES { Vec::new() } else { record.split_off(RECORD_HEADER_BYTES) };
-        let first: [u8; RECORD_HEADER_BYTES] =
-            record.try_into().map_err(|_| wrong("a record without a sequence number"))?;
-        let first = u64::from_le_bytes(first);
+        let (first, batch) = decode_record(record).map_err(|what| wrong(&what))?;
         if self.next_sequence == 0 {
             self.next_sequence = first;
         }
         if first != self.next_sequence {
             return Err(wrong("a record whose sequence number does not follow the one before"));
         }
-        let batch =
-            Batch::from_bytes(batch).map_err(|error| wrong(&format!("a batch that cannot be read: {error}")))?;
         self.next_sequence += batch.len() as u64;
         each(first, batch)
     }
@@ -363,7 +308,11 @@ fn read_header(disk: &dyn Disk, path: &Path, number: u64) -> Result<Option<Segme
     }
 }
 
-fn read_file(disk: &dyn Disk, path: &Path) -> Result<Vec<u8>, Error> {
+/// The whole content of a file.
+///
+/// # Errors
+/// The disk's.
+pub(crate) fn read_file(disk: &dyn Disk, path: &Path) -> Result<Vec<u8>, Error> {
     let file = disk.open(path, OpenMode::Read).map_err(|error| Error::io("open", path, error))?;
     let read = || {
         let length = usize::try_from(file.len()?).map_err(std::io::Error::other)?;
