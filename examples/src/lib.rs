@@ -10,6 +10,7 @@ pub mod conflicts;
 pub mod coordinators;
 pub mod feeder;
 pub mod input_file;
+pub mod kv_inspect;
 pub mod latency;
 pub mod ledger;
 pub mod local_cluster;
