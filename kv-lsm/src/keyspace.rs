@@ -8,6 +8,7 @@ use std::time::Duration;
 use kv_core::store::{self, Space, prefix_end};
 use kv_core::time::Millis;
 
+use crate::approximate_size::approximate_size;
 use crate::commit::{commit, try_commit};
 use crate::compaction::run;
 use crate::error::Error;
@@ -230,6 +231,24 @@ impl Keyspace {
 
     pub(crate) fn range_at(&self, moment: Option<Moment>, bounds: (Bound<Vec<u8>>, Bound<Vec<u8>>)) -> Iter {
         Iter::new(Arc::clone(&self.handle), self.id, moment, bounds)
+    }
+
+    /// About how many bytes the keys in `range` take on the disk, as they lie there: compressed, with versions that are
+    /// overwritten or deleted but not compacted away, and with separated values. Reads no more than indexes.
+    ///
+    /// What is only in memory and in the log is not counted: flush first to have it counted. Tables that lie in the range as a
+    /// whole are counted exactly. Of every other one the share of its blocks that the range touches is taken, so its part is off
+    /// by at most one block for each end of the range inside it, and by as much as the blocks differ in the separated values,
+    /// filters and indexes that belong to them, which are taken for spread evenly.
+    ///
+    /// # Errors
+    /// [`Error::UnknownKeyspace`], and what opening a table can fail with.
+    #[expect(clippy::needless_pass_by_value, reason = "ranges are written in place")]
+    pub fn approximate_size(&self, range: impl KeyBounds) -> Result<u64, Error> {
+        let version = self.handle.version();
+        let tree = version.trees.get(&self.id).ok_or(Error::UnknownKeyspace { keyspace: self.id })?;
+        let (start, end) = range.bounds();
+        approximate_size(tree, start, end)
     }
 
     /// Flushes, then merges everything that speaks of keys in `range` down to the deepest level, in the calling thread. Frees

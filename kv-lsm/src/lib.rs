@@ -41,7 +41,7 @@
 //! With [`Durability::Sync`], the default, a write that returned survives a power cut; writers that wait at the same time share
 //! one sync. With [`Durability::Buffered`] it survives the death of the process, and a power cut once [`Database::sync`]
 //! returned. After a crash the database holds a prefix of all batches, in the order they were committed, whole batches only,
-//! with everything that was acknowledged as durable.
+//! with everything that was acknowledged as durable. `docs/operations.md` has the table of what survives what.
 //!
 //! # Transactions
 //!
@@ -57,6 +57,7 @@
 #[macro_use]
 mod sabotage;
 
+mod approximate_size;
 mod background;
 mod backpressure;
 mod batch;

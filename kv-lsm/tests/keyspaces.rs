@@ -296,3 +296,33 @@ fn the_spaces_of_a_store_are_not_dropped() {
     let refused = store.database().drop_keyspace("meta");
     assert!(matches!(refused, Err(Error::InvalidOptions { .. })), "{refused:?}");
 }
+
+#[test]
+fn the_size_of_a_range_is_told_within_a_block_for_each_end() {
+    let db = builder(MemDisk::new()).compression(kv_lsm::Compression::None).open().unwrap();
+    let sized = open(&db, "sized");
+    for number in 0..1000 {
+        sized.put(format!("{number:04}"), [7; 100]).unwrap();
+    }
+    assert_eq!(sized.approximate_size(..).unwrap(), 0, "what is in memory is not counted");
+    db.flush().unwrap();
+    let all = sized.approximate_size(..).unwrap();
+    assert!(all > 1000 * 104, "{all}");
+    assert_eq!(sized.approximate_size("0000"..="0999").unwrap(), all);
+    assert_eq!(sized.approximate_size("1".."2").unwrap(), 0);
+    assert_eq!(sized.approximate_size(.."0000").unwrap(), 0);
+    for (begin, end) in [(0, 500), (250, 260), (999, 1000), (100, 900), (501, 1000)] {
+        let told = sized.approximate_size(format!("{begin:04}")..format!("{end:04}")).unwrap();
+        let right = all * (end - begin) / 1000;
+        // A block of 256 bytes has three entries here, and its share of filter and index.
+        let bound = 2 * 4 * all / 1000;
+        assert!(told >= right && told - right <= bound, "{begin}..{end}: {told}, not {right}");
+    }
+
+    let apart = db.keyspace("apart", KeyspaceOptions::default().separate_values_from(50)).unwrap();
+    apart.put("k", [1; 5000]).unwrap();
+    db.flush().unwrap();
+    assert!(apart.approximate_size("k"..="k").unwrap() > 5000, "values that are kept apart count");
+    db.drop_keyspace("apart").unwrap();
+    assert!(is_unknown(apart.approximate_size(..)));
+}
