@@ -285,7 +285,8 @@ impl<'a> Table<'a> {
                         }
                         search.cost[usize::from(from)] = cost_here;
                         search.reached_by[usize::from(from)] = Some(exchange);
-                        if cost_here <= least && is_end(self, from) {
+                        // Nothing is left that is cheaper than the cost that is being looked at.
+                        if cost_here <= least.max(cost) && is_end(self, from) {
                             return Some((search.chain_to(from), from));
                         }
                         if cost_here == cost { &mut queue } else { &mut dearer }.push_back(from);
