@@ -2,8 +2,8 @@ use kv_core::time::Millis;
 
 use super::*;
 
-/// Two keyspaces and three entries.
-fn stream() -> Vec<u8> {
+/// Three keyspaces and three entries, the last of them with a value of so many bytes.
+fn stream(value_bytes: usize) -> Vec<u8> {
     let mut out = Vec::new();
     let mut writer = StreamWriter::new(&mut out).unwrap();
     writer.keyspace("users", &[]).unwrap();
@@ -11,7 +11,7 @@ fn stream() -> Vec<u8> {
     writer.entry(b"8", b"grace", Some(Millis(9_000))).unwrap();
     writer.keyspace("empty", &[1, 0]).unwrap();
     writer.keyspace("large", &[]).unwrap();
-    writer.entry(b"", &vec![7; VALUE_BYTES_MAX], None).unwrap();
+    writer.entry(b"", &vec![7; value_bytes], None).unwrap();
     let (bytes, keyspaces, entries) = writer.finish().unwrap();
     assert_eq!((bytes, keyspaces, entries), (out.len() as u64, 3, 3));
     out
@@ -35,7 +35,7 @@ fn wrong(bytes: &[u8]) -> (u64, Wrong) {
 
 #[test]
 fn what_was_written_is_read() {
-    let bytes = stream();
+    let bytes = stream(VALUE_BYTES_MAX);
     let mut reader = StreamReader::new(&bytes[..]).unwrap();
     let mut seen = Vec::new();
     loop {
@@ -48,13 +48,14 @@ fn what_was_written_is_read() {
         }
     }
     let largest = format!("[] {VALUE_BYTES_MAX} None");
-    let expected = ["users []", "[55] 3 None", "[56] 5 Some(Millis(9000))", "empty [1, 0]", "large []", &largest];
+    let expected =
+        ["users []", "[55] 3 None", &format!("[56] 5 {:?}", Some(Millis(9_000))), "empty [1, 0]", "large []", &largest];
     assert_eq!(seen, expected);
 }
 
 #[test]
 fn what_was_altered_cut_or_moved_is_refused_with_its_place() {
-    let bytes = stream();
+    let bytes = stream(100);
     let offsets = frames(&bytes);
     let small = offsets[4];
     for at in (0..small).chain(bytes.len() - 30..bytes.len()) {
@@ -76,13 +77,13 @@ fn what_was_altered_cut_or_moved_is_refused_with_its_place() {
 
 #[test]
 fn another_version_and_lengths_that_are_only_claimed_are_refused() {
-    let mut later = stream();
+    let mut later = stream(100);
     later[8] = 2;
     let crc = kv_core::checksum::crc32(&[&later[..16]]);
     later[16..20].copy_from_slice(&crc.to_le_bytes());
     assert!(matches!(wrong(&later), (0, Wrong::Unsupported { version: 2, features: 0 })));
     for claimed in [u32::MAX, u32::try_from(FRAME_BYTES_MAX).unwrap()] {
-        let mut claiming = stream()[..HEADER_BYTES + 8].to_vec();
+        let mut claiming = stream(100)[..HEADER_BYTES + 8].to_vec();
         claiming[HEADER_BYTES + 4..].copy_from_slice(&claimed.to_le_bytes());
         assert!(matches!(wrong(&claiming), (20, Wrong::Altered | Wrong::Truncated)));
     }
