@@ -133,6 +133,16 @@ impl HighWater {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bound_that_was_not_stored_is_asked_for_again() {
+        let mut bound = HighWater::new(Stamp::ZERO, Millis(1_000));
+        let minted = Stamp::at(Millis(50));
+        assert!(bound.raise(minted).is_some());
+        assert_eq!(bound.raise(minted), None, "it counts as stored");
+        bound.lost();
+        assert!(bound.raise(minted).is_some());
+    }
     use proptest::prelude::*;
 
     #[test]
