@@ -8,7 +8,7 @@ use std::thread;
 
 use kv_core::store::{Corrupt, Fold, Folded, MergeOperator};
 use kv_lsm::disk::MemDisk;
-use kv_lsm::{Background, Database, Durability, Error, Keyspace, KeyspaceOptions, Transaction, WriteOptions};
+use kv_lsm::{Background, Batch, Database, Durability, Error, Keyspace, KeyspaceOptions, Transaction, WriteOptions};
 
 /// Concatenates in order.
 struct Append;
@@ -55,6 +55,26 @@ fn conflicts(result: &Result<(), Error>) -> bool {
         Err(Error::Conflict { .. }) => true,
         Err(error) => panic!("{error}"),
     }
+}
+
+/// Found by the battery: a transaction whose only write was the deletion of an empty range, and a synced batch without
+/// operations before it, were acknowledged as durable while what came before them was not.
+#[test]
+fn a_synced_commit_without_writes_syncs_what_came_before() {
+    let (db, keyspace) = open(Background::Manual);
+    keyspace.put("a", "1").unwrap();
+    let commit = |durability| {
+        let mut transaction = db.transaction();
+        transaction.delete_range(&keyspace, "b".."b");
+        transaction.commit_with(WriteOptions::durability(durability)).unwrap();
+    };
+    commit(Durability::Buffered);
+    assert_eq!(db.durable_sequence().unwrap(), 0, "nobody asked for a sync");
+    commit(Durability::Sync);
+    assert_eq!(db.durable_sequence().unwrap(), 1);
+    keyspace.put("a", "2").unwrap();
+    db.write_with(Batch::new(), WriteOptions::durability(Durability::Sync)).unwrap();
+    assert_eq!(db.durable_sequence().unwrap(), 2);
 }
 
 /// How what was written since gets from the memtable to tables.

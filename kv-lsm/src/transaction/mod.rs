@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use kv_core::time::Millis;
 
+use crate::background;
 use crate::commit::{commit, commit_admitted};
 use crate::database::Database;
 use crate::engine::lock;
@@ -18,7 +19,7 @@ use crate::error::Error;
 use crate::handle::Handle;
 use crate::key_bounds::{KeyBounds, owned};
 use crate::keyspace::{Keyspace, prefix_bounds};
-use crate::options::WriteOptions;
+use crate::options::{Durability, WriteOptions};
 use crate::slice::Slice;
 use crate::snapshot::Snapshot;
 use crate::validation::admission::Admission;
@@ -234,7 +235,8 @@ impl Transaction {
         self.commit_with(WriteOptions::default())
     }
 
-    /// Commits.
+    /// Commits. With [`Durability::Sync`] everything that was written before is durable on return, also when the transaction
+    /// has written nothing itself.
     ///
     /// # Errors
     /// As [`Transaction::commit`].
@@ -245,8 +247,10 @@ impl Transaction {
         let batch = writes.batch.for_database(engine.token)?;
         let reads = reads.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         let result = if batch.is_empty() {
-            // One state is as good as another.
-            Ok(snapshot.sequence())
+            // One state is as good as another, but a synced commit speaks of all that was written before it.
+            let synced = durability == Durability::Sync && !engine.config.read_only;
+            let through = if synced { engine.snapshots.visible() } else { 0 };
+            background::sync_through(engine, through).map(|()| snapshot.sequence())
         } else if reads.is_empty() {
             commit(engine, batch, durability)
         } else {
