@@ -156,7 +156,7 @@ pub(crate) fn write_keyspace(
     separate: SeparateRules,
     outputs: Outputs<'_>,
 ) -> Result<Written, Error> {
-    let ranges = memtable.range_deletes(keyspace).map(|ranges| ranges.deletes().collect()).unwrap_or_default();
+    let ranges = memtable.range_deletes(keyspace).iter().flat_map(|ranges| ranges.deletes()).collect();
     let job = Rewrite {
         rules,
         range_deletes: RangeDeletes::new(ranges),
@@ -203,6 +203,11 @@ pub(crate) fn remove_log(engine: &Engine, first_needed: u64) {
         let count = log.segments.partition_point(|&number| number < first_needed);
         log.segments.drain(..count).collect()
     };
+    assert!(
+        unneeded.last().is_none_or(|&last| last < lock(&engine.manifest).catalog().log_segment)
+            || sabotaged!(RetireLogEarly),
+        "no segment of the log goes that recovery needs (rule E5)"
+    );
     for number in unneeded {
         // Rule E6: nothing is changed on the disk any more.
         if engine.health.is_poisoned() {

@@ -39,7 +39,7 @@ fn look_up(
     let tree = version.trees.get(&keyspace);
     let mut resolver = Resolver::new(rules, tree.map(|tree| &tree.blobs), key, &mut operands, found);
     for memtable in version.memtables() {
-        if let Some(ranges) = memtable.range_deletes(keyspace) {
+        for ranges in memtable.range_deletes(keyspace) {
             resolver.cover(ranges.newest(key, sequence));
         }
         memtable.of_key(keyspace, key, sequence, &mut |trailer, value| resolver.add(trailer, value));

@@ -106,8 +106,8 @@ impl Memtable {
         self.log_segment
     }
 
-    /// The deleted ranges of a space, or `None` when there are none.
-    pub(crate) fn range_deletes(&self, space: u32) -> Option<Arc<RangeDeletes>> {
+    /// The deleted ranges of a space: each part answers for some of them.
+    pub(crate) fn range_deletes(&self, space: u32) -> Vec<Arc<RangeDeletes>> {
         self.ranges.of_space(space)
     }
 

@@ -170,7 +170,7 @@ impl Repair<'_> {
             deletes.extend(usable.table.stored_range_deletes(usable.description.footer.range_deletes)?);
             cursors.push(Box::new(Stream::new(readable(usable, sources.clone())?)));
         }
-        if let Some(ranges) = self.survey.log.range_deletes(id) {
+        for ranges in self.survey.log.range_deletes(id) {
             deletes.extend(ranges.deletes().filter(|delete| delete.sequence > flushed));
         }
         cursors.push(Box::new(Stream::new(versions_above(MemtableCursor::new(&self.survey.log, id), flushed)?)));

@@ -150,7 +150,7 @@ impl<'a> Sources<'a> {
         }
         for memtable in &self.memtables {
             let ranges = memtable.range_deletes(self.keyspace);
-            if ranges.is_some_and(|ranges| ranges.newest(key, SEQUENCE_MAX) > self.since) {
+            if ranges.iter().any(|ranges| ranges.newest(key, SEQUENCE_MAX) > self.since) {
                 return Ok(true);
             }
         }
@@ -183,11 +183,11 @@ impl<'a> Sources<'a> {
 
     fn range_changed(&self, range: &ReadRange) -> Result<bool, Error> {
         let end = range.end.as_deref();
-        let deleted = |ranges: Option<Arc<RangeDeletes>>| {
-            ranges.is_some_and(|ranges| ranges.newest_within(&range.start, end) > self.since)
+        let deleted = |ranges: &[Arc<RangeDeletes>]| {
+            ranges.iter().any(|ranges| ranges.newest_within(&range.start, end) > self.since)
         };
         for memtable in &self.memtables {
-            if deleted(memtable.range_deletes(self.keyspace))
+            if deleted(&memtable.range_deletes(self.keyspace))
                 || self.any_behind(&mut MemtableCursor::new(memtable, self.keyspace), range)?
             {
                 return Ok(true);
@@ -195,7 +195,7 @@ impl<'a> Sources<'a> {
         }
         let tables = self.tree.into_iter().flat_map(Tree::tables);
         for table in tables.filter(|table| self.is_recent(table) && table.meta().overlaps_range(&range.start, end)) {
-            if deleted(table.range_deletes()?)
+            if deleted(table.range_deletes()?.as_slice())
                 || self.any_behind(&mut TableCursor::new(Arc::clone(table), true), range)?
             {
                 return Ok(true);
