@@ -71,6 +71,7 @@ fn run(
             Error::Poisoned { reason } => Error::Ambiguous { reason },
             other => other,
         })?;
+        assert!(engine.syncer.durable_sequence() >= last, "what is acknowledged as durable is");
     }
     Ok(last)
 }

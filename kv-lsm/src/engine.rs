@@ -15,6 +15,7 @@ use crate::compaction::pick::pending_bytes;
 use crate::counters::Counters;
 use crate::disk::{Disk, LockGuard};
 use crate::error::Error;
+use crate::files::FileKind;
 use crate::health::Health;
 use crate::keyspace_options::stored::StoredOptions;
 use crate::manifest::catalog::Catalog;
@@ -392,11 +393,23 @@ impl Engine {
             return false;
         }
         let paths = std::mem::take(&mut *lock(&self.environment.graveyard));
+        if paths.is_empty() {
+            return false;
+        }
+        {
+            // Rule E5. Numbers are never used again, so what the manifest does not name now it never will.
+            let manifest = lock(&self.manifest);
+            let is_named = |path: &PathBuf| {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                manifest.catalog().names(FileKind::of(&name))
+            };
+            assert!(!paths.iter().any(is_named), "no file goes that the manifest names: {paths:?}");
+        }
         for path in &paths {
             // A file that stays is removed by the next recovery: the manifest does not name it.
             let _ = self.disk.remove(path);
         }
-        !paths.is_empty()
+        true
     }
 
     pub(crate) fn catalog(&self) -> Catalog {

@@ -103,6 +103,7 @@ mod range_delete;
 mod read;
 mod recover;
 mod repair;
+mod residents;
 mod scan;
 mod signal;
 mod slice;

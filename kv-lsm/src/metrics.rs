@@ -40,6 +40,8 @@ pub struct Metrics {
     pub table_bytes: u64,
     /// Tables whose files are open.
     pub open_tables: usize,
+    /// Files of separated values that are open.
+    pub open_blob_files: usize,
     /// Point reads that a memtable answered.
     pub memtable_reads: u64,
     /// Point reads that a table on level 0 answered.
@@ -85,6 +87,9 @@ pub struct Metrics {
     pub compaction_written_bytes: u64,
     /// Bytes of files of separated values written, by flushes and compactions.
     pub blob_written_bytes: u64,
+    /// About how many bytes compactions have to rewrite until every level is as large as it should be: the debt that writers
+    /// are slowed down for.
+    pub pending_compaction_bytes: u64,
     /// How long compactions took, in microseconds.
     pub compaction_us: Histogram,
     /// Writes that had to wait for a flush or compaction.
@@ -180,6 +185,7 @@ impl Metrics {
             cache_bytes: engine.environment.memory.blocks.bytes(),
             table_bytes,
             open_tables,
+            open_blob_files: engine.environment.memory.open_blobs(),
             memtable_reads: reads.memtable,
             level0_reads: reads.level0,
             deeper_reads: reads.deeper,
@@ -202,6 +208,7 @@ impl Metrics {
             compaction_read_bytes: read(&counters.compaction_read_bytes),
             compaction_written_bytes: read(&counters.compaction_written_bytes),
             blob_written_bytes: read(&counters.blob_written_bytes),
+            pending_compaction_bytes: read(&engine.pending_bytes),
             compaction_us: counters.compaction_time.histogram(),
             stalls: read(&counters.stalls),
             stall_us: counters.stall_time.sum(),
@@ -305,14 +312,15 @@ impl fmt::Display for Metrics {
         )?;
         writeln!(
             f,
-            "background      {} flushes, {:.1} MiB, median {} us; {} compactions, {:.1} MiB in, {:.1} MiB out, median {} us",
+            "background      {} flushes, {:.1} MiB, median {} us; {} compactions, {:.1} MiB in, {:.1} MiB out, median {} us, {:.1} MiB to do",
             self.flushes,
             mib(self.flush_bytes),
             self.flush_us.percentile(50),
             self.compactions,
             mib(self.compaction_read_bytes),
             mib(self.compaction_written_bytes),
-            self.compaction_us.percentile(50)
+            self.compaction_us.percentile(50),
+            mib(self.pending_compaction_bytes)
         )?;
         let state = if self.poisoned { "poisoned" } else { "in order" };
         write!(f, "state           {state}; visible {}, durable {}", self.visible_sequence, self.durable_sequence)

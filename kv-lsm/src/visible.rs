@@ -89,6 +89,8 @@ pub(crate) struct Resolver<'a> {
     found: &'a mut dyn FnMut(&[u8]),
     /// Number of the newest deleted range that covers the key: what is older is gone.
     covered: u64,
+    /// Number of the last version that was added.
+    last: u64,
     outcome: Option<Result<bool, Error>>,
 }
 
@@ -101,7 +103,7 @@ impl<'a> Resolver<'a> {
         found: &'a mut dyn FnMut(&[u8]),
     ) -> Self {
         operands.clear();
-        Self { rules, blobs, key, operands, found, covered: 0, outcome: None }
+        Self { rules, blobs, key, operands, found, covered: 0, last: u64::MAX, outcome: None }
     }
 
     /// The key is covered by a range that was deleted at `sequence`; zero when there is none.
@@ -132,6 +134,8 @@ impl<'a> Resolver<'a> {
     /// The next older version. Breaks when no older one matters.
     pub(crate) fn add(&mut self, trailer: Trailer, value: &[u8]) -> ControlFlow<()> {
         debug_assert!(trailer.sequence() <= self.rules.sequence, "a read is bounded by its sequence number");
+        debug_assert!(trailer.sequence() < self.last, "of one key, what lies in a shallower source is newer");
+        self.last = trailer.sequence();
         if trailer.sequence() < self.covered {
             return ControlFlow::Break(());
         }

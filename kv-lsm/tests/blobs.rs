@@ -99,6 +99,27 @@ fn check(keyspace: &Keyspace, count: usize, round_of: impl Fn(usize) -> usize) {
 }
 
 #[test]
+fn open_blob_files_are_bounded() {
+    let disk = SimDisk::new(1);
+    let (db, photos) = database(&disk);
+    for number in 0..40_u8 {
+        photos.put([number], vec![number; 400]).unwrap();
+        if number % 4 == 3 {
+            db.flush().unwrap();
+        }
+    }
+    drop((db, photos));
+    let builder = Database::builder(Path::new(DIRECTORY)).disk(disk.clone()).background(Background::Manual);
+    let db = builder.open_tables_max(8).open().unwrap();
+    let photos = db.keyspace("photos", options()).unwrap();
+    assert!(blob_files(&disk).len() >= 10, "many files: {:?}", blob_files(&disk));
+    for number in (0..40_u8).chain((0..40).rev()) {
+        assert_eq!(photos.get([number]).unwrap().as_deref(), Some(&[number; 400][..]));
+        assert!((1..=2).contains(&db.metrics().open_blob_files), "{}", db.metrics().open_blob_files);
+    }
+}
+
+#[test]
 fn values_of_all_sizes_survive_flush_compaction_and_reopening() {
     let disk = SimDisk::new(1);
     let (mut db, mut keyspace) = database(&disk);

@@ -67,6 +67,13 @@ fn a_database_loses_its_power_while_threads_write() {
                     }
                 });
             }
+            // On a busy machine a writer may get its turn late.
+            for _ in 0..60_000 {
+                if acknowledged.iter().all(|count| count.load(Ordering::SeqCst) > 0) {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
             std::thread::sleep(Duration::from_millis(60 + round * 25));
             off.store(true, Ordering::SeqCst);
             bytes_lost += disk.cut_power().unwrap().bytes;

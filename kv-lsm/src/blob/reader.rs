@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use super::format::{
     FEATURES, FOOTER_BYTES, Footer, HEADER_BYTES, Header, Pointer, RECORD_HEADER_BYTES, Record, VERSION,
@@ -14,20 +14,23 @@ use super::format::{
 use super::meta::BlobMeta;
 use crate::disk::{Disk, File, OpenMode, read_exact_at};
 use crate::error::Error;
+use crate::residents::{Loaded, Slot};
 use crate::table::reader::TableEnvironment;
+use crate::table::residents::OpenBlob;
 
-/// A blob file that the manifest names. It is opened when a value in it is first asked for.
+/// A blob file that the manifest names. It is opened when a value in it is asked for, and closed again when others need the
+/// room.
 pub(crate) struct BlobFile {
     meta: BlobMeta,
     path: PathBuf,
     environment: TableEnvironment,
-    opened: OnceLock<Arc<dyn File>>,
+    slot: Arc<Slot<OpenBlob>>,
     obsolete: AtomicBool,
 }
 
 impl BlobFile {
-    pub(crate) const fn new(meta: BlobMeta, path: PathBuf, environment: TableEnvironment) -> Self {
-        Self { meta, path, environment, opened: OnceLock::new(), obsolete: AtomicBool::new(false) }
+    pub(crate) fn new(meta: BlobMeta, path: PathBuf, environment: TableEnvironment) -> Self {
+        Self { meta, path, environment, slot: Arc::default(), obsolete: AtomicBool::new(false) }
     }
 
     pub(crate) const fn meta(&self) -> &BlobMeta {
@@ -43,8 +46,8 @@ impl BlobFile {
         corrupt(&self.path, offset, expected)
     }
 
-    fn opened(&self) -> Result<&Arc<dyn File>, Error> {
-        if let Some(file) = self.opened.get() {
+    fn opened(&self) -> Result<Loaded<OpenBlob>, Error> {
+        if let Some(file) = self.slot.get() {
             return Ok(file);
         }
         let (file, length) = open(self.environment.disk.as_ref(), &self.path)?;
@@ -54,7 +57,7 @@ impl BlobFile {
         if read_header(file.as_ref(), &self.path)?.identity != self.meta.identity {
             return Err(self.corrupt(0, "the identity that the manifest names"));
         }
-        Ok(self.opened.get_or_init(|| file))
+        Ok(self.environment.memory.admit_blob(&self.slot, OpenBlob(file)))
     }
 
     /// The value of `key` that `pointer` leads to.
@@ -62,14 +65,14 @@ impl BlobFile {
     /// # Errors
     /// [`Error::Corrupt`], and the disk's.
     pub(crate) fn read(&self, key: &[u8], pointer: &Pointer<'_>) -> Result<Vec<u8>, Error> {
-        let file = self.opened()?;
+        let opened = self.opened()?;
         let end = self.meta.bytes.saturating_sub(FOOTER_BYTES as u64);
         if pointer.offset < HEADER_BYTES as u64 || pointer.end().is_none_or(|behind| behind > end) {
             return Err(self.corrupt(pointer.offset, "the record that a table points to inside the file"));
         }
         // No longer than the file, which is as long as the manifest says.
         let mut stored = vec![0; pointer.record_bytes as usize];
-        read_exact_at(file.as_ref(), &mut stored, pointer.offset)
+        read_exact_at(opened.0.as_ref(), &mut stored, pointer.offset)
             .map_err(|error| Error::io("read", &self.path, error))?;
         let refuse = |expected: &'static str| self.corrupt(pointer.offset, expected);
         let record = Record::load(&stored, self.meta.identity, pointer.offset).map_err(refuse)?;
@@ -86,6 +89,7 @@ impl BlobFile {
 
 impl Drop for BlobFile {
     fn drop(&mut self) {
+        self.environment.memory.forget_blob(&self.slot);
         if *self.obsolete.get_mut() {
             let mut graveyard = self.environment.graveyard.lock().unwrap_or_else(PoisonError::into_inner);
             graveyard.push(std::mem::take(&mut self.path));

@@ -158,7 +158,17 @@ pub(crate) fn fold_key<E>(
             }
             break;
         }
+        let before = kept.len();
         keep_interval(key, versions, &operands, &base, interval, rules, &mut kept);
+        let newest = parts[begin].0.sequence();
+        let speaks_for_newest = |kept: &Kept| match kept {
+            Kept::As(index) => *index == begin,
+            Kept::Folded(trailer, _) => trailer.sequence() == newest,
+        };
+        assert!(
+            newest < cut || kept.get(before).is_some_and(speaks_for_newest),
+            "the newest version of each interval stays, or what became of it (rule E10)"
+        );
         begin = end;
     }
     if bottom {

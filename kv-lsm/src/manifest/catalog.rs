@@ -6,6 +6,7 @@ use kv_core::time::Millis;
 
 use super::edit::{Edit, Item, KeyspaceRecord};
 use crate::blob::meta::BlobMeta;
+use crate::files::FileKind;
 use crate::internal_key::SEQUENCE_MAX;
 use crate::table::meta::TableMeta;
 
@@ -222,6 +223,15 @@ impl Catalog {
             self.blobs.get(number).is_some_and(|record| record.live_bytes + gained == *lost)
         });
         emptied.map(|(&(keyspace, number), _)| Item::BlobRemoved { keyspace, number }).collect()
+    }
+
+    /// Whether it is a table, or a file of separated values, of the state.
+    pub(crate) fn names(&self, file: FileKind) -> bool {
+        match file {
+            FileKind::Table(number) => self.tables().any(|table| table.number == number),
+            FileKind::Blob(number) => self.blobs.contains_key(&number),
+            _ => false,
+        }
     }
 
     pub(crate) fn tables(&self) -> impl Iterator<Item = &TableMeta> {

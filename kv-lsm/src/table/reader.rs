@@ -11,13 +11,14 @@ use super::block::Block;
 use super::filter;
 use super::format::{BlockError, FEATURES, FOOTER_BYTES, Footer, Handle, VERSION, load_block};
 use super::meta::TableMeta;
-use super::residents::{Loaded, Slot, TableMemory};
+use super::residents::TableMemory;
 use crate::counters::ReadTally;
 use crate::disk::{Disk, File, OpenMode, read_exact_at};
 use crate::error::Error;
 use crate::internal_key::Trailer;
 use crate::limits::KEY_BYTES_MAX;
 use crate::range_delete::{RangeDelete, RangeDeletes};
+use crate::residents::{Loaded, Slot};
 
 /// Files that nothing refers to any more and that may be removed.
 pub(crate) type Graveyard = Mutex<Vec<PathBuf>>;
@@ -35,7 +36,7 @@ pub(crate) struct Table {
     meta: TableMeta,
     path: PathBuf,
     environment: TableEnvironment,
-    slot: Arc<Slot>,
+    slot: Arc<Slot<Opened>>,
     obsolete: AtomicBool,
 }
 
@@ -82,7 +83,7 @@ impl Table {
         Error::corrupt(&self.path, offset, format!("expected {expected}"))
     }
 
-    fn opened(&self) -> Result<Loaded, Error> {
+    fn opened(&self) -> Result<Loaded<Opened>, Error> {
         match self.slot.get() {
             Some(loaded) => Ok(loaded),
             None => Ok(self.environment.memory.admit(&self.slot, self.open()?)),
