@@ -97,8 +97,8 @@ impl Runner {
         Ok(())
     }
 
-    fn fail(&mut self, engine: Name, what: impl ToString) -> Result<(), Failure> {
-        self.keep(Line::Failed { engine, what: what.to_string() })
+    fn fail(&mut self, engine: Name, what: String) -> Result<(), Failure> {
+        self.keep(Line::Failed { engine, what })
     }
 
     fn assignment(&self, engine: Name, group: Group, round: u32, cache: Cache, task: Task) -> Assignment {

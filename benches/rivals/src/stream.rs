@@ -158,7 +158,7 @@ pub(crate) fn ycsb(letter: Ycsb, count: u64, mut numbers: u32, random: &mut StdR
 fn scatter(rank: u32, numbers: u32) -> u32 {
     // Fibonacci hashing; the upper half of the product is where the mixing is.
     let mixed = u64::from(rank).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-    u32::try_from(mixed * u64::from(numbers) >> 32).expect("the product of a fraction and a 32-bit number")
+    u32::try_from((mixed * u64::from(numbers)) >> 32).expect("the product of a fraction and a 32-bit number")
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use super::*;
 use crate::engine::{Each, Name, Opening, Promise};
 use crate::ledger::Ledger;
-use crate::stream::{self, Ycsb, random, replay, sequential, shuffled, uniform, ycsb};
+use crate::stream::{Ycsb, random, replay, sequential, shuffled, uniform, ycsb};
 use crate::verify::verify;
 
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
@@ -258,7 +258,7 @@ fn every_engine_of_this_build_answers_rightly() -> Result<(), Failure> {
 #[test]
 fn the_clock_ends_a_stream_and_what_was_done_is_known() -> Result<(), DriveError> {
     let engine = Faulty { fault: Fault::None, map: Mutex::default() };
-    let ops = stream::sequential(5_000_000);
+    let ops = sequential(5_000_000);
     let job = Job {
         engine: &engine,
         values: Values::new(VALUES),

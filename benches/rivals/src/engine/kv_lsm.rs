@@ -80,9 +80,7 @@ impl Engine for KvLsm {
 
     fn is_behind(&self) -> Result<bool, Failure> {
         let metrics = self.database.metrics();
-        let level0 = metrics.keyspaces.iter().filter_map(|keyspace| keyspace.levels.first()).map(|level| level.tables);
-        // Four are what starts a compaction.
-        Ok(metrics.sealed_memtables > 0 || level0.max().unwrap_or(0) >= 4)
+        Ok(metrics.sealed_memtables > 0 || metrics.pending_compaction_bytes > 0)
     }
 
     fn options(&self) -> String {
