@@ -102,7 +102,9 @@ impl Manifest {
         let record = encode_record(self.number, self.offset, &edit.encode());
         if let Err(error) = self.file.write_at(&record, self.offset) {
             let error = Error::io("append to", &self.path, error);
-            return Err(match self.file.truncate(self.offset) {
+            // All of it may have been written. Until the cut is durable a power cut could bring the edit back, and the caller
+            // removes the files that it names.
+            return Err(match self.file.truncate(self.offset).and_then(|()| self.file.sync()) {
                 Ok(()) => EditError::RolledBack(error),
                 Err(_) => EditError::Unknown(error),
             });

@@ -6,8 +6,9 @@ use kv_lsm::Error;
 use kv_lsm::battery::drive::{OnError, run};
 use kv_lsm::battery::generate::random_trace;
 use kv_lsm::battery::inspect::Inspector;
+use kv_lsm::battery::refusals::fail;
 use kv_lsm::battery::subject::Subject;
-use kv_lsm::battery::trace::{self, Trace};
+use kv_lsm::battery::trace::{self, Step, Trace};
 use kv_lsm::disk::{CallKind, Effect, Fault, SimDisk, Survival};
 
 use super::effort;
@@ -61,6 +62,25 @@ fn every_call_may_fail_once_in_a_log_that_rotates() {
     for seed in 11..11 + effort() {
         fail_everywhere(&random_trace(seed, 15), false);
     }
+}
+
+/// Found by the battery: an edit was written whole, the disk said that it was not, and the edit was cut off again. A power cut
+/// undid the cut, but not the removal of the tables that the edit names.
+#[test]
+fn an_edit_that_was_rolled_back_does_not_come_back() {
+    let mut trace = trace::flushes();
+    // Nothing follows the edit of the first flush.
+    let flush = trace.steps.iter().position(|step| matches!(step, Step::Flush)).unwrap();
+    trace.steps.truncate(flush + 1);
+    let mut inspector = Inspector::new(trace.settings);
+    let mut met = 0;
+    for seed in 0..160 {
+        let fault = Fault::new(Effect::FailHalfway(ErrorKind::StorageFull)).on(CallKind::Write).named("MANIFEST");
+        let edit = seed % 8;
+        met +=
+            u32::from(fail(&trace, fault.after(edit), seed, &mut inspector, &format_args!("edit {edit}, seed {seed}")));
+    }
+    assert!(met > 40, "{met} edits failed");
 }
 
 #[test]
