@@ -40,12 +40,14 @@ pub enum Error {
         what: String,
     },
     /// The files were written by a version of the engine that this one does not understand. Use the newer one.
-    #[error("{} needs {what}, which this version does not know", file.display())]
+    #[error("{} has {found}, and this engine knows {known}", file.display())]
     Unsupported {
         /// The file.
         file: PathBuf,
-        /// The version or feature.
-        what: String,
+        /// The format or feature that it has.
+        found: String,
+        /// What this version, built as it is, can read.
+        known: String,
     },
     /// A sync failed, so what is on the disk is unknown (the page cache may claim to be clean). Nothing more is
     /// acknowledged or written; open the database again to recover what is really there.

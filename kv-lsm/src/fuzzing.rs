@@ -178,8 +178,7 @@ pub fn blob(bytes: &[u8]) {
     for behind in [bytes.to_vec(), mended_records(bytes)] {
         let (disk, path) = (MemDisk::new(), files::blob(Path::new("/"), 1));
         let mut content = Vec::new();
-        blob::Header { version: blob::VERSION, features: blob::FEATURES, identity: 1, keyspace: 256 }
-            .encode(&mut content);
+        blob::Header { format: blob::KNOWN, identity: 1, keyspace: 256 }.encode(&mut content);
         content.extend_from_slice(&behind);
         let file = disk.open(&path, OpenMode::CreateNew).expect("the disk is empty");
         file.write_at(&content, 0).expect("there is room");

@@ -4,19 +4,21 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use kv_core::store::{Batch, Space};
+use kv_core::time::Millis;
 
 use crate::blob::format::Pointer;
 use crate::blob::reader::{BlobFile, inspect};
 use crate::blob::writer::{BlobSettings, BlobWriter};
 use crate::disk::{Disk, MemDisk, OpenMode, read_exact_at};
 use crate::files;
-use crate::internal_key::{Kind, Trailer};
+use crate::internal_key::{Kind, Trailer, split_expiry};
 use crate::keyspace_options::stored::StoredOptions;
 use crate::manifest::catalog::Catalog;
 use crate::manifest::edit::{Edit, Item, KeyspaceRecord};
 use crate::manifest::log::{self, Manifest};
 use crate::options::Compression;
 use crate::range_delete::RangeDelete;
+use crate::table::block::{Block, BlockBuilder};
 use crate::table::filter;
 use crate::table::format::{FOOTER_BYTES, Footer, Origin};
 use crate::table::reader::{Table, TableEnvironment};
@@ -24,6 +26,8 @@ use crate::table::residents::TableMemory;
 use crate::table::writer::{TableSettings, TableWriter};
 use crate::wal::format::SegmentEnd;
 use crate::wal::reader::{LogStart, replay};
+use crate::wal::segment::records;
+use crate::wal::spare::Spare;
 use crate::wal::writer::LogWriter;
 
 const DATABASE: u64 = 0x0123_4567_89ab_cdef;
@@ -86,6 +90,59 @@ fn the_log_of_the_document_is_what_is_written_and_read() {
     });
     assert_eq!(replayed.unwrap().last_sequence, 42);
     assert_eq!(batches, [(41, batch)]);
+}
+
+#[test]
+fn the_recycled_segment_of_the_document_is_what_is_written_and_read() {
+    let directory = Path::new("/db");
+    let written = disk();
+    place(written.as_ref(), &files::log(directory, 7), &example("log"));
+    let spare = Spare::retire(written.as_ref(), directory, 7, 1 << 20).expect("small enough");
+    let chain = records(&example("log"), 7, 117, &mut |_, _| Ok(())).unwrap().chain;
+    let end = SegmentEnd { number: 7, length: 117, chain };
+    let mut log = LogWriter::create(Arc::clone(&written), directory, 8, 10_117, end, 10_102, Some(spare)).unwrap();
+    let mut batch = Batch::new();
+    batch.delete(Space(256), b"k");
+    log.append(10_102, 43, batch.as_bytes()).unwrap();
+    assert_same("recycled", &content(written.as_ref(), &files::log(directory, 8)));
+
+    let read = disk();
+    place(read.as_ref(), &files::log(directory, 8), &example("recycled"));
+    let begin = LogStart { segment: 8, position: 10_117, sequence: 43 };
+    let mut batches = Vec::new();
+    let replayed = replay(read.as_ref(), directory, &[8], begin, &mut |first, batch| {
+        batches.push((first, batch));
+        Ok(())
+    });
+    let replayed = replayed.unwrap();
+    assert_eq!(
+        (replayed.last_sequence, replayed.discarded.len()),
+        (43, 0),
+        "what is left of segment 7 is no torn tail"
+    );
+    assert_eq!(batches, [(43, batch)]);
+}
+
+#[test]
+fn the_expiring_put_of_the_document_is_what_is_written_and_read() {
+    let expire_at = Millis(1_700_000_060_000);
+    let mut batch = Batch::new();
+    batch.put_expiring(Space(256), b"ash", expire_at, b"red");
+    assert_same("expiring put", batch.as_bytes());
+    assert_eq!(Batch::from_bytes(example("expiring put")).unwrap(), batch);
+
+    let mut block = BlockBuilder::default();
+    let value = [&expire_at.0.to_le_bytes()[..], b"red"].concat();
+    block.push(b"ash", Trailer::expiring(7), &value);
+    block.push(b"asp", Trailer::new(6, Kind::Put), b"");
+    let mut bytes = Vec::new();
+    block.finish(&mut bytes);
+    let entry = example("expiring entry");
+    assert_same("expiring entry", &bytes[..entry.len()]);
+    let block = Block::new([&entry[..], &bytes[entry.len()..]].concat()).unwrap();
+    let read = block.entry(0);
+    assert_eq!((block.common_prefix(), read.key, read.trailer.sequence()), (&b"as"[..], &b"h"[..], 7));
+    assert_eq!(split_expiry(read.trailer, read.value), (Some(expire_at), &b"red"[..]));
 }
 
 #[test]

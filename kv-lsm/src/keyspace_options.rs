@@ -138,8 +138,8 @@ impl KeyspaceOptions {
     /// [`Error::InvalidOptions`].
     pub(crate) fn validate(&self) -> Result<(), Error> {
         let refuse = |what: String| Err(Error::InvalidOptions { what });
-        if let Some(what) = self.stored.unsupported() {
-            return refuse(what);
+        if let Some((found, known)) = self.stored.unsupported() {
+            return refuse(format!("{found}: this engine knows {known}"));
         }
         match self.stored.check() {
             Ok(()) => Ok(()),

@@ -75,6 +75,7 @@ mod database;
 pub mod disk;
 mod engine;
 mod error;
+mod file_format;
 mod files;
 mod flush;
 pub mod fuzzing;

@@ -1,5 +1,6 @@
 //! Settings: plain data, checked once when the database is opened.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use kv_core::time::Millis;
@@ -28,6 +29,10 @@ pub enum Background {
     Manual,
 }
 
+/// How zstd, and what a build without it can do, are called in errors.
+pub(crate) const ZSTD: &str = "compression with zstd";
+pub(crate) const WITHOUT_ZSTD: &str = "LZ4 alone (zstd is a cargo feature)";
+
 /// How blocks of tables are compressed.
 #[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]
 pub enum Compression {
@@ -50,6 +55,11 @@ impl Compression {
     /// Whether this build can do it.
     pub(crate) const fn is_supported(self) -> bool {
         cfg!(feature = "zstd") || !matches!(self, Self::Zstd(_))
+    }
+
+    /// What a build without it says of a file that has it.
+    pub(crate) fn unsupported_zstd(file: &Path) -> Error {
+        Error::Unsupported { file: file.to_path_buf(), found: ZSTD.to_owned(), known: WITHOUT_ZSTD.to_owned() }
     }
 }
 

@@ -1,78 +1,33 @@
 //! What happens to a database between two steps of a checkpoint does not reach the checkpoint.
 
-use std::io;
+mod watched;
+
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use kv_lsm::disk::{Disk, File, LockGuard, MemDisk, OpenMode};
+use kv_lsm::disk::Disk;
 use kv_lsm::{Background, Database, Durability, Keyspace, KeyspaceOptions};
+use watched::{About, Watched};
 
 /// Calls back, once and armed, before a file of the database is read or linked for the checkpoint.
 #[derive(Clone, Default)]
-struct Watched {
-    disk: MemDisk,
+struct Trigger {
     armed: Arc<AtomicBool>,
     hook: Arc<Mutex<Option<Hook>>>,
 }
 
 type Hook = Box<dyn FnMut(&str) + Send>;
 
-impl Watched {
-    fn meet(&self, path: &Path) {
+impl Trigger {
+    fn meet(&self, about: About, path: &Path) {
         let name = path.to_string_lossy();
-        if name.starts_with("/db/") && self.armed.swap(false, Ordering::SeqCst) {
+        if about != About::Sync && name.starts_with("/db/") && self.armed.swap(false, Ordering::SeqCst) {
             if let Some(hook) = self.hook.lock().unwrap().as_mut() {
                 hook(&name);
             }
             self.armed.store(true, Ordering::SeqCst);
         }
-    }
-}
-
-impl Disk for Watched {
-    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
-        if mode == OpenMode::Read {
-            self.meet(path);
-        }
-        self.disk.open(path, mode)
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.disk.rename(from, to)
-    }
-
-    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.meet(from);
-        self.disk.link(from, to)
-    }
-
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.disk.remove(path)
-    }
-
-    fn list(&self, directory: &Path) -> io::Result<Vec<String>> {
-        self.disk.list(directory)
-    }
-
-    fn create_dir(&self, directory: &Path) -> io::Result<()> {
-        self.disk.create_dir(directory)
-    }
-
-    fn rename_dir(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.disk.rename_dir(from, to)
-    }
-
-    fn sync_dir(&self, directory: &Path) -> io::Result<()> {
-        self.disk.sync_dir(directory)
-    }
-
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn LockGuard>> {
-        self.disk.lock(path)
-    }
-
-    fn lock_shared(&self, path: &Path) -> io::Result<Box<dyn LockGuard>> {
-        self.disk.lock_shared(path)
     }
 }
 
@@ -96,7 +51,9 @@ fn content(keyspace: &Keyspace) -> Vec<(Vec<u8>, Vec<u8>)> {
 
 #[test]
 fn engine_rule_05_and_08_what_a_checkpoint_refers_to_stays_until_it_is_done() {
-    let disk = Watched::default();
+    let trigger = Trigger::default();
+    let meets = trigger.clone();
+    let disk = Watched::new(move |about, path| meets.meet(about, path));
     let (db, keyspace) = open(disk.clone(), "/db");
     for round in 0..3 {
         for number in 0..20 {
@@ -125,11 +82,11 @@ fn engine_rule_05_and_08_what_a_checkpoint_refers_to_stays_until_it_is_done() {
             }
         }
     };
-    *disk.hook.lock().unwrap() = Some(Box::new(hook));
-    disk.armed.store(true, Ordering::SeqCst);
+    *trigger.hook.lock().unwrap() = Some(Box::new(hook));
+    trigger.armed.store(true, Ordering::SeqCst);
     db.checkpoint("/copy").unwrap();
-    disk.armed.store(false, Ordering::SeqCst);
-    *disk.hook.lock().unwrap() = None;
+    trigger.armed.store(false, Ordering::SeqCst);
+    *trigger.hook.lock().unwrap() = None;
     let met = met.lock().unwrap().clone();
     let kinds = |ending: &str| met.iter().filter(|name| name.ends_with(ending)).count();
     assert!(kinds(".log") > 2 && kinds(".table") > 1, "{met:?}");

@@ -18,14 +18,14 @@ use std::borrow::Cow;
 use kv_core::codec::{DecodeError, Reader, put_varint};
 use kv_core::hash::seeded;
 
+use crate::file_format::FileFormat;
 use crate::identity::place_seed;
 use crate::internal_key::SEQUENCE_MAX;
 use crate::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 
 pub(crate) const MAGIC: [u8; 8] = *b"KVLSMblb";
-pub(crate) const VERSION: u32 = 1;
-/// Every bit is required: a reader that does not know one must not read the file.
-pub(crate) const FEATURES: u32 = 0;
+/// What this version reads and writes.
+pub(crate) const KNOWN: FileFormat = FileFormat { version: 1, features: 0 };
 pub(crate) const HEADER_BYTES: usize = 36;
 pub(crate) const RECORD_HEADER_BYTES: usize = 29;
 pub(crate) const FOOTER_BYTES: usize = 40;
@@ -42,8 +42,7 @@ const _: () = assert!(KEY_BYTES_MAX + VALUE_BYTES_MAX + RECORD_HEADER_BYTES < u3
 /// What a blob file begins with.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub(crate) struct Header {
-    pub(crate) version: u32,
-    pub(crate) features: u32,
+    pub(crate) format: FileFormat,
     pub(crate) identity: u64,
     pub(crate) keyspace: u32,
 }
@@ -52,8 +51,7 @@ impl Header {
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         let begin = out.len();
         out.extend_from_slice(&MAGIC);
-        out.extend_from_slice(&self.version.to_le_bytes());
-        out.extend_from_slice(&self.features.to_le_bytes());
+        self.format.encode(out);
         out.extend_from_slice(&self.identity.to_le_bytes());
         out.extend_from_slice(&self.keyspace.to_le_bytes());
         let checksum = seeded(&out[begin..], self.identity);
@@ -71,12 +69,12 @@ impl Header {
         if reader.array()? != MAGIC {
             return Err(reader.error("the magic number of a blob file"));
         }
-        let (version, features) = (reader.u32()?, reader.u32()?);
+        let format = FileFormat::decode(&mut reader)?;
         let (identity, keyspace) = (reader.u64()?, reader.u32()?);
         if reader.u64()? != seeded(covered, identity) {
             return Err(reader.error("a header of a blob file whose checksum fits"));
         }
-        Ok(Self { version, features, identity, keyspace })
+        Ok(Self { format, identity, keyspace })
     }
 }
 
@@ -315,7 +313,7 @@ mod tests {
 
     #[test]
     fn header_and_footer_come_back_and_are_guarded() {
-        let header = Header { version: VERSION, features: FEATURES, identity: IDENTITY, keyspace: 300 };
+        let header = Header { format: KNOWN, identity: IDENTITY, keyspace: 300 };
         let footer = Footer { records: 3, record_bytes: 400, identity: IDENTITY };
         let (mut head, mut foot) = (Vec::new(), Vec::new());
         header.encode(&mut head);

@@ -1,12 +1,14 @@
 //! What the manifest knows about a blob file.
 
 use super::format::{FOOTER_BYTES, HEADER_BYTES};
+use crate::file_format::FileFormat;
 
 /// One blob file. How much of it is live follows from the tables: each names the files it points into, with bytes.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub(crate) struct BlobMeta {
     pub(crate) number: u64,
     pub(crate) identity: u64,
+    pub(crate) format: FileFormat,
     /// Length of the file.
     pub(crate) bytes: u64,
     pub(crate) records: u64,

@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 
 use super::format::{
-    FEATURES, FOOTER_BYTES, Footer, HEADER_BYTES, Header, Pointer, RECORD_HEADER_BYTES, Record, VERSION,
-    claimed_record_bytes,
+    FOOTER_BYTES, Footer, HEADER_BYTES, Header, KNOWN, Pointer, RECORD_HEADER_BYTES, Record, claimed_record_bytes,
 };
 use super::meta::BlobMeta;
 use crate::disk::{Disk, File, OpenMode, read_exact_at};
 use crate::error::Error;
+use crate::file_format::FileFormat;
 use crate::residents::{Loaded, Slot};
 use crate::table::reader::TableEnvironment;
 use crate::table::residents::OpenBlob;
@@ -54,8 +54,9 @@ impl BlobFile {
         if length != self.meta.bytes {
             return Err(self.corrupt(length.min(self.meta.bytes), "a file as long as the manifest says"));
         }
-        if read_header(file.as_ref(), &self.path)?.identity != self.meta.identity {
-            return Err(self.corrupt(0, "the identity that the manifest names"));
+        let header = read_header(file.as_ref(), &self.path)?;
+        if (header.identity, header.format) != (self.meta.identity, self.meta.format) {
+            return Err(self.corrupt(0, "the identity and format that the manifest names"));
         }
         Ok(self.environment.memory.admit_blob(&self.slot, OpenBlob(file)))
     }
@@ -115,10 +116,7 @@ fn read_header(file: &dyn File, path: &Path) -> Result<Header, Error> {
     let mut bytes = [0; HEADER_BYTES];
     read_exact_at(file, &mut bytes, 0).map_err(|error| Error::io("read", path, error))?;
     let header = Header::decode(&bytes).map_err(|error| corrupt(path, 0, error.what))?;
-    if header.version != VERSION || header.features & !FEATURES != 0 {
-        let what = format!("blob file version {} with features {:#x}", header.version, header.features);
-        return Err(Error::Unsupported { file: path.to_path_buf(), what });
-    }
+    header.format.check(KNOWN, || path.to_path_buf())?;
     Ok(header)
 }
 
@@ -127,6 +125,7 @@ fn read_header(file: &dyn File, path: &Path) -> Result<Header, Error> {
 pub(crate) struct Inspected {
     pub(crate) keyspace: u32,
     pub(crate) identity: u64,
+    pub(crate) format: FileFormat,
     pub(crate) bytes: u64,
     pub(crate) records: u64,
 }
@@ -173,7 +172,7 @@ pub(crate) fn inspect(
     if footer != counted {
         return Err(corrupt(path, end, "a footer that counts what is in the file"));
     }
-    Ok(Inspected { keyspace: header.keyspace, identity: header.identity, bytes, records })
+    Ok(Inspected { keyspace: header.keyspace, identity: header.identity, format: header.format, bytes, records })
 }
 
 #[cfg(test)]

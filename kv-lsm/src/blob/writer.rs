@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::format::{FEATURES, Footer, HEADER_BYTES, Header, Pointer, VERSION, store_record};
+use super::format::{Footer, HEADER_BYTES, Header, KNOWN, Pointer, store_record};
 use super::meta::BlobMeta;
 use crate::disk::{Disk, File, OpenMode};
 use crate::error::Error;
@@ -59,7 +59,7 @@ impl BlobWriter {
         let file = disk.open(&path, OpenMode::CreateNew).map_err(|error| Error::io("create", &path, error))?;
         let identity = file_identity(settings.database, number);
         let mut pending = Vec::new();
-        Header { version: VERSION, features: FEATURES, identity, keyspace: settings.keyspace }.encode(&mut pending);
+        Header { format: KNOWN, identity, keyspace: settings.keyspace }.encode(&mut pending);
         Ok(Self { file, path, number, identity, lz4: settings.lz4, pending, written: 0, records: 0 })
     }
 
@@ -108,6 +108,12 @@ impl BlobWriter {
         if !sabotaged!(LeaveBlobsUnsynced) {
             self.file.sync().map_err(|error| Error::io("sync", &self.path, error))?;
         }
-        Ok(BlobMeta { number: self.number, identity: self.identity, bytes: self.written, records: self.records })
+        Ok(BlobMeta {
+            number: self.number,
+            identity: self.identity,
+            format: KNOWN,
+            bytes: self.written,
+            records: self.records,
+        })
     }
 }

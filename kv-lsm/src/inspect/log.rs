@@ -6,7 +6,7 @@ use kv_core::store::Batch;
 
 use crate::disk::Disk;
 use crate::error::Error;
-use crate::wal::format::{SegmentHeader, VERSION};
+use crate::wal::format::{KNOWN, SegmentHeader};
 use crate::wal::reader::read_file;
 use crate::wal::segment::{decode_record, records};
 
@@ -45,12 +45,9 @@ pub struct LogRecord<'a> {
 
 pub(super) fn read(disk: &dyn Disk, path: &Path, each: &mut dyn FnMut(&LogRecord<'_>)) -> Result<LogSegment, Error> {
     let content = read_file(disk, path)?;
-    let (header, version, features) = SegmentHeader::decode(&content)
+    let (header, format) = SegmentHeader::decode(&content)
         .map_err(|error| Error::corrupt(path, error.offset as u64, format!("expected {}", error.what)))?;
-    if version != VERSION || features != 0 {
-        let what = format!("log version {version} with features {features:#x}");
-        return Err(Error::Unsupported { file: path.to_path_buf(), what });
-    }
+    format.check(KNOWN, || path.to_path_buf())?;
     let walked = records(&content, header.number, content.len(), &mut |offset, record| {
         let offset = offset as u64;
         let (first_sequence, batch) = decode_record(record).map_err(|what| Error::corrupt(path, offset, what))?;

@@ -25,7 +25,7 @@ pub struct TableFile {
     /// Version of the format.
     pub version: u32,
     /// Features of the format that it needs.
-    pub features: u64,
+    pub features: u32,
     /// Where the index lies.
     pub index: Place,
     /// Where the filter lies.
@@ -198,8 +198,8 @@ pub(super) fn read(disk: &Arc<dyn Disk>, path: &Path, each: &mut dyn FnMut(&Vers
     Ok(TableFile {
         bytes: description.bytes,
         identity: footer.identity,
-        version: footer.version,
-        features: footer.features,
+        version: footer.format.version,
+        features: footer.format.features,
         index: place(footer.index),
         filter: present(footer.filter),
         deleted_ranges_at: present(footer.range_deletes),

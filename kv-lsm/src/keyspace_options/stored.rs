@@ -20,7 +20,7 @@ use kv_core::codec::{DecodeError, Reader, put_prefixed};
 
 use super::CompactionStrategy;
 use crate::manifest::catalog::LEVELS;
-use crate::options::Compression;
+use crate::options::{Compression, WITHOUT_ZSTD, ZSTD};
 
 const MERGE: u8 = 1;
 const DEFAULT_TTL: u8 = 2;
@@ -90,13 +90,13 @@ impl StoredOptions {
         rules.iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, what)| Err(what))
     }
 
-    /// What this build of the engine cannot do.
-    pub(crate) fn unsupported(&self) -> Option<String> {
+    /// What this build of the engine cannot do, and what it can.
+    pub(crate) fn unsupported(&self) -> Option<(String, String)> {
         if let Some((tag, _)) = self.unknown.first() {
-            return Some(format!("option {tag} of a keyspace"));
+            return Some((format!("option {tag} of a keyspace"), format!("options up to {INLINE_PREFIX}")));
         }
         let missing = self.compression.iter().flatten().find(|compression| !compression.is_supported());
-        missing.map(|_| "zstd, the cargo feature `zstd`".to_owned())
+        missing.map(|_| (ZSTD.to_owned(), WITHOUT_ZSTD.to_owned()))
     }
 
     /// The first option that makes files mean something else.
@@ -250,7 +250,10 @@ mod tests {
             \x05\x04\x00\x10\0\0\x06\x01\x10\x07\x04\x00\x04\0\0\x08\x04\x20\0\0\0\xc8\x05later";
         assert_eq!(encoded(&options), golden);
         assert_eq!(decode(golden), Ok(options.clone()));
-        assert!(options.unsupported().is_some_and(|what| what.contains("200")), "a later version's option is named");
+        assert!(
+            options.unsupported().is_some_and(|(found, _)| found.contains("200")),
+            "a later version's option is named"
+        );
         let merge = StoredOptions { merge: true, ..StoredOptions::default() };
         assert_eq!((encoded(&merge), decode(b"\x01\x00")), (b"\x01\x00".to_vec(), Ok(merge)));
     }

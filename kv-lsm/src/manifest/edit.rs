@@ -4,7 +4,7 @@
 //! edit     := item*
 //! item     := tag:u8  body:prefixed
 //! keyspace := id:u32  name:prefixed  options                                       tag 1: created; options: see there
-//! added    := keyspace:u32 level:u8 number:u64 identity:u64 bytes:u64 entries:u64 deletes:u64 range_deletes:u64
+//! added    := keyspace:u32 level:u8 format number:u64 identity:u64 bytes:u64 entries:u64 deletes:u64 range_deletes:u64
 //!             expiring:u64 expiry_earliest:u64 expiry_latest:u64
 //!             sequence_min:u64 sequence_max:u64 lower:prefixed upper_inclusive:u8 upper:prefixed
 //!             (blob:u64 bytes:u64)*                                                tag 2: of which blob files it uses how much
@@ -15,8 +15,9 @@
 //! options  := id:u32  options                                                      tag 6: in place of those before
 //! time     := ms:u64                                                               tag 7: nothing is read at an earlier one
 //! dropped  := id:u32                                                               tag 8: the keyspace and all its tables
-//! blob     := keyspace:u32  number:u64  identity:u64  bytes:u64  records:u64       tag 9: added
+//! blob     := keyspace:u32  format  number:u64  identity:u64  bytes:u64  records:u64       tag 9: added
 //! unblob   := keyspace:u32  number:u64                                             tag 10: removed
+//! format   := that of the file, as it states it
 //! ```
 
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use kv_core::codec::{DecodeError, Reader, put_prefixed};
 use kv_core::time::Millis;
 
 use crate::blob::meta::{BlobMeta, BlobUse};
+use crate::file_format::FileFormat;
 use crate::keyspace_options::stored::StoredOptions;
 use crate::limits::{KEY_BYTES_MAX, NAME_BYTES_MAX};
 use crate::table::meta::{Expiring, TableMeta, Upper};
@@ -137,6 +139,7 @@ impl Item {
             Self::Added { keyspace, level, table } => {
                 out.extend_from_slice(&keyspace.to_le_bytes());
                 out.push(level_byte(*level));
+                table.format.encode(out);
                 for number in [
                     table.number,
                     table.identity,
@@ -193,6 +196,7 @@ impl Item {
             }
             Self::BlobAdded { keyspace, blob } => {
                 out.extend_from_slice(&keyspace.to_le_bytes());
+                blob.format.encode(out);
                 for number in [blob.number, blob.identity, blob.bytes, blob.records] {
                     out.extend_from_slice(&number.to_le_bytes());
                 }
@@ -217,6 +221,7 @@ impl Item {
             ADDED => {
                 let (keyspace, level) = (body.u32()?, usize::from(body.u8()?));
                 let table = TableMeta {
+                    format: FileFormat::decode(body)?,
                     number: body.u64()?,
                     identity: body.u64()?,
                     bytes: body.u64()?,
@@ -247,8 +252,13 @@ impl Item {
             DROPPED => Ok(Self::Dropped { id: body.u32()? }),
             BLOB_ADDED => {
                 let keyspace = body.u32()?;
-                let (number, identity) = (body.u64()?, body.u64()?);
-                let blob = BlobMeta { number, identity, bytes: body.u64()?, records: body.u64()? };
+                let blob = BlobMeta {
+                    format: FileFormat::decode(body)?,
+                    number: body.u64()?,
+                    identity: body.u64()?,
+                    bytes: body.u64()?,
+                    records: body.u64()?,
+                };
                 Ok(Self::BlobAdded { keyspace, blob })
             }
             BLOB_REMOVED => Ok(Self::BlobRemoved { keyspace: body.u32()?, number: body.u64()? }),
@@ -286,6 +296,7 @@ mod tests {
         let table = TableMeta {
             number: 9,
             identity: 77,
+            format: FileFormat { version: 1, features: 0x30001 },
             bytes: 4096,
             entries: 12,
             deletes: 4,
@@ -297,6 +308,13 @@ mod tests {
             upper: Upper { key: Arc::from(&b"zz"[..]), inclusive: false },
             blobs: vec![BlobUse { number: 5, bytes: 700 }, BlobUse { number: 8, bytes: 1 }],
         };
+        let blob = BlobMeta {
+            number: 8,
+            identity: 78,
+            format: FileFormat { version: 2, features: 3 },
+            bytes: 900,
+            records: 2,
+        };
         let options = StoredOptions { default_ttl_ms: Some(1000), block_bytes: Some(4096), ..StoredOptions::default() };
         Edit(vec![
             Item::Keyspace(KeyspaceRecord { id: 256, name: "users".to_owned(), options: options.clone() }),
@@ -305,7 +323,7 @@ mod tests {
             Item::Dropped { id: 256 },
             Item::Added { keyspace: 256, level: 6, table },
             Item::Removed { keyspace: 256, level: 0, number: 4 },
-            Item::BlobAdded { keyspace: 256, blob: BlobMeta { number: 8, identity: 78, bytes: 900, records: 2 } },
+            Item::BlobAdded { keyspace: 256, blob },
             Item::BlobRemoved { keyspace: 256, number: 5 },
             Item::Log { segment: 8, position: 123, sequence: 40 },
             Item::Next { file: 10, keyspace: 257 },

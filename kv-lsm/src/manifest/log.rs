@@ -17,16 +17,16 @@ use std::sync::Arc;
 use kv_core::checksum::crc32;
 use kv_core::codec::Reader;
 
-use super::catalog::Catalog;
+use super::catalog::{BlobRecord, Catalog};
 use super::edit::{Edit, KeyspaceRecord};
 use crate::disk::{Disk, File, OpenMode, read_exact_at};
 use crate::error::Error;
-use crate::files;
+use crate::file_format::FileFormat;
+use crate::{blob, files, table};
 
 pub(crate) const MAGIC: [u8; 8] = *b"KVLSMman";
-pub(crate) const VERSION: u32 = 1;
-/// Every bit is required: a reader that does not know one must not read the database.
-pub(crate) const FEATURES: u32 = 0;
+/// What this version reads and writes.
+const KNOWN: FileFormat = FileFormat { version: 1, features: 0 };
 pub(crate) const HEADER_BYTES: usize = 36;
 const RECORD_HEADER_BYTES: usize = 8;
 
@@ -150,8 +150,7 @@ impl Manifest {
 fn encode_header(number: u64, database: u64) -> Vec<u8> {
     let mut out = Vec::with_capacity(HEADER_BYTES);
     out.extend_from_slice(&MAGIC);
-    out.extend_from_slice(&VERSION.to_le_bytes());
-    out.extend_from_slice(&FEATURES.to_le_bytes());
+    KNOWN.encode(&mut out);
     out.extend_from_slice(&number.to_le_bytes());
     out.extend_from_slice(&database.to_le_bytes());
     let crc = crc32(&[&out]);
@@ -204,16 +203,28 @@ pub(crate) fn read(disk: &dyn Disk, directory: &Path, number: u64) -> Result<Rea
     if at == HEADER_BYTES {
         return Err(corrupt(at, "expected the edit that a manifest begins with"));
     }
-    let unsupported = |record: &KeyspaceRecord| record.options.unsupported();
-    if let Some(what) = catalog.keyspaces.values().find_map(unsupported) {
-        return Err(Error::Unsupported { file: path, what });
-    }
+    check_formats(&catalog, directory, &path)?;
     // A length that is wrong hides what follows, so every offset is tried.
     if (at + 1..content.len()).any(|later| read_record(&content, number, later).is_some()) {
         return Err(corrupt(at, "expected an edit whose checksum fits: a later one was durable"));
     }
     let torn = content[at..].iter().any(|&byte| byte != 0);
     Ok(ReadManifest { database, catalog, torn_at: torn.then_some(at as u64) })
+}
+
+/// All that the manifest names must be readable: else a read would find out long after the database was opened.
+fn check_formats(catalog: &Catalog, directory: &Path, path: &Path) -> Result<(), Error> {
+    let unsupported = |record: &KeyspaceRecord| record.options.unsupported();
+    if let Some((found, known)) = catalog.keyspaces.values().find_map(unsupported) {
+        return Err(Error::Unsupported { file: path.to_path_buf(), found, known });
+    }
+    for table in catalog.tables() {
+        table.format.check(table::format::KNOWN, || files::table(directory, table.number))?;
+    }
+    for BlobRecord { blob, .. } in catalog.blobs.values() {
+        blob.format.check(blob::format::KNOWN, || files::blob(directory, blob.number))?;
+    }
+    Ok(())
 }
 
 /// The edits of a manifest that are whole, wherever they are: of one that cannot be read as a whole.
@@ -238,17 +249,13 @@ fn read_header(content: &[u8], number: u64, path: &Path) -> Result<u64, Error> {
     let mut fields = || {
         let covered = reader.clone().bytes(HEADER_BYTES - 4)?;
         let magic: [u8; 8] = reader.array()?;
-        let (version, features) = (reader.u32()?, reader.u32()?);
+        let format = FileFormat::decode(&mut reader)?;
         let (stated, database) = (reader.u64()?, reader.u64()?);
         let whole = reader.u32()? == crc32(&[covered]) && magic == MAGIC && stated == number;
-        Ok::<_, kv_core::codec::DecodeError>((whole, version, features, database))
+        Ok::<_, kv_core::codec::DecodeError>((whole, format, database))
     };
     match fields() {
-        Ok((true, VERSION, features, database)) if features & !FEATURES == 0 => Ok(database),
-        Ok((true, version, features, _)) => Err(Error::Unsupported {
-            file: path.to_path_buf(),
-            what: format!("format version {version} with features {features:#x}"),
-        }),
+        Ok((true, format, database)) => format.check(KNOWN, || path.to_path_buf()).map(|()| database),
         _ => Err(Error::corrupt(path, 0, "expected the header of this manifest")),
     }
 }

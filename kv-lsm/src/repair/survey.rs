@@ -150,8 +150,8 @@ impl Survey {
             }
             let path = files::blob(directory, number);
             let (keyspace, blob) = match inspect(disk.as_ref(), &path, &mut |_, _| Ok(())) {
-                Ok(Inspected { keyspace, identity, bytes, records }) => {
-                    (keyspace, BlobMeta { number, identity, bytes, records })
+                Ok(Inspected { keyspace, identity, format, bytes, records }) => {
+                    (keyspace, BlobMeta { number, identity, format, bytes, records })
                 }
                 Err(error @ Error::Unsupported { .. }) => return Err(error),
                 Err(error) => {

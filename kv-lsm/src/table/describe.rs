@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::format::{BlockError, FEATURES, FOOTER_BYTES, Footer, Properties, VERSION, load_block};
+use super::format::{BlockError, FOOTER_BYTES, Footer, KNOWN, Properties, load_block};
 use super::meta::{TableMeta, Upper};
 use crate::disk::{Disk, OpenMode, read_exact_at};
 use crate::error::Error;
+use crate::options::Compression;
 
 /// Footer and properties of a table.
 #[derive(Clone, Debug)]
@@ -35,10 +36,7 @@ impl Description {
         let mut stored = vec![0; FOOTER_BYTES];
         read(&mut stored, footer_at)?;
         let footer = Footer::decode(&stored).map_err(|error| corrupt(footer_at, error.what))?;
-        if footer.version != VERSION || footer.features & !FEATURES != 0 {
-            let what = format!("table version {} with features {:#x}", footer.version, footer.features);
-            return Err(Error::Unsupported { file: path.to_path_buf(), what });
-        }
+        footer.format.check(KNOWN, || path.to_path_buf())?;
         let handle = footer.properties;
         if handle.offset.checked_add(handle.length).is_none_or(|end| end > footer_at) {
             return Err(corrupt(footer_at, "properties inside the file"));
@@ -48,7 +46,7 @@ impl Description {
         read(&mut stored, handle.offset)?;
         let decoded = load_block(stored, footer.identity, handle.offset).map_err(|error| match error {
             BlockError::Corrupt(expected) => corrupt(handle.offset, expected),
-            BlockError::Unsupported(what) => Error::Unsupported { file: path.to_path_buf(), what: what.to_owned() },
+            BlockError::Zstd => Compression::unsupported_zstd(path),
         })?;
         let properties = Properties::decode(&decoded).map_err(|error| corrupt(handle.offset, error.what))?;
         Ok(Self { bytes, footer, properties })
@@ -59,6 +57,7 @@ impl Description {
         TableMeta {
             number,
             identity: self.footer.identity,
+            format: self.footer.format,
             bytes: self.bytes,
             entries: self.properties.entries,
             deletes: self.properties.deletes,

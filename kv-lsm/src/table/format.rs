@@ -4,7 +4,7 @@
 //! table   := data_block*  filter_block?  range_delete_block?  index_block  properties_block  footer
 //! stored  := payload  compression:u8  decoded_bytes:u32  checksum:u64             each block as it lies in the file
 //! footer  := index:handle  filter:handle  range_deletes:handle  properties:handle      handle := offset:u64 length:u64
-//!            identity:u64  features:u64  version:u32  checksum:u64  magic:8                            (FOOTER_BYTES)
+//!            identity:u64  version:u32  features:u32  checksum:u64  magic:8                            (FOOTER_BYTES)
 //! ```
 //!
 //! The checksum of a block is XXH3-64 over payload, compression and decoded length, seeded with the identity of the file and
@@ -17,17 +17,20 @@ use kv_core::time::Millis;
 
 use super::meta::Expiring;
 use super::zstd;
+use crate::file_format::FileFormat;
 use crate::identity::place_seed;
 use crate::keyspace_options::stored::StoredOptions;
 use crate::limits::NAME_BYTES_MAX;
 use crate::options::Compression;
 
 pub(crate) const MAGIC: [u8; 8] = *b"KVLSMtab";
-pub(crate) const VERSION: u32 = 1;
-/// Features that this version reads: none beyond the version.
-pub(crate) const FEATURES: u64 = 0;
+/// A required feature: blocks may be compressed with zstd.
+const ZSTD_BLOCKS: u32 = 1;
+/// What this build reads.
+pub(crate) const KNOWN: FileFormat =
+    FileFormat { version: 1, features: if cfg!(feature = "zstd") { ZSTD_BLOCKS } else { 0 } };
 pub(crate) const BLOCK_TRAILER_BYTES: usize = 13;
-pub(crate) const FOOTER_BYTES: usize = 4 * 16 + 8 + 8 + 4 + 8 + 8;
+pub(crate) const FOOTER_BYTES: usize = 4 * 16 + 8 + 8 + 8 + 8;
 
 const RAW: u8 = 0;
 const LZ4: u8 = 1;
@@ -56,8 +59,13 @@ pub(crate) struct Footer {
     pub(crate) range_deletes: Handle,
     pub(crate) properties: Handle,
     pub(crate) identity: u64,
-    pub(crate) features: u64,
-    pub(crate) version: u32,
+    pub(crate) format: FileFormat,
+}
+
+/// The format of a table whose blocks are compressed so.
+pub(crate) const fn written_with(compression: Compression) -> FileFormat {
+    let features = if matches!(compression, Compression::Zstd(_)) { ZSTD_BLOCKS } else { 0 };
+    FileFormat { version: KNOWN.version, features }
 }
 
 impl Footer {
@@ -68,8 +76,7 @@ impl Footer {
             out.extend_from_slice(&handle.length.to_le_bytes());
         }
         out.extend_from_slice(&self.identity.to_le_bytes());
-        out.extend_from_slice(&self.features.to_le_bytes());
-        out.extend_from_slice(&self.version.to_le_bytes());
+        self.format.encode(out);
         let checksum = seeded(&out[begin..], self.identity);
         out.extend_from_slice(&checksum.to_le_bytes());
         out.extend_from_slice(&MAGIC);
@@ -81,14 +88,14 @@ impl Footer {
         let covered = reader.clone().bytes(FOOTER_BYTES - 16)?;
         let mut handle = || Ok(Handle { offset: reader.u64()?, length: reader.u64()? });
         let (index, filter, range_deletes, properties) = (handle()?, handle()?, handle()?, handle()?);
-        let (identity, features, version) = (reader.u64()?, reader.u64()?, reader.u32()?);
+        let (identity, format) = (reader.u64()?, FileFormat::decode(&mut reader)?);
         if reader.u64()? != seeded(covered, identity) {
             return Err(reader.error("checksum of the footer"));
         }
         if reader.array()? != MAGIC {
             return Err(reader.error("not a table"));
         }
-        Ok(Self { index, filter, range_deletes, properties, identity, features, version })
+        Ok(Self { index, filter, range_deletes, properties, identity, format })
     }
 }
 
@@ -234,8 +241,8 @@ pub(crate) fn stored_as(trailer: &[u8; BLOCK_TRAILER_BYTES]) -> (Option<Compress
 pub(crate) enum BlockError {
     /// What was expected.
     Corrupt(&'static str),
-    /// What this build lacks.
-    Unsupported(&'static str),
+    /// It is compressed with zstd, which this build lacks.
+    Zstd,
 }
 
 /// Checks a stored block and decodes it.
@@ -270,7 +277,7 @@ pub(crate) fn load_block(mut stored: Vec<u8>, identity: u64, offset: u64) -> Res
             Ok(decoded) if decoded.len() == decoded_bytes => Ok(decoded),
             _ => corrupt("a block that LZ4 can decode"),
         },
-        ZSTD if !Compression::Zstd(1).is_supported() => Err(BlockError::Unsupported("zstd, the cargo feature `zstd`")),
+        ZSTD if !Compression::Zstd(1).is_supported() => Err(BlockError::Zstd),
         ZSTD => match zstd::decompress(&stored[..payload_bytes], decoded_bytes) {
             Some(decoded) if decoded.len() == decoded_bytes => Ok(decoded),
             _ => corrupt("a block that zstd can decode"),
@@ -321,7 +328,7 @@ mod tests {
         assert_eq!(claiming(LZ4), Err(BlockError::Corrupt("a decoded length that LZ4 can reach")));
         let refused = match Compression::Zstd(1).is_supported() {
             true => BlockError::Corrupt("a block that zstd can decode"),
-            false => BlockError::Unsupported("zstd, the cargo feature `zstd`"),
+            false => BlockError::Zstd,
         };
         assert_eq!(claiming(ZSTD), Err(refused));
         assert_eq!(claiming(3), Err(BlockError::Corrupt("a known kind of compression")));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use kv_core::time::Millis;
 
 use crate::blob::meta::BlobUse;
+use crate::file_format::FileFormat;
 
 /// Where the keys of a table end.
 #[derive(Clone, Eq, PartialEq, Debug)]
@@ -49,6 +50,7 @@ impl Expiring {
 pub(crate) struct TableMeta {
     pub(crate) number: u64,
     pub(crate) identity: u64,
+    pub(crate) format: FileFormat,
     pub(crate) bytes: u64,
     pub(crate) entries: u64,
     pub(crate) deletes: u64,

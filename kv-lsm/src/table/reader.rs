@@ -9,7 +9,7 @@ use kv_core::codec::Reader;
 
 use super::block::Block;
 use super::filter;
-use super::format::{BlockError, FEATURES, FOOTER_BYTES, Footer, Handle, VERSION, load_block};
+use super::format::{BlockError, FOOTER_BYTES, Footer, Handle, KNOWN, load_block};
 use super::meta::TableMeta;
 use super::residents::TableMemory;
 use crate::counters::ReadTally;
@@ -17,6 +17,7 @@ use crate::disk::{Disk, File, OpenMode, read_exact_at};
 use crate::error::Error;
 use crate::internal_key::Trailer;
 use crate::limits::KEY_BYTES_MAX;
+use crate::options::Compression;
 use crate::range_delete::{RangeDelete, RangeDeletes};
 use crate::residents::{Loaded, Slot};
 
@@ -106,12 +107,9 @@ impl Table {
         let mut bytes = [0; FOOTER_BYTES];
         read_exact_at(file.as_ref(), &mut bytes, footer_at).map_err(|error| Error::io("read", &self.path, error))?;
         let footer = Footer::decode(&bytes).map_err(|error| self.corrupt(footer_at, error.what))?;
-        if footer.version != VERSION || footer.features & !FEATURES != 0 {
-            let what = format!("table version {} with features {:#x}", footer.version, footer.features);
-            return Err(Error::Unsupported { file: self.path.clone(), what });
-        }
-        if footer.identity != self.meta.identity {
-            return Err(self.corrupt(footer_at, "the identity that the manifest names"));
+        footer.format.check(KNOWN, || self.path.clone())?;
+        if (footer.identity, footer.format) != (self.meta.identity, self.meta.format) {
+            return Err(self.corrupt(footer_at, "the identity and format that the manifest names"));
         }
         let load = |handle: Handle| self.load(file.as_ref(), handle);
         let index = Block::new(load(footer.index)?).map_err(|error| self.corrupt(footer.index.offset, error.what))?;
@@ -148,7 +146,7 @@ impl Table {
         read_exact_at(file, &mut stored, handle.offset).map_err(|error| Error::io("read", &self.path, error))?;
         load_block(stored, self.meta.identity, handle.offset).map_err(|error| match error {
             BlockError::Corrupt(expected) => self.corrupt(handle.offset, expected),
-            BlockError::Unsupported(what) => Error::Unsupported { file: self.path.clone(), what: what.to_owned() },
+            BlockError::Zstd => Compression::unsupported_zstd(&self.path),
         })
     }
 

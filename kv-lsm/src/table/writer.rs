@@ -8,7 +8,7 @@ use kv_core::codec::put_prefixed;
 
 use super::block::BlockBuilder;
 use super::filter;
-use super::format::{FEATURES, Footer, Handle, Origin, Properties, VERSION, store_block};
+use super::format::{Footer, Handle, Origin, Properties, store_block, written_with};
 use super::meta::{TableMeta, Upper};
 use crate::blob::format::Pointer;
 use crate::blob::meta::BlobUse;
@@ -226,8 +226,7 @@ impl TableWriter {
             range_deletes,
             properties,
             identity: self.identity,
-            features: FEATURES,
-            version: VERSION,
+            format: written_with(self.settings.compression),
         };
         footer.encode(&mut self.pending);
         self.hand_over()?;
@@ -244,6 +243,7 @@ impl TableWriter {
         TableMeta {
             number: self.number,
             identity: self.identity,
+            format: written_with(self.settings.compression),
             bytes: self.written,
             entries: self.properties.entries,
             deletes: self.properties.deletes,

@@ -25,7 +25,13 @@ pub(crate) fn check_files(
     for blob in tree.blobs.by_number.values() {
         let meta = blob.file.meta();
         let path = files::blob(directory, meta.number);
-        let named = Inspected { keyspace, identity: meta.identity, bytes: meta.bytes, records: meta.records };
+        let named = Inspected {
+            keyspace,
+            identity: meta.identity,
+            format: meta.format,
+            bytes: meta.bytes,
+            records: meta.records,
+        };
         match inspect(disk, &path, &mut |_, _| Ok(())) {
             Ok(found) if found == named => records += found.records,
             Ok(found) => errors.push(Error::corrupt(&path, 0, format!("{named:?}, as the manifest says: {found:?}"))),

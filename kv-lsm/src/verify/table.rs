@@ -244,6 +244,7 @@ pub(crate) fn disagreements(keyspace: u32, meta: &TableMeta, description: &Descr
     let pairs = [
         ("keyspace", u64::from(keyspace), u64::from(properties.keyspace)),
         ("identity", meta.identity, description.footer.identity),
+        ("features", u64::from(meta.format.features), u64::from(description.footer.format.features)),
         ("entries", meta.entries, properties.entries),
         ("deletes", meta.deletes, properties.deletes),
         ("deleted ranges", meta.range_deletes, properties.range_deletes),

@@ -16,8 +16,11 @@
 use kv_core::checksum::crc32;
 use kv_core::codec::{DecodeError, Reader};
 
+use crate::file_format::FileFormat;
+
 pub(crate) const MAGIC: [u8; 8] = *b"KVLSMlog";
-pub(crate) const VERSION: u32 = 1;
+/// What this version reads and writes.
+pub(crate) const KNOWN: FileFormat = FileFormat { version: 1, features: 0 };
 pub(crate) const BLOCK_BYTES: usize = 32 * 1024;
 pub(crate) const HEADER_BYTES: usize = 64;
 pub(crate) const CHUNK_HEADER_BYTES: usize = 15;
@@ -85,8 +88,7 @@ impl SegmentHeader {
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         let begin = out.len();
         out.extend_from_slice(&MAGIC);
-        out.extend_from_slice(&VERSION.to_le_bytes());
-        out.extend_from_slice(&0_u32.to_le_bytes());
+        KNOWN.encode(out);
         out.extend_from_slice(&self.number.to_le_bytes());
         out.extend_from_slice(&self.start.to_le_bytes());
         out.extend_from_slice(&self.previous.number.to_le_bytes());
@@ -98,15 +100,14 @@ impl SegmentHeader {
         debug_assert_eq!(out.len() - begin, HEADER_BYTES);
     }
 
-    /// The version is checked by the caller, who knows the file's name: it is returned beside the header.
-    pub(crate) fn decode(bytes: &[u8]) -> Result<(Self, u32, u32), DecodeError> {
+    /// The format is checked by the caller, who knows the file's name: it is returned beside the header.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<(Self, FileFormat), DecodeError> {
         let mut reader = Reader::new(bytes);
         let covered = reader.clone().bytes(HEADER_BYTES - 4)?;
         if reader.array()? != MAGIC {
             return Err(DecodeError { offset: 0, what: "not a log segment" });
         }
-        let version = reader.u32()?;
-        let features = reader.u32()?;
+        let format = FileFormat::decode(&mut reader)?;
         let header = Self {
             number: reader.u64()?,
             start: reader.u64()?,
@@ -116,7 +117,7 @@ impl SegmentHeader {
         if reader.u32()? != crc32(&[covered]) {
             return Err(DecodeError { offset: HEADER_BYTES - 4, what: "checksum of the segment header" });
         }
-        Ok((header, version, features))
+        Ok((header, format))
     }
 }
 

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use kv_core::store::Batch;
 
 use super::format::{
-    BLOCK_BYTES, CHUNK_HEADER_BYTES, Chunk, HEADER_BYTES, SegmentEnd, SegmentHeader, VERSION, next_chunk,
+    BLOCK_BYTES, CHUNK_HEADER_BYTES, Chunk, HEADER_BYTES, KNOWN, SegmentEnd, SegmentHeader, next_chunk,
 };
 use super::segment::{RecordsEnd, decode_record, records};
 use crate::disk::{Disk, OpenMode, read_exact_at};
@@ -299,11 +299,10 @@ fn read_header(disk: &dyn Disk, path: &Path, number: u64) -> Result<Option<Segme
         Err(error) => return Err(Error::io("read", path, error)),
     }
     match SegmentHeader::decode(&bytes) {
-        Ok((_, version, features)) if version != VERSION || features != 0 => Err(Error::Unsupported {
-            file: path.to_path_buf(),
-            what: format!("log version {version} with features {features:#x}"),
-        }),
-        Ok((header, ..)) => Ok(Some(header).filter(|header| header.number == number)),
+        Ok((header, format)) => {
+            format.check(KNOWN, || path.to_path_buf())?;
+            Ok(Some(header).filter(|header| header.number == number))
+        }
         Err(_) => Ok(None),
     }
 }

@@ -64,7 +64,7 @@ fn values_come_back_one_by_one_and_in_order() {
             seen.push((record.key.to_vec(), record.value().unwrap().into_owned(), offset));
             Ok(())
         });
-        let Inspected { keyspace, identity, bytes, records } = inspected.unwrap();
+        let Inspected { keyspace, identity, bytes, records, .. } = inspected.unwrap();
         assert_eq!((keyspace, identity, bytes, records), (256, written.meta.identity, written.meta.bytes, 5));
         let expected = written.values.iter().map(|(key, value, pointer)| (key.clone(), value.clone(), pointer.offset));
         assert_eq!(seen, expected.collect::<Vec<_>>());
@@ -118,9 +118,10 @@ fn a_file_that_was_cut_or_belongs_elsewhere_is_refused() {
 fn a_newer_file_is_refused_as_such() {
     let written = written(7, false);
     let file = written.disk.open(&written.path, OpenMode::ReadWrite).unwrap();
-    for (version, features) in [(VERSION + 1, FEATURES), (VERSION, 1 << 31)] {
+    for (version, features) in [(KNOWN.version + 1, 0), (KNOWN.version, 1)] {
+        let format = FileFormat { version, features };
         let mut header = Vec::new();
-        Header { version, features, identity: written.meta.identity, keyspace: 256 }.encode(&mut header);
+        Header { format, identity: written.meta.identity, keyspace: 256 }.encode(&mut header);
         file.write_at(&header, 0).unwrap();
         let (key, _, pointer) = &written.values[0];
         assert!(matches!(written.file().read(key, pointer), Err(Error::Unsupported { .. })));
