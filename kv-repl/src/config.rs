@@ -18,6 +18,9 @@ pub struct Config {
     pub retry_after: Duration,
     /// How often to greet every member. A peer that vanished without closing its connection is noticed at this pace.
     pub hello_every: Duration,
+    /// How often to ask one other node whether it lives. A node that dies is noticed within a few of these, and everybody
+    /// believes it dead within some ten to twenty. Choose several round trips; the cost of each is a few small frames.
+    pub gossip_every: Duration,
     /// Most versions a record may hold before a write that replaces none of them is refused.
     pub siblings_max: usize,
     /// Longest value of a put, in bytes.
@@ -37,6 +40,7 @@ impl Default for Config {
             deadline: Duration::from_secs(5),
             retry_after: Duration::from_millis(200),
             hello_every: Duration::from_secs(1),
+            gossip_every: Duration::from_secs(1),
             siblings_max: SIBLINGS_MAX,
             value_bytes_max: VALUE_BYTES_MAX,
             clock_drift_max: Hlc::DRIFT_MAX.as_duration(),
@@ -48,6 +52,11 @@ impl Default for Config {
 
 /// The smallest frame a transport may offer.
 const FRAME_BYTES_MIN: usize = 32 * 1024;
+
+/// A period is cut into parts that clocks of a millisecond must tell apart.
+const GOSSIP_EVERY_MIN: Millis = Millis(20);
+/// No death would be noticed for days.
+const GOSSIP_EVERY_MAX: Millis = Millis(3_600_000);
 
 /// A setting that cannot work.
 #[derive(Clone, Eq, PartialEq, Debug, Error)]
@@ -65,6 +74,7 @@ pub(crate) struct Settings {
     pub(crate) deadline: Millis,
     pub(crate) retry_after: Millis,
     pub(crate) hello_every: Millis,
+    pub(crate) gossip_every: Millis,
     pub(crate) siblings_max: usize,
     pub(crate) value_bytes_max: usize,
     pub(crate) clock_drift_max: Millis,
@@ -95,10 +105,15 @@ impl Settings {
         if clock_drift_max < crate::mint::MARK_AHEAD {
             return Err(InvalidConfig { setting: "clock_drift_max", why: "below what a restart may run ahead" });
         }
+        let gossip_every = positive("gossip_every", config.gossip_every)?;
+        if !(GOSSIP_EVERY_MIN..=GOSSIP_EVERY_MAX).contains(&gossip_every) {
+            return Err(InvalidConfig { setting: "gossip_every", why: "must be from 20 milliseconds to an hour" });
+        }
         Ok(Self {
             deadline: positive("deadline", config.deadline)?,
             retry_after: positive("retry_after", config.retry_after)?,
             hello_every: positive("hello_every", config.hello_every)?,
+            gossip_every,
             siblings_max: config.siblings_max,
             value_bytes_max: config.value_bytes_max,
             clock_drift_max,

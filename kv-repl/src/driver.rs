@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant, SystemTime};
@@ -13,6 +14,8 @@ use bytes::Bytes;
 use kv_core::time::{Millis, Now};
 use kv_core::{NodeId, Store};
 
+use crate::events::{Events, Listeners, NodeEvent, listener};
+use crate::liveness::LivenessChange;
 use crate::machine::{Outcome, Request};
 use crate::node_core::NodeCore;
 use crate::transport::{Drive, Inbound, Lane, PeerInfo, Transport, Turn};
@@ -40,14 +43,19 @@ pub(crate) struct Driver {
 enum Arrival {
     Frame { from: NodeId, frame: Bytes },
     Request { request: Request, deadline: Millis, reply: oneshot::Sender<Outcome> },
-    Look(Box<dyn FnOnce(&NodeCore) + Send>),
+    Look(Look),
+    Listen(SyncSender<NodeEvent>),
 }
+
+/// Something that is shown the machines between two turns.
+type Look = Box<dyn FnOnce(&NodeCore, Now) + Send>;
 
 /// What only the thread that runs the turn touches.
 struct Running {
     worker: Worker,
     clients: BTreeMap<u64, oneshot::Sender<Outcome>>,
     next_client: u64,
+    listeners: Listeners,
     /// The last write of the life is under way; stop when it is durable, or then.
     finishing: Option<Instant>,
 }
@@ -98,7 +106,13 @@ impl Driver {
             inbox: Mutex::default(),
             awake: AtomicBool::new(true),
             wake: OnceLock::new(),
-            running: Mutex::new(Running { worker, clients: BTreeMap::new(), next_client: 0, finishing: None }),
+            running: Mutex::new(Running {
+                worker,
+                clients: BTreeMap::new(),
+                next_client: 0,
+                listeners: Listeners::default(),
+                finishing: None,
+            }),
             turning: Mutex::new(None),
             stop: Mutex::new(Stop::No),
             stopped: Condvar::new(),
@@ -142,13 +156,20 @@ impl Driver {
     }
 
     /// Looks at the machines between two turns. `None` when the node has stopped.
-    pub(crate) fn look<T: Send + 'static>(&self, look: impl FnOnce(&NodeCore) -> T + Send + 'static) -> Option<T> {
+    pub(crate) fn look<T: Send + 'static>(&self, look: impl FnOnce(&NodeCore, Now) -> T + Send + 'static) -> Option<T> {
         let (reply, receiver) = oneshot::channel();
-        self.arrive(Arrival::Look(Box::new(move |core| {
+        self.arrive(Arrival::Look(Box::new(move |core, now| {
             // Whoever asked may have gone; then nobody needs the answer.
-            let _ = reply.send(look(core));
+            let _ = reply.send(look(core, now));
         })));
         receiver.recv().ok()
+    }
+
+    /// The events from the next turn on.
+    pub(crate) fn events(&self) -> Events {
+        let (sender, events) = listener();
+        self.arrive(Arrival::Listen(sender));
+        events
     }
 
     fn arrive(&self, arrival: Arrival) {
@@ -210,6 +231,7 @@ impl Driver {
         };
         if stops {
             running.clients.clear();
+            running.listeners = Listeners::default();
             *lock(&self.stop) = Stop::Done;
             // Whoever came too late for the last turn hears that the node has stopped.
             lock(&self.inbox).clear();
@@ -248,6 +270,7 @@ impl Driver {
         // From here on whoever arrives wakes the loop again.
         self.awake.store(false, Ordering::Release);
         let arrivals = std::mem::take(&mut *lock(&self.inbox));
+        let now = self.clock.now();
         let mut inputs = Vec::with_capacity(arrivals.len());
         for arrival in arrivals {
             match arrival {
@@ -257,11 +280,15 @@ impl Driver {
                     running.clients.insert(running.next_client, reply);
                     inputs.push(Input::Request { client: running.next_client, deadline, request });
                 }
-                Arrival::Look(look) => look(running.worker.core()),
+                Arrival::Look(look) => look(running.worker.core(), now),
+                Arrival::Listen(sender) => running.listeners.add(sender),
             }
         }
-        let now = self.clock.now();
-        let mut outside = Surroundings { transport: &*self.transport, clients: &mut running.clients };
+        let mut outside = Surroundings {
+            transport: &*self.transport,
+            clients: &mut running.clients,
+            listeners: &mut running.listeners,
+        };
         running.worker.turn(now, inputs.into_iter(), &mut outside);
         if running.finishing.is_some() {
             return Turn::Wait(Some(Duration::from_millis(1)));
@@ -274,6 +301,7 @@ impl Driver {
 struct Surroundings<'a> {
     transport: &'a dyn Transport,
     clients: &'a mut BTreeMap<u64, oneshot::Sender<Outcome>>,
+    listeners: &'a mut Listeners,
 }
 
 impl Outside for Surroundings<'_> {
@@ -290,6 +318,10 @@ impl Outside for Surroundings<'_> {
             // Whoever asked may have gone; the outcome stands all the same.
             let _ = reply.send(outcome);
         }
+    }
+
+    fn changed(&mut self, change: LivenessChange) {
+        self.listeners.tell(NodeEvent::Liveness(change));
     }
 
     fn peers_changed(&mut self, peers: &[PeerInfo]) {

@@ -4,7 +4,14 @@
 //! written again. No fuzzer guesses a checksum, so frames are tried twice: as they are, and with the checksum made right.
 
 use bytes::Bytes;
+use kv_core::NodeId;
+use kv_core::time::Millis;
+use kv_core::version::Incarnation;
 
+use crate::gossip::Gossip;
+use crate::identity::{Boot, Identity};
+use crate::liveness::Claim;
+use crate::machine::{Action, Notice};
 use crate::wire;
 
 /// A frame from a peer.
@@ -18,4 +25,70 @@ pub fn frame(bytes: &[u8]) {
         let again = wire::decode(&writer.finish()).expect("what was written can be read");
         assert_eq!((again.header, again.messages), (frame.header, frame.messages));
     }
+}
+
+/// Gossip from peers, as frames one after the other, each with its length before it in two bytes. A node of five members
+/// takes it in, while time passes: whatever it hears, its beliefs and its own claim only move on, what it sends can be read,
+/// and it is never at a loss what to do next.
+pub fn gossip(bytes: &[u8]) {
+    let me = Identity {
+        node: NodeId(1),
+        incarnation: Incarnation(1),
+        boot: Boot(2),
+        nonce: 3,
+        epoch: 1,
+        quarantined: false,
+    };
+    let mut machine = Gossip::new(&me, Millis(1000));
+    machine.know((1..=5).map(|node| (NodeId(node), Incarnation(node))));
+    let mut now = Millis(1);
+    machine.begin(now);
+    let mut rest = bytes;
+    while let Some((length, after)) = rest.split_first_chunk() {
+        let (frame, after) = after.split_at(usize::from(u16::from_le_bytes(*length)).min(after.len()));
+        rest = after;
+        let mut out = Vec::new();
+        let before = beliefs(&machine, now);
+        if let Ok(frame) = wire::decode(&wire::with_right_checksum(frame)) {
+            for message in frame.messages.into_iter().filter(crate::message::Message::is_gossip) {
+                machine.receive(now, frame.header.from, frame.header.from_boot, message, &mut out);
+            }
+        }
+        now = now.saturating_add(Millis(300));
+        if machine.next_due() <= now {
+            machine.due(now, &mut out);
+        }
+        assert!(machine.next_due() > now, "what was due is done");
+        let after = beliefs(&machine, now);
+        assert!(before.iter().zip(&after).all(|(before, after)| before <= after), "{before:?} {after:?}");
+        assert!(machine.telling() <= 5 * 5, "rumours are of members, and by members");
+        for action in out {
+            match action {
+                Action::Send { to, message, .. } => {
+                    assert!((2..=5).contains(&to.0), "a message to no member");
+                    let mut frame = wire::FrameWriter::new(&header(to));
+                    assert!(frame.push(&message, 32 * 1024), "small");
+                    assert_eq!(wire::decode(&frame.finish()).expect("it can be read").messages, [message]);
+                }
+                Action::Notify(Notice::Liveness(_) | Notice::Dropped(_)) => {}
+                other => panic!("not what this machine does: {other:?}"),
+            }
+        }
+    }
+}
+
+fn header(to: NodeId) -> wire::Header {
+    wire::Header {
+        cluster: crate::identity::ClusterId(1),
+        from: NodeId(1),
+        from_incarnation: Incarnation(1),
+        from_boot: Boot(2),
+        to_incarnation: Incarnation(to.0),
+        to_boot: Boot(1),
+    }
+}
+
+fn beliefs(machine: &Gossip, now: Millis) -> Vec<(Claim, u8)> {
+    let of = |node| machine.belief(NodeId(node), now).map(|belief| (belief.claim, belief.liveness as u8));
+    std::iter::once((machine.claim(), 0)).chain((2..=5).filter_map(of)).collect()
 }

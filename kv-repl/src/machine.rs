@@ -15,6 +15,7 @@ use kv_core::{NodeId, View};
 
 use crate::catalog::{Catalog, Founding, TableSchema};
 use crate::identity::{ClusterId, Identity};
+use crate::liveness::LivenessChange;
 use crate::member::Member;
 use crate::message::Message;
 use crate::peers::{DropReason, Life, Peers};
@@ -120,6 +121,28 @@ pub(crate) enum Request {
     },
 }
 
+impl Request {
+    /// The outcome at a node that does not serve.
+    pub(crate) const fn not_serving(&self, standing: Standing) -> Outcome {
+        match self {
+            Self::Put(_) => Outcome::Put(Err(WriteError::NotServing(standing))),
+            Self::Get(_) => Outcome::Get(Err(ReadError::NotServing(standing))),
+            Self::Bootstrap { .. } => Outcome::Bootstrap(Err(ClusterError::NotServing(standing))),
+            Self::CreateTable { .. } => Outcome::CreateTable(Err(ClusterError::NotServing(standing))),
+        }
+    }
+
+    /// The outcome at a node that has too much to do.
+    pub(crate) const fn overloaded(&self) -> Outcome {
+        match self {
+            Self::Put(_) => Outcome::Put(Err(WriteError::Overloaded)),
+            Self::Get(_) => Outcome::Get(Err(ReadError::Overloaded)),
+            Self::Bootstrap { .. } => Outcome::Bootstrap(Err(ClusterError::Overloaded)),
+            Self::CreateTable { .. } => Outcome::CreateTable(Err(ClusterError::Overloaded)),
+        }
+    }
+}
+
 /// What a request came to.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) enum Outcome {
@@ -216,6 +239,8 @@ pub(crate) enum Notice {
     Greeted(NodeId),
     /// A peer has not been heard of for long.
     Silent(NodeId),
+    /// This node has changed its mind about a peer.
+    Liveness(LivenessChange),
     /// A majority has confirmed that this node is who it was.
     Confirmed,
     /// A member has shown that this storage is not what it was.

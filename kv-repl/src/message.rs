@@ -6,10 +6,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use kv_core::NodeId;
 use kv_core::key::RecordKey;
 use kv_core::time::Millis;
 
 use crate::catalog::{Founding, TableSchema};
+use crate::liveness::Rumour;
 use crate::request::{ClusterError, Put, TableOptions, WriteError, Written};
 use crate::transport::Lane;
 
@@ -123,6 +125,46 @@ pub enum Message {
         /// The record; `None` when the key was never written.
         outcome: Result<Option<Bytes>, Refusal>,
     },
+    /// "Do you live?"
+    Ping {
+        /// Ties the answer.
+        sequence: u64,
+        /// What the sender has to tell.
+        rumours: Vec<Rumour>,
+    },
+    /// "Does that one live? It does not answer me."
+    PingRequest {
+        /// Ties the answer.
+        sequence: u64,
+        /// Which.
+        target: NodeId,
+        /// What the sender has to tell.
+        rumours: Vec<Rumour>,
+    },
+    /// "I live", or, to whoever asked through the sender, "it does".
+    Ack {
+        /// Ties the question.
+        sequence: u64,
+        /// What the sender has to tell.
+        rumours: Vec<Rumour>,
+    },
+    /// "I live, and have reached the one you asked for as little as you have."
+    Nack {
+        /// Ties the question.
+        sequence: u64,
+    },
+    /// What the sender has to tell.
+    News {
+        /// All of it that fits.
+        rumours: Vec<Rumour>,
+    },
+    /// All that the sender believes of others, or a part of it if that is long.
+    Exchange {
+        /// Whether it wants to hear the same.
+        asks: bool,
+        /// What it believes.
+        rumours: Vec<Rumour>,
+    },
 }
 
 /// Why a node is not accepted.
@@ -161,6 +203,20 @@ impl Message {
         matches!(self, Self::Hello { .. } | Self::HelloReply { .. } | Self::Unwelcome { .. } | Self::Found(_))
     }
 
+    /// Whether it belongs to failure detection.
+    #[must_use]
+    pub const fn is_gossip(&self) -> bool {
+        matches!(
+            self,
+            Self::Ping { .. }
+                | Self::PingRequest { .. }
+                | Self::Ack { .. }
+                | Self::Nack { .. }
+                | Self::News { .. }
+                | Self::Exchange { .. }
+        )
+    }
+
     /// How urgent it is.
     #[must_use]
     pub const fn lane(&self) -> Lane {
@@ -172,7 +228,13 @@ impl Message {
             | Self::CatalogPush { .. }
             | Self::CatalogHave { .. }
             | Self::CreateTable { .. }
-            | Self::TableCreated { .. } => Lane::Control,
+            | Self::TableCreated { .. }
+            | Self::Ping { .. }
+            | Self::PingRequest { .. }
+            | Self::Ack { .. }
+            | Self::Nack { .. }
+            | Self::News { .. }
+            | Self::Exchange { .. } => Lane::Control,
             Self::Forward { .. }
             | Self::Forwarded { .. }
             | Self::Write { .. }

@@ -9,6 +9,7 @@ use kv_core::{NodeId, Store};
 use crate::client::{Operations, Table};
 use crate::config::{Config, Settings};
 use crate::driver::Driver;
+use crate::events::Events;
 use crate::identity::ClusterId;
 use crate::machine::{Outcome, Request};
 use crate::member::Member;
@@ -143,7 +144,7 @@ impl Node {
         let name = name.to_owned();
         let schema = self
             .driver
-            .look(move |core| core.catalog().and_then(|catalog| catalog.named(&name)).cloned())
+            .look(move |core, _| core.catalog().and_then(|catalog| catalog.named(&name)).cloned())
             .ok_or(ClusterError::Stopped)?
             .ok_or(ClusterError::UnknownTable)?;
         Ok(Table::new(Arc::clone(&self.driver), schema, self.settings, Arc::clone(&self.operations)))
@@ -153,6 +154,12 @@ impl Node {
     #[must_use]
     pub fn status(&self) -> Option<Status> {
         self.driver.look(crate::node_core::NodeCore::status)
+    }
+
+    /// What the node finds out from now on, without being asked: which peers it suspects, believes dead, and sees return.
+    #[must_use]
+    pub fn events(&self) -> Events {
+        self.driver.events()
     }
 
     /// Stops the node: waits for the last sync, notes durably that nothing was forgotten, ends its threads. Requests under

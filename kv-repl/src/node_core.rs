@@ -18,14 +18,16 @@ use crate::config::Settings;
 use crate::coordinator::forward::Forwards;
 use crate::coordinator::read::Reads;
 use crate::coordinator::write::Writes;
+use crate::gossip::Gossip;
 use crate::identity::{ClusterId, Identity};
+use crate::liveness::{Liveness, LivenessChange};
 use crate::machine::{Action, Environment, Event, Machine, Notice, Origin, Outcome, Request};
 use crate::membership::{FOUNDING_KEY, Membership};
 use crate::message::Message;
 use crate::mint::{MARK_KEY, Minter};
 use crate::peers::{DropReason, Peers};
 use crate::replica::Replica;
-use crate::request::{ClusterError, ReadError, WriteError};
+use crate::request::WriteError;
 use crate::schema::{Schema, TABLE_KEY_PREFIX};
 use crate::status::{Dropped, PeerStatus, Standing, Status};
 use crate::transport::PeerInfo;
@@ -43,7 +45,10 @@ pub(crate) struct NodeCore {
     /// Peers that have become unreachable since the machines last heard of it.
     unreachable: Vec<NodeId>,
     dropped: Dropped,
+    /// What this node has changed its mind about since somebody last asked.
+    changes: Vec<LivenessChange>,
     membership: Membership,
+    gossip: Gossip,
     schema: Schema,
     writes: Writes,
     reads: Reads,
@@ -73,6 +78,7 @@ pub enum RestoreError {
 #[derive(Copy, Clone)]
 enum To {
     Membership,
+    Gossip,
     Schema,
     Writes,
     Reads,
@@ -134,7 +140,9 @@ impl NodeCore {
             peers_changed: true,
             unreachable: Vec::new(),
             dropped: Dropped::default(),
+            changes: Vec::new(),
             membership: Membership::new(&settings),
+            gossip: Gossip::new(&me, settings.gossip_every),
             schema: Schema::new(&settings, me.boot),
             writes: Writes::new(&settings, me.boot, Minter::new(&settings, mark, &me)),
             reads: Reads::new(&settings, me.boot),
@@ -186,6 +194,12 @@ impl NodeCore {
             | Message::TableCreated { .. }
             | Message::CatalogPush { .. }
             | Message::CatalogHave { .. } => To::Schema,
+            Message::Ping { .. }
+            | Message::PingRequest { .. }
+            | Message::Ack { .. }
+            | Message::Nack { .. }
+            | Message::News { .. }
+            | Message::Exchange { .. } => To::Gossip,
             Message::Hello { .. } | Message::HelloReply { .. } | Message::Unwelcome { .. } | Message::Found(_) => {
                 return self.drop_message(DropReason::Premature);
             }
@@ -222,13 +236,13 @@ impl NodeCore {
                 self.handle(To::Membership, now, turn, Event::Request { origin, deadline, request });
             }
             (Standing::Serving, _) if self.requests() >= self.settings.requests_max => {
-                self.settle(turn, origin, overloaded(&request));
+                self.settle(turn, origin, request.overloaded());
             }
             (Standing::Serving, _) => self.serve(now, turn, Waiting { origin, deadline, request }),
             (Standing::Unfounded | Standing::Confirming, _) if self.waiting.len() < self.settings.requests_max => {
                 self.waiting.push_back(Waiting { origin, deadline, request });
             }
-            _ => self.settle(turn, origin, not_serving(&request, self.standing)),
+            _ => self.settle(turn, origin, request.not_serving(self.standing)),
         }
     }
 
@@ -260,7 +274,7 @@ impl NodeCore {
             } else if request.deadline <= now.monotonic
                 || matches!(self.standing, Standing::Quarantined | Standing::Halted)
             {
-                self.settle(turn, request.origin, not_serving(&request.request, self.standing));
+                self.settle(turn, request.origin, request.request.not_serving(self.standing));
             } else {
                 self.waiting.push_back(request);
             }
@@ -276,9 +290,10 @@ impl NodeCore {
         machines.chain(self.waiting.iter().map(|waiting| waiting.deadline)).min()
     }
 
-    fn deadlines(&self) -> [(To, Option<Millis>); 5] {
+    fn deadlines(&self) -> [(To, Option<Millis>); 6] {
         [
             (To::Membership, self.membership.next_deadline()),
+            (To::Gossip, self.gossip.next_deadline()),
             (To::Schema, self.schema.next_deadline()),
             (To::Writes, self.writes.next_deadline()),
             (To::Reads, self.reads.next_deadline()),
@@ -291,6 +306,7 @@ impl NodeCore {
         let environment = environment(&self.me, self.standing, self.catalog.as_ref(), &self.peers, now, turn);
         let machine: &mut dyn Machine = match to {
             To::Membership => &mut self.membership,
+            To::Gossip => &mut self.gossip,
             To::Schema => &mut self.schema,
             To::Writes => &mut self.writes,
             To::Reads => &mut self.reads,
@@ -356,6 +372,14 @@ impl NodeCore {
                 self.peers.silent(peer);
                 self.unreachable.push(peer);
             }
+            Notice::Liveness(change) => {
+                self.peers.believe(change.peer, change.after);
+                if change.after == Liveness::Dead {
+                    self.peers.silent(change.peer);
+                    self.unreachable.push(change.peer);
+                }
+                self.changes.push(change);
+            }
             Notice::Confirmed => self.standing = Standing::Serving,
             Notice::Quarantined => {
                 self.me.quarantined = true;
@@ -367,17 +391,7 @@ impl NodeCore {
     }
 
     const fn drop_message(&mut self, reason: DropReason) {
-        let counter = match reason {
-            DropReason::Malformed => &mut self.dropped.malformed,
-            DropReason::Impostor => &mut self.dropped.impostor,
-            DropReason::OtherCluster => &mut self.dropped.other_cluster,
-            DropReason::Stranger => &mut self.dropped.stranger,
-            DropReason::OtherIncarnation => &mut self.dropped.other_incarnation,
-            DropReason::OtherBoot => &mut self.dropped.other_boot,
-            DropReason::Premature => &mut self.dropped.premature,
-            DropReason::Repeated => &mut self.dropped.repeated,
-        };
-        *counter += 1;
+        self.dropped.count(reason);
     }
 
     /// Whether this node is a replica of a key.
@@ -415,17 +429,14 @@ impl NodeCore {
         std::mem::take(&mut self.peers_changed).then(|| self.peers.infos())
     }
 
+    /// What this node has changed its mind about since the last call.
+    pub(crate) fn take_changes(&mut self) -> Vec<LivenessChange> {
+        std::mem::take(&mut self.changes)
+    }
+
     /// The header of frames to a peer.
     pub(crate) fn header_to(&self, to: NodeId) -> wire::Header {
-        let life = self.peers.life(to);
-        wire::Header {
-            cluster: self.cluster(),
-            from: self.me.node,
-            from_incarnation: self.me.incarnation,
-            from_boot: self.me.boot,
-            to_incarnation: life.map_or(kv_core::version::Incarnation(0), |life| life.incarnation),
-            to_boot: life.map_or(crate::identity::Boot(0), |life| life.boot),
-        }
+        self.peers.header_to(&self.me, self.cluster(), to)
     }
 
     /// The store did not take what a turn decided. Dots of that turn may have been seen by others, or will be: their actor
@@ -444,11 +455,19 @@ impl NodeCore {
         self.writes.len() + self.reads.len() + self.forwards.len() + self.waiting.len()
     }
 
-    pub(crate) fn status(&self) -> Status {
-        let peer = |node| PeerStatus {
-            node,
-            reachable: self.peers.is_reachable(node),
-            boot: self.peers.life(node).map_or(crate::identity::Boot(0), |life| life.boot),
+    pub(crate) fn status(&self, now: Now) -> Status {
+        let peer = |node| {
+            let belief = self.gossip.belief(node, now.monotonic).unwrap_or_default();
+            PeerStatus {
+                node,
+                reachable: self.peers.is_reachable(node),
+                boot: self.peers.life(node).map_or(crate::identity::Boot(0), |life| life.boot),
+                liveness: belief.liveness,
+                refutations: belief.claim.refutations,
+                latency: belief.latency.map(|(usual, _)| usual),
+                latency_deviation: belief.latency.map(|(_, deviation)| deviation),
+                phi: belief.phi,
+            }
         };
         Status {
             node: self.me.node,
@@ -456,6 +475,7 @@ impl NodeCore {
             boot: self.me.boot,
             cluster: self.cluster(),
             standing: self.standing,
+            patience: self.gossip.health_multiplier(),
             peers: self.peers.nodes().map(peer).collect(),
             tables: self.catalog.iter().flat_map(Catalog::tables).map(|table| table.name.clone()).collect(),
             dropped: self.dropped,
@@ -473,22 +493,4 @@ fn environment<'a>(
     turn: &'a Turn<'_>,
 ) -> Environment<'a> {
     Environment { now, view: turn, me, standing, catalog, peers }
-}
-
-fn not_serving(request: &Request, standing: Standing) -> Outcome {
-    match request {
-        Request::Put(_) => Outcome::Put(Err(WriteError::NotServing(standing))),
-        Request::Get(_) => Outcome::Get(Err(ReadError::NotServing(standing))),
-        Request::Bootstrap { .. } => Outcome::Bootstrap(Err(ClusterError::NotServing(standing))),
-        Request::CreateTable { .. } => Outcome::CreateTable(Err(ClusterError::NotServing(standing))),
-    }
-}
-
-fn overloaded(request: &Request) -> Outcome {
-    match request {
-        Request::Put(_) => Outcome::Put(Err(WriteError::Overloaded)),
-        Request::Get(_) => Outcome::Get(Err(ReadError::Overloaded)),
-        Request::Bootstrap { .. } => Outcome::Bootstrap(Err(ClusterError::Overloaded)),
-        Request::CreateTable { .. } => Outcome::CreateTable(Err(ClusterError::Overloaded)),
-    }
 }

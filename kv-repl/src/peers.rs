@@ -9,6 +9,7 @@ use kv_core::time::Millis;
 use kv_core::version::Incarnation;
 
 use crate::identity::{Boot, ClusterId, Identity};
+use crate::liveness::Liveness;
 use crate::transport::PeerInfo;
 use crate::wire::Header;
 
@@ -54,6 +55,8 @@ struct Peer {
     taken: bool,
     /// When it was last heard of, on the monotonic clock.
     heard_at: Millis,
+    /// What this node believes of it.
+    liveness: Liveness,
 }
 
 /// All peers a node knows of, by name.
@@ -147,6 +150,17 @@ impl Peers {
         self.peers.get(&node).is_some_and(|peer| peer.greeted && peer.taken)
     }
 
+    /// Notes what this node believes of a peer.
+    pub(crate) fn believe(&mut self, node: NodeId, liveness: Liveness) {
+        self.peers.entry(node).or_default().liveness = liveness;
+    }
+
+    /// What this node believes of a peer: a reason to ask one before another, and to wait for nobody who is dead.
+    #[must_use]
+    pub fn liveness(&self, node: NodeId) -> Liveness {
+        self.peers.get(&node).map_or(Liveness::Alive, |peer| peer.liveness)
+    }
+
     /// Whether it is known where `node` is.
     #[must_use]
     pub fn has_address(&self, node: NodeId) -> bool {
@@ -163,6 +177,19 @@ impl Peers {
     pub fn infos(&self) -> Vec<PeerInfo> {
         let known = |(node, peer): (&NodeId, &Peer)| Some(PeerInfo { node: *node, address: peer.address.clone()? });
         self.peers.iter().filter_map(known).collect()
+    }
+
+    /// The header of frames from this node to a peer, in the life it was last met in.
+    pub(crate) fn header_to(&self, me: &Identity, cluster: ClusterId, to: NodeId) -> Header {
+        let life = self.life(to);
+        Header {
+            cluster,
+            from: me.node,
+            from_incarnation: me.incarnation,
+            from_boot: me.boot,
+            to_incarnation: life.map_or(Incarnation(0), |life| life.incarnation),
+            to_boot: life.map_or(Boot(0), |life| life.boot),
+        }
     }
 
     /// Whether a frame comes from a member in the life it was met in, and is meant for this life of this node.

@@ -39,6 +39,26 @@ pub enum Sabotage {
     ShareTagsBetweenLives,
     /// A node that has noted that it forgets nothing goes on minting (rule P5).
     GoOnAfterTheEnd,
+    /// A node waits no longer for others when it is slow itself.
+    NoLocalHealth,
+    /// A node that is suspected does not contradict.
+    NeverRefute,
+    /// A node that does not answer is dead at once.
+    NoSuspicion,
+    /// Suspicions by several nodes last as long as one.
+    IgnoreConfirmations,
+    /// A suspected node learns of it by chance only.
+    NotTheSuspect,
+    /// Nobody is asked through others.
+    NoIndirectProbes,
+    /// Whatever is heard is believed, however old (rule P1).
+    BelieveOldRumours,
+    /// Rumours are told without an end.
+    TellForEver,
+    /// Nobody talks to whom it believes dead.
+    ForgetTheDead,
+    /// A quorum is counted among those that are believed to be up (lesson 11).
+    CountOnlyTheLiving,
     /// A node serves right after its start, before peers have confirmed it (rules P1 and P11).
     ServeUnconfirmed,
 }

@@ -1,11 +1,14 @@
 //! What a node says about itself.
 
 use std::fmt;
+use std::time::Duration;
 
 use kv_core::NodeId;
 use kv_core::version::Incarnation;
 
 use crate::identity::{Boot, ClusterId};
+use crate::liveness::Liveness;
+use crate::peers::DropReason;
 
 /// Whether a node serves, and if not, why.
 #[derive(Copy, Clone, Eq, PartialEq, Hash, Debug)]
@@ -80,8 +83,24 @@ pub struct Dropped {
     pub repeated: u64,
 }
 
+impl Dropped {
+    pub(crate) const fn count(&mut self, reason: DropReason) {
+        let counter = match reason {
+            DropReason::Malformed => &mut self.malformed,
+            DropReason::Impostor => &mut self.impostor,
+            DropReason::OtherCluster => &mut self.other_cluster,
+            DropReason::Stranger => &mut self.stranger,
+            DropReason::OtherIncarnation => &mut self.other_incarnation,
+            DropReason::OtherBoot => &mut self.other_boot,
+            DropReason::Premature => &mut self.premature,
+            DropReason::Repeated => &mut self.repeated,
+        };
+        *counter += 1;
+    }
+}
+
 /// What a node knows of a peer.
-#[derive(Clone, Eq, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct PeerStatus {
     /// Who.
     pub node: NodeId,
@@ -89,10 +108,21 @@ pub struct PeerStatus {
     pub reachable: bool,
     /// The highest boot it was met in.
     pub boot: Boot,
+    /// Whether this node believes it to be up.
+    pub liveness: Liveness,
+    /// How often it has contradicted a suspicion, in the latest boot that anybody has told of.
+    pub refutations: u32,
+    /// How long it usually takes to answer, once it has, to the millisecond.
+    pub latency: Option<Duration>,
+    /// By how much that usually differs.
+    pub latency_deviation: Option<Duration>,
+    /// How overdue its next message is: if all were well, one silence in 10^φ would be this long. Zero while nothing can be
+    /// said.
+    pub phi: f64,
 }
 
 /// A node at one moment.
-#[derive(Clone, Eq, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Status {
     /// Who.
     pub node: NodeId,
@@ -104,6 +134,8 @@ pub struct Status {
     pub cluster: ClusterId,
     /// Whether it serves.
     pub standing: Standing,
+    /// How many times as long as usual it waits for others because it is slow itself: one when it is well, at most eight.
+    pub patience: u64,
     /// The other members.
     pub peers: Vec<PeerStatus>,
     /// The tables it knows.

@@ -22,6 +22,7 @@ use thiserror::Error;
 
 use crate::config::Settings;
 use crate::identity::{Identity, IdentityError};
+use crate::liveness::LivenessChange;
 use crate::machine::{Outcome, Release, Request, Stripe};
 use crate::message::Message;
 use crate::node_core::{NodeCore, RestoreError};
@@ -45,6 +46,8 @@ pub(crate) trait Outside {
     fn frame_bytes_max(&self, to: NodeId) -> usize;
     /// Answers a client.
     fn reply(&mut self, client: u64, outcome: Outcome);
+    /// The node has changed its mind about a peer.
+    fn changed(&mut self, change: LivenessChange);
     /// These are the peers from now on.
     fn peers_changed(&mut self, peers: &[PeerInfo]);
 }
@@ -167,6 +170,9 @@ impl Worker {
             if to_self.is_empty() {
                 break;
             }
+        }
+        for change in self.core.take_changes() {
+            outside.changed(change);
         }
         if let Some(peers) = self.core.take_changed_peers() {
             outside.peers_changed(&peers);

@@ -6,10 +6,12 @@ use std::time::Duration;
 use kv_core::MemStore;
 use kv_core::record::RecordJoin;
 use kv_core::store::{Space, SpaceOptions};
+use kv_repl::config::Config;
+use kv_repl::events::NodeEvent;
 use kv_repl::request::{ClusterError, ReadError, WriteError};
 use kv_repl::status::Standing;
 use kv_repl::transport::MemoryNetwork;
-use kv_repl::{Consistency, Member, Node, NodeId, TableOptions};
+use kv_repl::{Consistency, Liveness, Member, Node, NodeId, TableOptions};
 
 fn store() -> MemStore {
     let join = SpaceOptions { merge: Some(std::sync::Arc::new(RecordJoin)) };
@@ -182,4 +184,47 @@ fn block_on<F: Future>(future: F) -> F::Output {
             std::task::Poll::Pending => std::thread::park(),
         }
     }
+}
+
+#[test]
+fn a_node_that_is_cut_off_is_suspected_then_believed_dead_and_taken_back() {
+    let network = MemoryNetwork::new();
+    let nodes: Vec<Node> = (1..=3)
+        .map(|node| {
+            let config = Config { gossip_every: Duration::from_millis(50), ..Config::default() };
+            let transport = network.transport(NodeId(node));
+            Node::builder(NodeId(node)).store(store()).transport(transport).config(config).start().unwrap()
+        })
+        .collect();
+    nodes[0].bootstrap(&[1, 2, 3].map(|node| Member::new(NodeId(node), "memory"))).unwrap();
+    let carts = nodes[0].create_table("carts", TableOptions::siblings().replicas(3)).unwrap();
+    let events = nodes[0].events();
+    let next = |wanted| {
+        for _ in 0..300 {
+            if let Some(NodeEvent::Liveness(change)) = events.next_within(Duration::from_millis(100))
+                && (change.peer, change.after) == (NodeId(3), wanted)
+            {
+                return;
+            }
+        }
+        panic!("node 3 was not {wanted} within half a minute");
+    };
+    for other in [1, 2] {
+        network.disconnect(NodeId(3), NodeId(other));
+    }
+    next(Liveness::Suspect);
+    next(Liveness::Dead);
+    let believed = |node: &Node, of| {
+        let status = node.status().unwrap();
+        status.peers.iter().find(|peer| peer.node == NodeId(of)).map(|peer| (peer.liveness, peer.latency.is_some()))
+    };
+    assert_eq!(believed(&nodes[0], 2), Some((Liveness::Alive, true)), "it has answered");
+    carts.put("cart", "milk").wait().unwrap();
+    let alone = nodes[2].table("carts").unwrap().put("cart", "bread").deadline(Duration::from_millis(300)).wait();
+    assert!(matches!(alone, Err(WriteError::Ambiguous { .. } | WriteError::Unavailable { .. })), "{alone:?}");
+    network.heal();
+    next(Liveness::Alive);
+    drop(nodes);
+    // The loop ends because the node has.
+    assert!(events.count() < 1024);
 }

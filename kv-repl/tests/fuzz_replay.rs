@@ -28,3 +28,8 @@ fn replay(target: &str, body: fn(&[u8])) {
 fn frames() {
     replay("frame", fuzzing::frame);
 }
+
+#[test]
+fn gossip() {
+    replay("gossip", fuzzing::gossip);
+}

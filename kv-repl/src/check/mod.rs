@@ -1,7 +1,9 @@
-//! Checkers of histories: they look at what clients and wires saw, never into the nodes.
+//! Checkers of histories: they look at what clients and wires saw and at what nodes report, never into the nodes.
 
 mod history;
 mod ledger;
+mod liveness;
 
 pub use history::{History, ReadBegun, WriteIndex};
 pub use ledger::DotLedger;
+pub use liveness::LivenessLedger;

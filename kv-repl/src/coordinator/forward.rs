@@ -1,6 +1,6 @@
 //! Passes a write on to a replica of its key, and keeps such a write from happening twice.
 //!
-//! 1. Choose the first replica that can be reached. It coordinates the write; its answer is the answer.
+//! 1. Choose the first replica that can be reached, rather one that nobody doubts. It coordinates the write; its answer is the answer.
 //! 2. Ask the same replica again after a pause: the frame may be lost. Never ask another one, nor another life of the same
 //!    one: the first may have minted the write, sent it to others, and forgotten it in a crash. When its life has ended,
 //!    or the deadline has passed, the outcome is ambiguous (rule P10).
@@ -15,7 +15,7 @@ use kv_core::NodeId;
 use kv_core::time::Millis;
 
 use super::retry::{Agenda, Patience};
-use super::{placed, reachable};
+use super::{placed, reachable, required};
 use crate::config::Settings;
 use crate::identity::Boot;
 use crate::machine::{Action, Environment, Event, Machine, Notice, Origin, Outcome, Release, Request};
@@ -78,9 +78,10 @@ impl Forwards {
         out: &mut Vec<Action>,
     ) -> Result<(), WriteError> {
         let (_, replicas) = placed(env, &put.key).ok_or(WriteError::UnknownTable)?;
-        let required = put.consistency.required(replicas.len());
+        let required = required(env, put.consistency, replicas);
         let reachable = reachable(env, replicas);
-        let to = replicas.iter().copied().find(|node| env.peers.is_reachable(*node));
+        let to = replicas.iter().copied().filter(|node| env.peers.is_reachable(*node));
+        let to = to.min_by_key(|node| env.peers.liveness(*node));
         let Some(to) = to.filter(|_| reachable >= required) else {
             return Err(WriteError::Unavailable { reachable, required });
         };

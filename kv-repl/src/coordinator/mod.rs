@@ -9,12 +9,24 @@ use kv_core::NodeId;
 use kv_core::key::RecordKey;
 
 use crate::catalog::TableSchema;
+use crate::liveness::Liveness;
 use crate::machine::Environment;
+use crate::quorum::Consistency;
 
 /// The table of a key, and the nodes that hold the key.
 fn placed<'a>(env: &Environment<'a>, key: &RecordKey) -> Option<(&'a TableSchema, &'a [NodeId])> {
     let table = env.catalog?.table(key.table())?;
     Some((table, table.replicas_of(key.token())))
+}
+
+/// How many replicas must answer: of all there are, whatever is believed of them (lesson 11).
+fn required(env: &Environment<'_>, consistency: Consistency, replicas: &[NodeId]) -> usize {
+    let counted = if sabotaged!(CountOnlyTheLiving) {
+        replicas.iter().filter(|node| env.peers.liveness(**node) != Liveness::Dead).count()
+    } else {
+        replicas.len()
+    };
+    consistency.required(counted)
 }
 
 /// How many of `replicas` a request could count on at this moment.

@@ -14,7 +14,7 @@ use kv_core::record::Record;
 use kv_core::time::Millis;
 
 use super::retry::{Agenda, Patience};
-use super::{placed, reachable};
+use super::{placed, reachable, required};
 use crate::config::Settings;
 use crate::identity::Boot;
 use crate::machine::{Action, Environment, Event, Machine, Notice, Origin, Outcome, Release, Request};
@@ -80,7 +80,7 @@ impl Reads {
         out: &mut Vec<Action>,
     ) -> Result<(), ReadError> {
         let (_, replicas) = placed(env, &get.key).ok_or(ReadError::UnknownTable)?;
-        let required = get.consistency.required(replicas.len());
+        let required = required(env, get.consistency, replicas);
         let reachable = reachable(env, replicas);
         if reachable < required {
             return Err(ReadError::Unavailable { reachable, required });
@@ -239,14 +239,14 @@ impl UnderWay {
 }
 
 /// This node first, then the others from a place that moves with each request, so that the load is spread; those that
-/// cannot be reached last.
+/// are doubted after the rest, and those that cannot be reached last.
 fn in_turn(env: &Environment<'_>, replicas: &[NodeId], tag: u64) -> Vec<NodeId> {
     let mut others: Vec<NodeId> = replicas.iter().copied().filter(|node| *node != env.me.node).collect();
     if !others.is_empty() {
         let turn = usize::try_from(tag % others.len() as u64).expect("less than a length");
         others.rotate_left(turn);
     }
-    others.sort_by_key(|node| !env.peers.is_reachable(*node));
+    others.sort_by_key(|node| (!env.peers.is_reachable(*node), env.peers.liveness(*node)));
     let me = replicas.contains(&env.me.node).then_some(env.me.node);
     me.into_iter().chain(others).collect()
 }

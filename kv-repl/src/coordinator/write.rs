@@ -17,7 +17,7 @@ use kv_core::store::{Batch, Space};
 use kv_core::time::Millis;
 
 use super::retry::{Agenda, Patience};
-use super::{placed, reachable};
+use super::{placed, reachable, required};
 use crate::config::Settings;
 use crate::identity::Boot;
 use crate::machine::{Action, Environment, Event, Machine, Notice, Origin, Outcome, Release, Request, Stripe};
@@ -81,7 +81,7 @@ impl Writes {
     ) -> Result<(), WriteError> {
         let (table, replicas) = placed(env, &put.key).ok_or(WriteError::UnknownTable)?;
         assert!(replicas.contains(&env.me.node), "a write is coordinated by a replica of its key");
-        let required = put.consistency.required(replicas.len());
+        let required = required(env, put.consistency, replicas);
         let reachable = reachable(env, replicas);
         if reachable < required {
             return Err(WriteError::Unavailable { reachable, required });

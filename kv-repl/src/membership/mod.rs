@@ -8,7 +8,8 @@
 //! 3. A node serves when a majority of the members, itself included, has confirmed it (rule P11).
 //! 4. A member that has not heard of the founding is told (rule P2 and [`founding`]).
 //!
-//! Absent on purpose: suspicion and gossip. A peer is reachable when it answered and its transport takes frames.
+//! A peer is reachable when it answered, has not been silent for long, and its transport takes frames. Whether others believe
+//! it to be up is the business of [`crate::gossip`].
 
 mod founding;
 

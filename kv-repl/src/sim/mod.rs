@@ -9,15 +9,20 @@
 //! no acknowledged write lost, no read that goes back in time, nothing deleted that comes back, no dot minted twice, and
 //! replicas that are equal after all is healed.
 //!
+//! [`Swarm`] is failure detection alone, for clusters of a thousand nodes.
+//!
 //! Stores come from a [`StoreFactory`], so that a simulation runs over any store that can lose its unsynced part.
 
 mod chaos;
 mod factory;
+#[cfg(test)]
+mod gossip_rules;
 mod network;
 mod options;
 #[cfg(test)]
 mod rules;
 mod run;
+mod swarm;
 mod workload;
 mod world;
 
@@ -26,6 +31,7 @@ pub use factory::{MemStores, StoreFactory};
 pub use network::NetworkFaults;
 pub use options::Options;
 pub use run::{Report, run};
+pub use swarm::{Seen, Swarm};
 pub use world::{Answer, World};
 
 pub use crate::sabotage::Sabotage;

@@ -19,7 +19,7 @@ use crate::status::Standing;
 use crate::wire::{FrameWriter, Header};
 
 /// Says what went wrong, if anything did.
-type Scenario = fn() -> Result<(), String>;
+pub(super) type Scenario = fn() -> Result<(), String>;
 
 /// Every switch, and the scenario that it must break. Names begin with the rule or lesson they stand for.
 const RULES: &[(Sabotage, &str, Scenario)] = &[
@@ -60,14 +60,14 @@ const RULES: &[(Sabotage, &str, Scenario)] = &[
 
 #[test]
 fn every_rule_holds() {
-    for (_, name, scenario) in RULES {
+    for (_, name, scenario) in RULES.iter().chain(gossip_rules::RULES) {
         assert_eq!(scenario(), Ok(()), "{name}");
     }
 }
 
 #[test]
 fn every_rule_is_missed_when_it_is_off() {
-    for (sabotage, name, scenario) in RULES {
+    for (sabotage, name, scenario) in RULES.iter().chain(gossip_rules::RULES) {
         let noticed = sabotage.during(scenario);
         assert!(noticed.is_err(), "{name} does not notice {sabotage:?}");
     }
@@ -130,7 +130,7 @@ fn doubled_frames() -> Result<(), String> {
 
 // ---- scenarios with a script ----
 
-fn founded() -> World {
+pub(super) fn founded() -> World {
     founded_from(1)
 }
 
@@ -144,7 +144,7 @@ fn key_of(world: &World, name: &str) -> RecordKey {
     RecordKey::new(world.table("carts").expect("a table").id, &Key::from(name)).expect("a short key")
 }
 
-fn put_of(world: &mut World, name: &str, value: &'static str, context: Option<CausalContext>) -> Put {
+pub(super) fn put_of(world: &mut World, name: &str, value: &'static str, context: Option<CausalContext>) -> Put {
     Put {
         key: key_of(world, name),
         payload: Payload::Value(Bytes::from_static(value.as_bytes())),

@@ -9,6 +9,7 @@ use super::factory::StoreFactory;
 use super::options::Options;
 use super::workload::Workload;
 use super::world::{Answer, World};
+use crate::liveness::Liveness;
 use crate::quorum::Consistency;
 use crate::request::{Get, TableOptions};
 
@@ -80,6 +81,7 @@ pub fn run(options: &Options, factory: Box<dyn StoreFactory>) -> Report {
     converge(&mut world, &mut workload, &mut violations);
     violations.extend_from_slice(workload.history.violations());
     violations.extend_from_slice(world.ledger().violations());
+    violations.extend_from_slice(world.liveness().violations());
     Report {
         seed: options.seed,
         trace_hash: world.trace_hash(),
@@ -92,23 +94,35 @@ pub fn run(options: &Options, factory: Box<dyn StoreFactory>) -> Report {
     }
 }
 
-/// Everybody serves again, and nobody waits for an outcome.
+/// Everybody serves again and takes everybody for alive, and nobody waits for an outcome.
 fn settle(world: &mut World, workload: &mut Workload, violations: &mut Vec<String>) {
     let give_up = world.now_us() + PATIENCE_US;
     loop {
         world.run_for(50_000);
         let waiting = workload.drain(world);
         let serving = world.nodes().iter().all(|node| world.is_serving(*node));
-        if serving && !waiting {
+        let doubted = doubted(world);
+        if serving && !waiting && doubted.is_none() {
             return;
         }
         if world.now_us() > give_up {
             let standings: Vec<_> =
                 world.nodes().iter().filter_map(|node| world.status(*node)).map(|status| status.standing).collect();
-            violations.push(format!("liveness: not everybody serves after healing: {standings:?}"));
+            violations.push(match doubted {
+                Some(doubted) if serving => format!("liveness: {doubted} after healing"),
+                _ => format!("liveness: not everybody serves after healing: {standings:?}"),
+            });
             return;
         }
     }
+}
+
+/// A node that somebody does not take for alive.
+fn doubted(world: &World) -> Option<String> {
+    world.nodes().into_iter().filter_map(|node| world.status(node)).find_map(|status| {
+        let doubted = status.peers.iter().find(|peer| peer.liveness != Liveness::Alive)?;
+        Some(format!("{} believes {} to be {}", status.node, doubted.node, doubted.liveness))
+    })
 }
 
 /// A read of all replicas makes them equal; it sees all that was acknowledged.

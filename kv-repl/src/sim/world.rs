@@ -15,9 +15,10 @@ use kv_core::{NodeId, Store};
 use super::factory::StoreFactory;
 use super::network::{Network, NetworkFaults};
 use crate::catalog::TableSchema;
-use crate::check::DotLedger;
+use crate::check::{DotLedger, LivenessLedger};
 use crate::config::{Config, Settings};
 use crate::identity::ClusterId;
+use crate::liveness::LivenessChange;
 use crate::machine::{Outcome, Request};
 use crate::member::Member;
 use crate::message::Message;
@@ -46,6 +47,7 @@ pub struct World {
     next_request: u64,
     trace: u64,
     ledger: DotLedger,
+    liveness: LivenessLedger,
 }
 
 /// One machine of the cluster.
@@ -100,6 +102,7 @@ impl World {
             deadline: std::time::Duration::from_secs(3),
             retry_after: std::time::Duration::from_millis(100),
             hello_every: std::time::Duration::from_millis(500),
+            gossip_every: std::time::Duration::from_millis(500),
             siblings_max,
             partitions: 16,
             ..Config::default()
@@ -119,6 +122,7 @@ impl World {
             next_request: 0,
             trace: seed,
             ledger: DotLedger::default(),
+            liveness: LivenessLedger::default(),
         };
         for node in 1..=nodes {
             let host = Host {
@@ -157,6 +161,12 @@ impl World {
         &self.ledger
     }
 
+    /// What nodes believed of each other, and what was wrong with it.
+    #[must_use]
+    pub const fn liveness(&self) -> &LivenessLedger {
+        &self.liveness
+    }
+
     /// Everybody.
     #[must_use]
     pub fn nodes(&self) -> Vec<NodeId> {
@@ -172,7 +182,7 @@ impl World {
     /// What a node says about itself, if it runs.
     #[must_use]
     pub fn status(&self, node: NodeId) -> Option<Status> {
-        self.nodes[&node].worker.as_ref().map(|worker| worker.core().status())
+        self.nodes[&node].worker.as_ref().map(|worker| worker.core().status(self.time_of(node)))
     }
 
     /// Whether a node runs and serves.
@@ -453,6 +463,15 @@ impl World {
         let mut outside = Collected { refused, ..Collected::default() };
         worker.turn(now, inputs.into_iter(), &mut outside);
         let next = worker.next_deadline();
+        if !outside.changes.is_empty() {
+            // Whatever was believed of whom: everybody owns what he owned.
+            for table in worker.core().catalog().into_iter().flat_map(crate::catalog::Catalog::tables) {
+                self.liveness.owned(node, table.id, table.layout.hash());
+            }
+        }
+        for change in &outside.changes {
+            self.liveness.changed(node, worker.core().me().boot, change);
+        }
         for (to, frame) in outside.frames {
             self.send(node, to, &frame);
         }
@@ -542,6 +561,7 @@ struct Collected {
     refused: Vec<NodeId>,
     frames: Vec<(NodeId, Bytes)>,
     replies: Vec<(u64, Outcome)>,
+    changes: Vec<LivenessChange>,
 }
 
 impl Outside for Collected {
@@ -559,6 +579,10 @@ impl Outside for Collected {
 
     fn reply(&mut self, client: u64, outcome: Outcome) {
         self.replies.push((client, outcome));
+    }
+
+    fn changed(&mut self, change: LivenessChange) {
+        self.changes.push(change);
     }
 
     fn peers_changed(&mut self, _peers: &[PeerInfo]) {}

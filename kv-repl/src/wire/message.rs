@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use kv_core::NodeId;
 use kv_core::codec::{DecodeError, Reader, put_prefixed, put_varint};
 use kv_core::context::CausalContext;
 use kv_core::key::RecordKey;
@@ -10,7 +11,7 @@ use kv_core::limits::{STORE_KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use kv_core::record::{OperationId, Payload};
 use kv_core::time::Millis;
 
-use super::outcome;
+use super::{outcome, rumour};
 use crate::catalog::{
     Founding, TableSchema, decode_consistency, decode_options, encode_consistency, encode_options, text,
 };
@@ -31,6 +32,13 @@ const WRITE: u8 = 11;
 const WRITE_REPLY: u8 = 12;
 const READ: u8 = 13;
 const READ_REPLY: u8 = 14;
+// Further kinds of requests are counted on from here, those of gossip from 32.
+const PING: u8 = 32;
+const PING_REQUEST: u8 = 33;
+const ACK: u8 = 34;
+const NACK: u8 = 35;
+const NEWS: u8 = 36;
+const EXCHANGE: u8 = 37;
 
 /// A causal context is bounded by what a record may hold; this is far above it.
 const CONTEXT_BYTES_MAX: usize = 1 << 20;
@@ -130,6 +138,35 @@ pub(super) fn encode(message: &Message, out: &mut Vec<u8>) -> u8 {
             }
             READ_REPLY
         }
+        Message::Ping { sequence, rumours } => {
+            put_varint(out, *sequence);
+            rumour::encode_all(rumours, out);
+            PING
+        }
+        Message::PingRequest { sequence, target, rumours } => {
+            put_varint(out, *sequence);
+            put_varint(out, target.0);
+            rumour::encode_all(rumours, out);
+            PING_REQUEST
+        }
+        Message::Ack { sequence, rumours } => {
+            put_varint(out, *sequence);
+            rumour::encode_all(rumours, out);
+            ACK
+        }
+        Message::Nack { sequence } => {
+            put_varint(out, *sequence);
+            NACK
+        }
+        Message::News { rumours } => {
+            rumour::encode_all(rumours, out);
+            NEWS
+        }
+        Message::Exchange { asks, rumours } => {
+            out.push(u8::from(*asks));
+            rumour::encode_all(rumours, out);
+            EXCHANGE
+        }
     }
 }
 
@@ -188,6 +225,23 @@ pub(super) fn decode(kind: u8, body: &Bytes) -> Result<Option<Message>, DecodeEr
                 // No record is empty, so no bytes stand for no record.
                 None => Ok(Some(rest(body, reader)).filter(|record| !record.is_empty())),
             },
+        },
+        PING => Message::Ping { sequence: reader.varint()?, rumours: rumour::decode_all(reader)? },
+        PING_REQUEST => Message::PingRequest {
+            sequence: reader.varint()?,
+            target: NodeId(reader.varint()?),
+            rumours: rumour::decode_all(reader)?,
+        },
+        ACK => Message::Ack { sequence: reader.varint()?, rumours: rumour::decode_all(reader)? },
+        NACK => Message::Nack { sequence: reader.varint()? },
+        NEWS => Message::News { rumours: rumour::decode_all(reader)? },
+        EXCHANGE => Message::Exchange {
+            asks: match reader.u8()? {
+                0 => false,
+                1 => true,
+                _ => return Err(reader.error("neither asked nor answered")),
+            },
+            rumours: rumour::decode_all(reader)?,
         },
         _ => return Ok(None),
     }))

@@ -13,6 +13,7 @@
 
 mod message;
 mod outcome;
+mod rumour;
 
 use bytes::Bytes;
 use kv_core::NodeId;

@@ -10,6 +10,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::catalog::{Founding, FoundingMember, TableSchema};
+use crate::liveness::{Claim, Liveness, Rumour};
 use crate::member::Member;
 use crate::message::{Refusal, Unwelcome};
 use crate::request::{ClusterError, Put, TableOptions, WriteError, Written};
@@ -37,6 +38,19 @@ fn founding() -> Founding {
         incarnation: Incarnation(node * 7),
     });
     Founding { cluster: ClusterId(5), epoch: 1, partitions: 16, members: members.to_vec() }
+}
+
+/// One of each.
+fn rumours() -> Vec<Rumour> {
+    [(2, Liveness::Alive, 2), (3, Liveness::Suspect, 2), (300, Liveness::Dead, 1)]
+        .map(|(about, liveness, by)| Rumour {
+            about: NodeId(about),
+            incarnation: Incarnation(about * 7),
+            claim: Claim { boot: Boot(4), refutations: 1 },
+            liveness,
+            by: NodeId(by),
+        })
+        .to_vec()
 }
 
 /// One of each, with every optional part both there and not.
@@ -106,6 +120,14 @@ fn messages() -> Vec<Message> {
         Message::Read { tag: 1 << 63, epoch: 1, key: key() },
         Message::ReadReply { tag: 1 << 63, outcome: Ok(None) },
         Message::ReadReply { tag: 1 << 63, outcome: Ok(Some(Bytes::from_static(b"record"))) },
+        Message::Ping { sequence: 1, rumours: rumours() },
+        Message::Ping { sequence: 300, rumours: Vec::new() },
+        Message::PingRequest { sequence: 2, target: NodeId(3), rumours: rumours() },
+        Message::Ack { sequence: 2, rumours: rumours() },
+        Message::Nack { sequence: 2 },
+        Message::News { rumours: rumours() },
+        Message::Exchange { asks: true, rumours: rumours() },
+        Message::Exchange { asks: false, rumours: Vec::new() },
     ];
     all.extend(
         [Unwelcome::OtherIncarnation, Unwelcome::RolledBack, Unwelcome::Stranger]
@@ -198,7 +220,21 @@ fn the_examples_in_the_documentation_are_true() {
         ("write-reply", Message::WriteReply { tag: 9, refused: None }),
         ("read", Message::Read { tag: 10, epoch: 1, key: key() }),
         ("read-reply", Message::ReadReply { tag: 10, outcome: Ok(Some(Bytes::from_static(b"record"))) }),
+        ("ping", Message::Ping { sequence: 5, rumours: rumours()[1..2].to_vec() }),
+        ("ping-request", Message::PingRequest { sequence: 5, target: NodeId(3), rumours: Vec::new() }),
+        ("ack", Message::Ack { sequence: 5, rumours: rumours()[..1].to_vec() }),
+        ("nack", Message::Nack { sequence: 5 }),
+        ("news", Message::News { rumours: rumours() }),
+        ("exchange", Message::Exchange { asks: true, rumours: rumours() }),
     ];
+    // To write an example anew: KV_REPL_PRINT_EXAMPLES=1 cargo test -p kv-repl --lib documentation -- --nocapture
+    if std::env::var_os("KV_REPL_PRINT_EXAMPLES").is_some() {
+        for (name, message) in &expected {
+            let hex: Vec<String> =
+                frame(std::slice::from_ref(message)).iter().map(|byte| format!("{byte:02x}")).collect();
+            println!("message {name}: {}", hex.join(" "));
+        }
+    }
     assert_eq!(examples.len(), expected.len());
     for ((name, bytes), (expected_name, message)) in examples.iter().zip(expected) {
         assert_eq!(name, expected_name);
