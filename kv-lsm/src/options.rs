@@ -42,8 +42,8 @@ pub enum Compression {
     #[default]
     Lz4,
     /// Zstandard at a level from 1 to 22: smaller, and slower the higher the level. Needs the cargo feature `zstd`, to write
-    /// and to read: without it asking for it is [`Error::InvalidOptions`], and what was written with it is
-    /// [`Error::Unsupported`].
+    /// and to read: without it asking for it is [`Error::InvalidOptions`], and opening a database that holds a table which was
+    /// written with it is [`Error::Unsupported`].
     Zstd(u8),
 }
 

@@ -341,6 +341,29 @@ fn the_same_life_leaves_the_same_bytes() {
     }
 }
 
+/// Tables, blob files and log say enough to do without a manifest.
+#[test]
+fn the_databases_are_repaired_without_their_manifests() {
+    for life in ["torn", "database"] {
+        let mut image = kept(life);
+        image.retain(|name, _| !is_manifest(name));
+        let disk = MemDisk::new();
+        let directory = Path::new("/elsewhere");
+        copy(&image, &disk, directory);
+        // Repair looks for what is left of a manifest, and opens no directory that has none.
+        disk.open(&directory.join("MANIFEST-000900"), OpenMode::CreateNew).unwrap();
+        builder(directory, REOPENED).disk(disk.clone()).repair().unwrap();
+        let db = builder(directory, REOPENED).disk(disk).open().unwrap();
+        if life == "torn" {
+            // In its log there is a put into a keyspace of which only the manifest said that it was dropped.
+            db.drop_keyspace("recovered 261").unwrap();
+        }
+        let expected = expected(life);
+        assert_eq!(contents(&db, &expected), expected, "{life}");
+        assert!(db.verify().unwrap().problems.is_empty());
+    }
+}
+
 /// A build without zstd says at once that it cannot read the database, although no option speaks of zstd any more.
 #[test]
 fn what_was_compressed_with_zstd_needs_it() {
