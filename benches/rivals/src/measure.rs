@@ -87,6 +87,8 @@ pub(crate) fn disk_bytes(directory: &Path) -> io::Result<u64> {
 
 /// A process that used less than this of one processor is at rest: timers and flushing threads that find nothing to do.
 const REST_PERCENT: u32 = 3;
+/// What they may write in one look: no compaction is so slow.
+const REST_BYTES: u64 = 64 << 10;
 const LOOK: Duration = Duration::from_millis(100);
 /// So long it must be at rest.
 const QUIET: Duration = Duration::from_secs(1);
@@ -100,8 +102,8 @@ pub(crate) struct Settled {
     pub(crate) at_rest: bool,
 }
 
-/// Waits until an engine says that nothing is due, and the process has neither computed nor written for a second. That second
-/// is not in the time that comes back.
+/// Waits until an engine says that nothing is due, and for a second the process has computed and written next to nothing. That
+/// second is not in the time that comes back.
 pub(crate) fn settle(engine: &dyn Engine, time_max: Duration) -> Result<Settled, Failure> {
     let begin = Instant::now();
     let mut quiet_since = begin;
@@ -110,7 +112,7 @@ pub(crate) fn settle(engine: &dyn Engine, time_max: Duration) -> Result<Settled,
         std::thread::sleep(LOOK);
         let look = (Instant::now(), Usage::now()?);
         let used = look.1.since(last.1);
-        let resting = used.processor * 100 < (look.0 - last.0) * REST_PERCENT && used.written_bytes == 0;
+        let resting = used.processor * 100 < (look.0 - last.0) * REST_PERCENT && used.written_bytes <= REST_BYTES;
         if !resting || engine.is_behind()? {
             quiet_since = look.0;
         }

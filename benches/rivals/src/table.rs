@@ -67,7 +67,9 @@ fn throughput(summary: &Summary) -> Grid {
         let cell = |engine: &Name| comparison.cell(*engine).map_or(String::new(), |cell| speed(comparison, cell));
         row.extend(summary.engines.iter().map(cell));
         row.push(comparison.best_rival().map_or("–".to_owned(), |cell| cell.engine.to_string()));
-        row.push(comparison.ratio().map_or("refused".to_owned(), |ratio| format!("{:.2}", ratio.times)));
+        let is_alone = comparison.cell(Name::KvLsm).is_none() || comparison.cells.len() == 1;
+        let none = if is_alone { "–" } else { "refused" };
+        row.push(comparison.ratio().map_or(none.to_owned(), |ratio| format!("{:.2}", ratio.times)));
         row
     };
     Grid { header, rows: summary.comparisons.iter().map(row).collect() }

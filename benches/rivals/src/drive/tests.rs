@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use super::*;
 use crate::engine::{Each, Name, Opening, Promise};
 use crate::ledger::Ledger;
+use crate::measure::Usage;
 use crate::stream::{Ycsb, random, replay, sequential, shuffled, uniform, ycsb};
 use crate::verify::verify;
 
@@ -274,4 +275,55 @@ fn the_clock_ends_a_stream_and_what_was_done_is_known() -> Result<(), DriveError
     let mut ledger = Ledger::default();
     replay(&ops, done[0].operations, 0, &mut ledger);
     verify(&engine, job.values, &ledger)
+}
+
+/// An engine that does nothing.
+struct Nothing(Vec<u8>);
+
+impl Engine for Nothing {
+    fn put(&self, _: &[u8], _: &[u8]) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn put_all(&self, _: &[(Key, Vec<u8>)]) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn delete(&self, _: &[u8]) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn get(&self, _: &[u8], found: &mut dyn FnMut(&[u8])) -> Result<bool, Failure> {
+        found(&self.0);
+        Ok(true)
+    }
+
+    fn scan(&self, _: &[u8], _: Option<&[u8]>, _: Direction, _: Each<'_>) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn options(&self) -> String {
+        String::new()
+    }
+}
+
+/// `cargo test --release … -- --ignored --nocapture overhead`
+#[test]
+#[ignore = "prints what the bench itself takes, for README.md"]
+fn overhead() -> Result<(), DriveError> {
+    let values = Values::new(VALUES);
+    let mut value = Vec::new();
+    values.fill(7, 1, &mut value);
+    let engine = Nothing(value);
+    for kind in [Kind::Put, Kind::Get, Kind::Delete] {
+        let ops = vec![Op::new(kind, 7); 2_000_000];
+        let (scan, time_max) = (ScanLength::Exactly(1), Duration::MAX);
+        let job = Job { engine: &engine, values, base: 0, numbers: 8, batch: 1, scan, time_max };
+        // Of the processor, so that a busy machine does not show.
+        let before = Usage::now().expect("on Linux");
+        let done = run(job, &[ops.into()])?;
+        let used = Usage::now().expect("on Linux").since(before).processor;
+        println!("{kind:?}: {} ns", used.as_nanos() / u128::from(done[0].operations));
+    }
+    Ok(())
 }
