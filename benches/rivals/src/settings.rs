@@ -104,11 +104,11 @@ impl Settings {
         let seconds = |full, quick| Duration::from_secs(if self.quick { quick } else { full });
         Limits {
             keys: self.keys.unwrap_or(if self.quick { QUICK_KEYS } else { KEYS }),
-            read_time: seconds(20, 5),
-            write_time: seconds(60, 20),
+            read_time: seconds(10, 5),
+            write_time: seconds(40, 20),
             synced_time: seconds(10, 5),
             long_time: self.long_seconds.map_or(seconds(180, 30), Duration::from_secs),
-            settle_time: seconds(180, 45),
+            settle_time: seconds(120, 45),
         }
     }
 }

@@ -191,7 +191,7 @@ impl Stage<'_> {
     fn measure_streams(&mut self, workload: &Workload) -> Result<Vec<Row>, Failure> {
         let plan = self.plan(workload);
         if !plan.warm_up.is_empty() {
-            run(self.job(1, plan.scan, self.assignment.limits.read_time), &[plan.warm_up.into()])?;
+            run(self.job(1, plan.scan, self.assignment.limits.read_time / 2), &[plan.warm_up.into()])?;
         }
         self.begin_clean()?;
         let before = Usage::now()?;

@@ -98,20 +98,39 @@ impl Comparison {
         cell.median(Row::per_second)
     }
 
+    /// The same with the time that the background needed to catch up.
+    fn speed_with_debt(cell: &Cell) -> f64 {
+        cell.median(Row::per_second_with_debt)
+    }
+
     pub(crate) fn cell(&self, engine: Name) -> Option<&Cell> {
         self.cells.iter().find(|cell| cell.engine == engine)
     }
 
     pub(crate) fn best_rival(&self) -> Option<&Cell> {
+        self.best_rival_in(Self::speed)
+    }
+
+    fn best_rival_in(&self, speed: fn(&Cell) -> f64) -> Option<&Cell> {
         let rivals = self.cells.iter().filter(|cell| cell.engine != Name::KvLsm && cell.refusal.is_none());
-        rivals.max_by(|one, other| Self::speed(one).total_cmp(&Self::speed(other)))
+        rivals.max_by(|one, other| speed(one).total_cmp(&speed(other)))
     }
 
     /// `None` when either side is missing, or not to be compared.
     pub(crate) fn ratio(&self) -> Option<Ratio> {
+        self.ratio_in(Self::speed)
+    }
+
+    /// The same with the time that the background needed; `None` also where it has nothing to do.
+    pub(crate) fn ratio_with_debt(&self) -> Option<Ratio> {
+        let has_debt = self.cells.iter().all(|cell| cell.rows.iter().all(|row| row.settle_seconds.is_some()));
+        if has_debt { self.ratio_in(Self::speed_with_debt) } else { None }
+    }
+
+    fn ratio_in(&self, speed: fn(&Cell) -> f64) -> Option<Ratio> {
         let own = self.cell(Name::KvLsm).filter(|cell| cell.refusal.is_none())?;
-        let rival = self.best_rival()?;
-        Some(Ratio { rival: rival.engine, times: Self::speed(own) / Self::speed(rival) })
+        let rival = self.best_rival_in(speed)?;
+        Some(Ratio { rival: rival.engine, times: speed(own) / speed(rival) })
     }
 }
 

@@ -13,7 +13,8 @@ pub(crate) enum Style {
 
 const NOTES: &str = "Operations per second (`reopen`: seconds), median of the rounds, ± the larger distance from it; in brackets \
                      the 99th percentile in µs. k: a kill lost writes that had returned. d: background work had not ended, or a \
-                     long run was not steady. What is marked so is not compared. t: ended by the clock.";
+                     long run was not steady. What is marked so is not compared. t: ended by the clock. `with debt ×` is the ratio \
+                     when the time until the background was at rest is counted too, to whoever is the best then.";
 
 /// All tables of a run.
 pub(crate) fn report(lines: &[Line], style: Style) -> String {
@@ -61,7 +62,7 @@ pub(crate) fn report(lines: &[Line], style: Style) -> String {
 fn throughput(summary: &Summary) -> Grid {
     let mut header = vec!["workload".to_owned()];
     header.extend(summary.engines.iter().map(Name::to_string));
-    header.extend(["best rival".to_owned(), "kv-lsm ×".to_owned()]);
+    header.extend(["best rival", "kv-lsm ×", "with debt ×"].map(str::to_owned));
     let row = |comparison: &Comparison| {
         let mut row = vec![comparison.name.clone()];
         let cell = |engine: &Name| comparison.cell(*engine).map_or(String::new(), |cell| speed(comparison, cell));
@@ -70,6 +71,9 @@ fn throughput(summary: &Summary) -> Grid {
         let is_alone = comparison.cell(Name::KvLsm).is_none() || comparison.cells.len() == 1;
         let none = if is_alone { "–" } else { "refused" };
         row.push(comparison.ratio().map_or(none.to_owned(), |ratio| format!("{:.2}", ratio.times)));
+        // The best may be another one then.
+        let with_debt = comparison.ratio_with_debt();
+        row.push(with_debt.map_or("–".to_owned(), |ratio| format!("{:.2} {}", ratio.times, ratio.rival)));
         row
     };
     Grid { header, rows: summary.comparisons.iter().map(row).collect() }

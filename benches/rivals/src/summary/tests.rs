@@ -82,3 +82,16 @@ fn of_times_less_is_better() {
     let lines = [line(reopen(Name::KvLsm, 0.5)), line(reopen(Name::RocksDb, 2.5)), line(lost)];
     assert_eq!(ratio(&lines, "reopen"), Some((Name::RocksDb, 5.0)));
 }
+
+#[test]
+fn debt_is_counted_where_there_is_any() {
+    let debt =
+        |engine, per_second, settle| Row { settle_seconds: Some(settle), ..row(engine, "overwrite", per_second) };
+    let mut lines =
+        vec![line(debt(Name::KvLsm, 100, 0.0)), line(debt(Name::RocksDb, 100, 3.0)), line(debt(Name::Lmdb, 50, 0.0))];
+    let with_debt = |lines: &[Line]| Summary::of(lines).comparisons[0].ratio_with_debt();
+    assert_eq!(ratio(&lines, "overwrite"), Some((Name::RocksDb, 1.0)));
+    assert_eq!(with_debt(&lines), Some(Ratio { rival: Name::Lmdb, times: 2.0 }));
+    lines.push(line(row(Name::Fjall, "overwrite", 1)));
+    assert_eq!(with_debt(&lines), None);
+}
