@@ -12,7 +12,7 @@ pub enum Sabotage {
     TrustRecoveredBytes,
     /// A sync covers the last segment of the log only (rule E2).
     SyncLastSegmentOnly,
-    /// A flush does not sync the log before (rule E3).
+    /// A flush does not sync the log before, and nobody asks (rule E3).
     FlushAheadOfLog,
     /// Everything behind the first bad record is a torn tail (rule E4, lesson 41).
     CallCorruptionTorn,
@@ -22,6 +22,8 @@ pub enum Sabotage {
     BelieveStaleChunks,
     /// A failed sync of the log is reported and forgotten (rule E6, lesson 40).
     GoOnAfterFailedSync,
+    /// A log that holds all it may is no reason to flush (rule E7).
+    LetLogGrow,
     /// The files of a checkpoint are not synced (rule E8).
     LeaveCheckpointUnsynced,
     /// A read loads the visible number before it pins the version (rule E9).
@@ -73,6 +75,7 @@ impl Sabotage {
         Self::RetireLogEarly,
         Self::BelieveStaleChunks,
         Self::GoOnAfterFailedSync,
+        Self::LetLogGrow,
         Self::LeaveCheckpointUnsynced,
         Self::PinAfterVisible,
         Self::FoldAcrossRangeDelete,

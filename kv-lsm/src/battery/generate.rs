@@ -20,13 +20,25 @@ pub struct Generator {
     /// What expires does so some time after this.
     pub now: Millis,
     keyspaces: &'static [usize],
+    is_uniform: bool,
 }
+
+/// How long values are that are all as long as each other: half a sector and alike at their ends, so that what is torn may have
+/// an end that fits.
+const UNIFORM_VALUE_BYTES: usize = 250;
 
 impl Generator {
     /// Operations on so many keys in each keyspace, with values that are rarely longer than `value_bytes`.
     #[must_use]
     pub const fn new(random: Random, keys: u64, value_bytes: u64) -> Self {
-        Self { random, keys, value_bytes, written: 0, now: clock::START, keyspaces: &[0, 1, MERGED] }
+        Self { random, keys, value_bytes, written: 0, now: clock::START, keyspaces: &[0, 1, MERGED], is_uniform: false }
+    }
+
+    /// Instead of everything, puts of one length and one at a time, so that records of the log lie where others lay in the
+    /// file that is written again.
+    #[must_use]
+    pub const fn uniform(self, is_uniform: bool) -> Self {
+        Self { is_uniform, ..self }
     }
 
     /// The same on these keyspaces only.
@@ -108,8 +120,18 @@ impl Generator {
         }
     }
 
+    fn uniform_put(&mut self) -> Operation {
+        self.written += 1;
+        let mut value = format!("v{}", self.written).into_bytes();
+        value.resize(UNIFORM_VALUE_BYTES, b'.');
+        Operation::Put(self.random.index(2), format!("k{}", self.random.below(10)).into_bytes(), value)
+    }
+
     /// One to six writes.
     pub fn batch(&mut self) -> Vec<Operation> {
+        if self.is_uniform {
+            return vec![self.uniform_put()];
+        }
         let count = if self.random.one_in(2) { 1 } else { 1 + self.random.below(6) };
         (0..count).map(|_| self.operation()).collect()
     }
@@ -124,15 +146,21 @@ impl Generator {
 #[must_use]
 pub fn random_trace(seed: u64, steps: u64) -> Trace {
     let mut random = Random::new(seed);
-    let settings = Settings::random(&mut random);
+    let mut settings = Settings::random(&mut random);
     let keys = random.pick(&[3, 12, 40]);
     let synced_one_in = random.pick(&[1, 2, 5, 20]);
-    let mut generator = Generator::new(random, keys, 60);
+    let is_uniform = random.one_in(6);
+    if is_uniform {
+        // Segments end where a flush ends them, and their files are written again.
+        settings = Settings { memtable_bytes: 100_000, log_segment_bytes: 100_000, ..settings };
+    }
+    let mut generator = Generator::new(random, keys, 60).uniform(is_uniform);
     let mut script = Vec::new();
     for _ in 0..steps {
         let step = match generator.random.below(24) {
             0 => Step::Sync,
             1..=2 => Step::Flush,
+            7 if is_uniform => Step::Flush,
             3 => Step::Compact(generator.random.index(KEYSPACES.len())),
             4..=6 => Step::Work(u32::try_from(generator.random.below(3) + 1).expect("small")),
             7 => Step::Reopen,
@@ -145,7 +173,7 @@ pub fn random_trace(seed: u64, steps: u64) -> Trace {
             _ => {
                 let batch = generator.batch();
                 let durability = generator.durability(synced_one_in);
-                if generator.random.one_in(8) {
+                if !is_uniform && generator.random.one_in(8) {
                     Step::Transact(batch, durability)
                 } else {
                     Step::Write(batch, durability)

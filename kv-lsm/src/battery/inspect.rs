@@ -20,6 +20,7 @@ use crate::options::Durability;
 pub struct Inspector {
     settings: Settings,
     seen: HashSet<(u64, (usize, usize))>,
+    seen_settled: HashSet<(u64, (usize, usize))>,
     /// Hashes of the different disks that were opened.
     pub images: HashSet<u64>,
     /// How many disks were opened.
@@ -43,6 +44,7 @@ impl Inspector {
     pub fn begin(&mut self, settings: Settings) {
         self.settings = settings;
         self.seen.clear();
+        self.seen_settled.clear();
     }
 
     /// Opens a disk that a power cut left and checks everything that must hold then. Returns whether it was a new one.
@@ -57,6 +59,25 @@ impl Inspector {
         self.images.insert(hash);
         self.check_alive(disk, history, context);
         true
+    }
+
+    /// Checks a disk on which nothing survived that was not synced, after a step and before the next: what is there is what
+    /// the engine called durable, no less, and (rule E3) no more, since nothing may be durable that its number does not
+    /// cover. A number that lags behind would also keep hosts waiting that answer by it (rule E17).
+    ///
+    /// # Panics
+    /// When it is not.
+    pub fn check_settled(&mut self, disk: &SimDisk, history: &History, context: &dyn fmt::Display) {
+        if !self.seen_settled.insert((disk.durable_hash(), history.extent())) {
+            return;
+        }
+        self.states += 1;
+        let (_, found) = open_and_check(disk, self.settings, history, context);
+        assert_eq!(
+            history.allowed()[0].difference(&found),
+            Vec::<String>::new(),
+            "{context}: more is durable than the engine says (rule E3)"
+        );
     }
 
     /// The same for a disk whose power was not cut, so that its cache holds more than its durable image tells.

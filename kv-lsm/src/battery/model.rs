@@ -53,6 +53,11 @@ impl Side {
     fn subject(&self) -> &Subject {
         self.subject.as_ref().expect("it is open")
     }
+
+    fn check_invariants(&mut self) {
+        let Self { subject, invariants, settings, .. } = self;
+        invariants.check(&subject.as_ref().expect("it is open").database, *settings, &"model");
+    }
 }
 
 /// An iterator's part of the truth: what it has yet to yield.
@@ -169,8 +174,7 @@ impl World {
     fn each(&mut self, operations: u64, mut act: impl FnMut(&mut Side) -> Result<(), Error>) {
         for side in &mut self.sides {
             act(side).unwrap_or_else(|error| panic!("{:?}: {error}", side.settings));
-            let Side { subject, invariants, settings, .. } = side;
-            invariants.check(&subject.as_ref().expect("it is open").database, *settings, &"model");
+            side.check_invariants();
             self.operations += operations;
         }
     }
@@ -205,7 +209,7 @@ impl World {
     }
 
     fn write_to_each(&mut self, batch: &[Operation], durability: Durability) {
-        for side in &self.sides {
+        for side in &mut self.sides {
             let subject = side.subject();
             let written = match batch {
                 // A batch of one goes in by the front door.
@@ -213,6 +217,7 @@ impl World {
                 _ => subject.write(batch, durability),
             };
             written.unwrap_or_else(|error| panic!("{:?}: {error}", side.settings));
+            side.check_invariants();
             self.operations += batch.len() as u64;
         }
     }

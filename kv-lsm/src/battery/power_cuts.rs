@@ -5,7 +5,8 @@
 //! 2. For each copy, nothing, all, and chosen parts of what was not synced survive.
 //! 3. Each disk that comes of it and was not seen before is opened. What is found must be a state that the history allows:
 //!    whole batches without a gap, with everything that was acknowledged as durable; and opening again must change nothing.
-//! 4. Now and then that recovery is itself recorded, and cut at each of its calls.
+//! 4. Between two steps, what survives when nothing does that was not synced is exactly what the engine called durable.
+//! 5. Now and then that recovery is itself recorded, and cut at each of its calls.
 
 use std::fmt;
 
@@ -41,7 +42,11 @@ pub fn cut_everywhere(trace: &Trace, cuts: Cuts, inspector: &mut Inspector) {
     let mut outcomes = 0;
     inspector.begin(trace.settings);
     run_watched(&disk, trace, OnError::Stop, &mut |history, moments| {
-        for moment in moments {
+        for (number, moment) in moments.into_iter().enumerate() {
+            if number == 0 {
+                let context = Cut { trace, call, survival: Survival::None };
+                inspector.check_settled(&moment.reboot(Survival::None), history, &context);
+            }
             for survival in survivals(&moment, cuts.salt ^ call, cuts.samples) {
                 let context = Cut { trace, call, survival };
                 if !inspector.check(&moment.reboot(survival), history, &context) {
