@@ -12,12 +12,15 @@ use kv_core::hash::seeded;
 use kv_core::store::{Batch, Operation};
 
 use crate::blob::format::{self as blob, Pointer, Record, store_record};
-use crate::blob::reader::inspect;
+use crate::blob::reader::inspect as inspect_blob;
 use crate::disk::{Disk, MemDisk, OpenMode};
+use crate::error::Error;
 use crate::identity::place_seed;
+use crate::inspect::{Files, Version};
 use crate::internal_key::Trailer;
 use crate::manifest::catalog::Catalog;
 use crate::manifest::edit::Edit;
+use crate::manifest::log as manifest;
 use crate::options::Compression;
 use crate::table::block::Block;
 use crate::table::filter::{LINE_BYTES, hash, may_contain};
@@ -121,18 +124,108 @@ pub fn data_block(bytes: &[u8]) {
 
 /// The index of a table: a block whose values are places in the file.
 pub fn index_block(bytes: &[u8]) {
-    // The compression of a block: its length may be claimed, never believed.
-    for kind in [0, 1, 2] {
-        let mut stored = bytes.to_vec();
-        stored.push(kind);
-        stored.extend_from_slice(bytes.first_chunk::<4>().unwrap_or(&[0xff; 4]));
-        let checksum = seeded(&stored, 1);
-        stored.extend_from_slice(&checksum.to_le_bytes());
-        if let (0 | 1, Ok(decoded)) = (kind, load_block(stored, 1, 0)) {
-            assert!(decoded.len() <= bytes.len().saturating_mul(256), "more than LZ4 can make of it");
-        }
-    }
     data_block(bytes);
+    for kind in [0, 1, 2] {
+        let claimed = bytes.first_chunk::<4>().unwrap_or(&[0xff; 4]);
+        compressed_block(&[&[kind], claimed.as_slice(), bytes].concat());
+    }
+}
+
+/// A compressed block: the first byte says how, four more how long it claims to be, the rest is what was compressed.
+pub fn compressed_block(bytes: &[u8]) {
+    let Some((trailer, payload)) = bytes.split_first_chunk::<5>() else { return };
+    let mut stored = [payload, trailer].concat();
+    let checksum = seeded(&stored, place_seed(1, 0));
+    stored.extend_from_slice(&checksum.to_le_bytes());
+    let Ok(decoded) = load_block(stored, 1, 0) else { return };
+    let [kind, claimed @ ..] = *trailer;
+    assert_eq!(decoded.len(), u32::from_le_bytes(claimed) as usize, "a block is as long as it claims");
+    // Its length may be claimed, never believed.
+    assert!(kind > 1 || decoded.len() <= payload.len().saturating_mul(256), "more than LZ4 can make of it");
+    let mut again = Vec::new();
+    store_block(&mut again, &decoded, Compression::Lz4, 1, 0);
+    assert_eq!(load_block(again, 1, 0).as_ref(), Ok(&decoded), "what was decoded can be stored");
+}
+
+/// A whole file, as [`crate::inspect`] reads it: the first byte says of which kind, the rest is the file.
+pub fn inspect(bytes: &[u8]) {
+    let Some((kind, file)) = bytes.split_first() else { return };
+    let directory = Path::new("/db");
+    let (path, mended) = match kind % 4 {
+        0 => (files::manifest(directory, 1), mended_edits(file)),
+        1 => (files::table(directory, 1), mended_footer(file)),
+        2 => {
+            let (header, chunks) = file.split_at(file.len().min(HEADER_BYTES));
+            (files::log(directory, 1), [mended_header(header, HEADER_BYTES), mended_chunks(chunks)].concat())
+        }
+        _ => {
+            let (header, records) = file.split_at(file.len().min(blob::HEADER_BYTES));
+            (files::blob(directory, 1), [header, &mended_records(records)].concat())
+        }
+    };
+    for content in [file, &mended] {
+        let disk = MemDisk::new();
+        disk.create_dir(directory).expect("the disk is empty");
+        let written = disk.open(&path, OpenMode::CreateNew).and_then(|file| file.write_at(content, 0));
+        written.expect("the disk is empty");
+        let files = Files::on(disk);
+        let outcome = match kind % 4 {
+            0 => files.manifest(directory).map(drop),
+            1 => {
+                let mut before = Vec::new();
+                let in_order = |version: &Version<'_>| {
+                    assert!(before.as_slice() <= version.key, "versions come in order");
+                    before = version.key.to_vec();
+                };
+                files.table_versions(&path, in_order).map(drop)
+            }
+            2 => files.log(&path, |record| assert!(record.offset < content.len() as u64)).map(drop),
+            _ => files.blob(&path, |record| assert!(record.offset < content.len() as u64)).map(drop),
+        };
+        let typed = matches!(outcome, Ok(()) | Err(Error::Corrupt { .. } | Error::Unsupported { .. }));
+        assert!(typed, "{outcome:?} does not say that the bytes are wrong");
+    }
+}
+
+/// Makes the checksums right of a manifest's header and of the edits that the bytes claim to be.
+fn mended_edits(bytes: &[u8]) -> Vec<u8> {
+    let mut manifest = mended_header(bytes, manifest::HEADER_BYTES);
+    let mut at = manifest::HEADER_BYTES;
+    while let Some(length) = manifest.get(at + 4..).and_then(|rest| rest.first_chunk()) {
+        let end = usize::try_from(u32::from_le_bytes(*length)).ok().and_then(|length| (at + 8).checked_add(length));
+        let Some(edit) = end.and_then(|end| manifest.get_mut(at..end)) else { break };
+        let crc = crc32(&[&1_u64.to_le_bytes(), &(at as u64).to_le_bytes(), &edit[4..]]);
+        edit[..4].copy_from_slice(&crc.to_le_bytes());
+        at += edit.len();
+    }
+    manifest
+}
+
+/// Makes number and checksum right of the header of a manifest or log segment.
+fn mended_header(bytes: &[u8], header_bytes: usize) -> Vec<u8> {
+    let mut mended = bytes.to_vec();
+    if let Some(header) = mended.get_mut(..header_bytes) {
+        header[16..24].copy_from_slice(&1_u64.to_le_bytes());
+        let crc = crc32(&[&header[..header_bytes - 4]]);
+        header[header_bytes - 4..].copy_from_slice(&crc.to_le_bytes());
+    }
+    mended
+}
+
+/// Makes the checksum right of the footer at the end of a table.
+fn mended_footer(bytes: &[u8]) -> Vec<u8> {
+    let mut table = bytes.to_vec();
+    let footer_at = table.len().saturating_sub(FOOTER_BYTES);
+    mend_footer(&mut table[footer_at..]);
+    table
+}
+
+fn mend_footer(footer: &mut [u8]) {
+    let head = footer.get_mut(..FOOTER_BYTES - 8);
+    if let Some((covered, checksum)) = head.map(|head| head.split_at_mut(FOOTER_BYTES - 16)) {
+        let identity = covered[64..].first_chunk().expect("the identity follows four handles");
+        checksum.copy_from_slice(&seeded(covered, u64::from_le_bytes(*identity)).to_le_bytes());
+    }
 }
 
 /// The filter of a table: the first byte is the key that is asked for, whole lines follow.
@@ -147,12 +240,7 @@ pub fn filter(bytes: &[u8]) {
 /// The footer of a table.
 pub fn footer(bytes: &[u8]) {
     let mut mended = bytes.to_vec();
-    if let Some((covered, checksum)) =
-        mended.get_mut(..FOOTER_BYTES - 8).map(|head| head.split_at_mut(FOOTER_BYTES - 16))
-    {
-        let identity = covered[64..].first_chunk().expect("the identity follows four handles");
-        checksum.copy_from_slice(&seeded(covered, u64::from_le_bytes(*identity)).to_le_bytes());
-    }
+    mend_footer(&mut mended);
     for bytes in [bytes, &mended] {
         if let Ok(footer) = Footer::decode(bytes) {
             let mut again = Vec::new();
@@ -183,7 +271,7 @@ pub fn blob(bytes: &[u8]) {
         let file = disk.open(&path, OpenMode::CreateNew).expect("the disk is empty");
         file.write_at(&content, 0).expect("there is room");
         let mut next = blob::HEADER_BYTES as u64;
-        let inspected = inspect(&disk, &path, &mut |offset, record| {
+        let inspected = inspect_blob(&disk, &path, &mut |offset, record| {
             assert_eq!(offset, next, "records follow one another");
             next += (blob::RECORD_HEADER_BYTES + record.key.len() + record.stored_bytes()) as u64;
             Ok(())

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use kv_core::store::{Corrupt, Fold, Folded, MergeOperator};
 use kv_core::time::Millis;
 use kv_lsm::disk::{Disk, OpenMode, SimDisk, Survival, read_exact_at};
-use kv_lsm::{Background, Builder, Database, Durability, Error, KeyspaceOptions, RepairReport};
+use kv_lsm::{Background, Builder, CompactionStrategy, Database, Durability, Error, KeyspaceOptions, RepairReport};
 
 struct Append;
 
@@ -341,4 +341,50 @@ fn a_database_in_use_and_an_empty_directory_are_refused() {
     assert!(matches!(builder(&empty).repair(), Err(Error::NoDatabase { .. })));
     empty.create_dir(Path::new("/db")).unwrap();
     assert!(matches!(builder(&empty).repair(), Err(Error::NoDatabase { .. })));
+}
+
+/// Found by the battery: the repair found nothing wrong, and the database still named what was not there.
+#[test]
+fn a_file_in_the_place_of_another_is_not_taken_for_it() {
+    let (disk, expected) = victim();
+    for part in [".table", ".blob"] {
+        let all = files(&disk, part);
+        let [one, .., other] = all.as_slice() else { panic!("only {all:?}") };
+        let damaged = disk.reboot(Survival::All);
+        damaged.remove(one).unwrap();
+        let file = damaged.open(one, OpenMode::CreateNew).unwrap();
+        file.write_at(&bytes(&disk, other), 0).unwrap();
+        drop(file);
+        let (report, db) = repaired(&damaged);
+        assert!(!report.manifest_lost && report.problems.iter().all(|problem| problem.file == *one), "{report:?}");
+        let found = content(&db);
+        let right = expected.iter().filter(|(key, value)| found.get(*key) == Some(value)).count();
+        assert!(right < expected.len() && right > expected.len() / 3, "{right} of {}", expected.len());
+    }
+}
+
+/// What a repair writes of such a keyspace is dropped before what came later, else what that hid is back.
+#[test]
+fn lesson_49_first_in_first_out_holds_over_a_repair() {
+    let disk = SimDisk::new(1);
+    let options = || KeyspaceOptions::default().compaction(CompactionStrategy::Fifo { bytes_max: None });
+    let at = |now: u64| builder(&disk).clock(Arc::new(move || Millis(now)));
+    let db = at(1).open().unwrap();
+    db.keyspace("queue", options()).unwrap().put_expiring("key", "old", Millis(1000)).unwrap();
+    db.flush().unwrap();
+    drop(db);
+    disk.remove(&files(&disk, "MANIFEST").pop().unwrap()).unwrap();
+    assert!(at(1).repair().unwrap().manifest_lost);
+    let db = at(1).open().unwrap();
+    db.keyspace("queue", options()).unwrap().put_expiring("key", "new", Millis(10)).unwrap();
+    db.flush().unwrap();
+    drop(db);
+    let db = at(20).open().unwrap();
+    let queue = db.keyspace("queue", options()).unwrap();
+    while db.step().unwrap() {}
+    assert_eq!(queue.get("key").unwrap(), None, "the older value is back");
+    drop((db, queue));
+    let db = at(2000).open().unwrap();
+    while db.step().unwrap() {}
+    assert!(files(&disk, ".table").is_empty(), "what has expired is never dropped");
 }

@@ -106,6 +106,12 @@ impl Content {
         self.keyspaces[keyspace].insert(key, value.into());
     }
 
+    /// The keyspace is dropped, and created anew.
+    pub fn clear(&mut self, keyspace: usize) {
+        self.keyspaces[keyspace].clear();
+        self.expiries.retain(|(other, _), _| *other != keyspace);
+    }
+
     fn remove(&mut self, keyspace: usize, key: &Bytes) {
         self.forget_expiry(keyspace, key);
         self.keyspaces[keyspace].remove(key);

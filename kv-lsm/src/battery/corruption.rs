@@ -242,6 +242,24 @@ impl Victim {
     }
 }
 
+impl Victim {
+    /// Whatever was damaged, a repair makes a database of the rest that is sound and can be read.
+    fn check_repair(&self, file: &VictimFile, damage: &Damage, context: &dyn fmt::Display) {
+        let disk = self.damaged(file, damage);
+        let builder = || self.settings.builder(Path::new(DIRECTORY)).disk(disk.clone());
+        match builder().repair() {
+            Ok(_) => {}
+            // A version or feature that is not known may well be meant.
+            Err(Error::Unsupported { .. }) => return,
+            Err(error) => panic!("{context}: repair: {error}"),
+        }
+        let subject = Subject::open(&disk, self.settings);
+        let subject = subject.unwrap_or_else(|error| panic!("{context}, repaired: cannot be opened: {error}"));
+        subject.assert_sound(&format_args!("{context}, repaired"));
+        subject.content().unwrap_or_else(|error| panic!("{context}, repaired: cannot be read: {error}"));
+    }
+}
+
 /// Nothing can be said about the answers, but there must be some.
 fn read_whatever_is_there(subject: &Subject) {
     for keyspace in &subject.keyspaces {
@@ -288,6 +306,10 @@ pub fn case(seed: u64, report: &mut Report) {
         let sealed = if damage.sealed { "_and_sealed" } else { "" };
         let context = format!("{} {}{sealed} in {:?}", file.path.display(), damage.what, damage.changed);
         victim.check(&disk, allowed, &context);
+        if allowed != Allowed::Anything && random.one_in(8) {
+            victim.check_repair(file, &damage, &context);
+            report.count("repairs", 1);
+        }
         if disk.was_looked_at() {
             report.count("mutations", 1);
             report.count(format!("{}_{}{sealed}", kind.name(), damage.what), 1);

@@ -58,6 +58,9 @@ pub fn run_watched(disk: &SimDisk, trace: &Trace, on_error: OnError, each: &mut 
             invariants = Invariants::default();
             // A process that is restarted has lost nothing, and what recovery found is durable from then on.
             let Ok(found) = subject.content() else { return history };
+            if on_error == OnError::Stop {
+                subject.assert_sound(&context);
+            }
             let state = history.check_recovered(&found, &context);
             if !history.is_poisoned() {
                 assert_eq!(
@@ -87,13 +90,18 @@ pub fn run_watched(disk: &SimDisk, trace: &Trace, on_error: OnError, each: &mut 
                 with_batches.attempt(batch);
                 with_batches
             }
+            Step::Recreate(keyspace) => {
+                let mut with_drop = history.clone();
+                with_drop.attempt_drop(*keyspace);
+                with_drop
+            }
             Step::Checkpoint => {
                 history.attempt_checkpoint(checkpoint(subject.database.snapshot().sequence()));
                 history.clone()
             }
             _ => history.clone(),
         };
-        let result = perform(&subject, step, &mut history, on_error);
+        let result = perform(&mut subject, step, &mut history, on_error);
         each(&moments_allow, disk.take_moments());
         if let Ok(sequence) = subject.database.durable_sequence() {
             history.observe_durable(sequence);
@@ -128,7 +136,7 @@ fn close(subject: Subject, disk: &SimDisk, history: &mut History, on_error: OnEr
     }
 }
 
-fn perform(subject: &Subject, step: &Step, history: &mut History, on_error: OnError) -> Result<(), Error> {
+fn perform(subject: &mut Subject, step: &Step, history: &mut History, on_error: OnError) -> Result<(), Error> {
     let result = match step {
         Step::Write(batch, durability) => {
             let result = subject.write(batch, *durability);
@@ -146,6 +154,7 @@ fn perform(subject: &Subject, step: &Step, history: &mut History, on_error: OnEr
         Step::Flush => subject.database.flush(),
         Step::Compact(keyspace) => subject.keyspaces[*keyspace].compact_range(..),
         Step::Work(pieces) => (0..*pieces).try_for_each(|_| subject.database.step().map(drop)),
+        Step::Recreate(keyspace) => recreate(subject, *keyspace, history, on_error),
         Step::Checkpoint => {
             let path = checkpoint(subject.database.snapshot().sequence());
             match subject.database.checkpoint(&path) {
@@ -183,6 +192,21 @@ fn note(
         Err(Error::Ambiguous { .. }) => history.attempt(batch),
         Err(_) if on_error == OnError::Stop => history.attempt(batch),
         Err(_) => {}
+    }
+}
+
+fn recreate(subject: &mut Subject, keyspace: usize, history: &mut History, on_error: OnError) -> Result<(), Error> {
+    match subject.drop_keyspace(keyspace) {
+        Ok(()) => {
+            history.drop_keyspace(keyspace);
+            subject.create_keyspace(keyspace)
+        }
+        Err(error) => {
+            if on_error == OnError::Stop || matches!(error, Error::Poisoned { .. }) {
+                history.attempt_drop(keyspace);
+            }
+            Err(error)
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use kv_core::time::Millis;
 
 use super::clock;
-use super::content::{KEYSPACES, MERGED, Operation, RESET};
+use super::content::{EXPIRING, KEYSPACES, MERGED, Operation, RESET};
 use super::random::Random;
 use super::settings::Settings;
 use super::trace::{Step, Trace};
@@ -31,7 +31,15 @@ impl Generator {
     /// Operations on so many keys in each keyspace, with values that are rarely longer than `value_bytes`.
     #[must_use]
     pub const fn new(random: Random, keys: u64, value_bytes: u64) -> Self {
-        Self { random, keys, value_bytes, written: 0, now: clock::START, keyspaces: &[0, 1, MERGED], is_uniform: false }
+        Self {
+            random,
+            keys,
+            value_bytes,
+            written: 0,
+            now: clock::START,
+            keyspaces: &[0, 1, MERGED, EXPIRING],
+            is_uniform: false,
+        }
     }
 
     /// Instead of everything, puts of one length and one at a time, so that records of the log lie where others lay in the
@@ -165,6 +173,7 @@ pub fn random_trace(seed: u64, steps: u64) -> Trace {
             4..=6 => Step::Work(u32::try_from(generator.random.below(3) + 1).expect("small")),
             7 => Step::Reopen,
             8 if generator.random.one_in(2) => Step::Checkpoint,
+            8 if generator.random.one_in(2) => Step::Recreate(generator.random.index(KEYSPACES.len())),
             9..=10 => {
                 let span = Millis(generator.random.below(40));
                 generator.now = generator.now.saturating_add(span);

@@ -134,6 +134,22 @@ impl History {
         self.states.push(Arc::new(next));
     }
 
+    /// A keyspace was dropped: that is durable at once, whatever becomes of the batches before.
+    ///
+    /// # Panics
+    /// After [`History::poison`].
+    pub fn drop_keyspace(&mut self, keyspace: usize) {
+        assert!(!self.poisoned, "a keyspace was dropped after a failed sync");
+        self.states[self.durable..].iter_mut().for_each(|state| Arc::make_mut(state).clear(keyspace));
+    }
+
+    /// A keyspace may be dropped or not, in any of the states.
+    pub fn attempt_drop(&mut self, keyspace: usize) {
+        let mut dropped = self.states[self.durable..].to_vec();
+        dropped.iter_mut().for_each(|state| Arc::make_mut(state).clear(keyspace));
+        self.states.extend(dropped);
+    }
+
     /// A sync failed.
     pub const fn poison(&mut self) {
         self.poisoned = true;

@@ -2,17 +2,20 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::path::Path;
 
 use kv_core::time::Millis;
 
 use super::clock;
 use super::content::Content;
 use super::history::History;
+use super::manifest_loss::repair_without_manifest;
 use super::random::Random;
 use super::settings::Settings;
-use super::subject::Subject;
+use super::subject::{DIRECTORY, Subject};
 use super::trace::batch;
 use crate::disk::{Disk, SimDisk, Survival};
+use crate::error::Error;
 use crate::options::Durability;
 
 /// Checks disks that were left by power cuts, each different one once.
@@ -87,11 +90,21 @@ impl Inspector {
     pub fn check_alive(&mut self, disk: &SimDisk, history: &History, context: &dyn fmt::Display) {
         self.states += 1;
         check_checkpoints(disk, self.settings, history, self.states.is_multiple_of(8), context);
+        if self.states % 4 == 1 {
+            check_unopened(disk, self.settings, history, context);
+        }
         let (subject, found) = open_and_check(disk, self.settings, history, context);
+        subject.assert_sound(context);
         // What recovery showed is durable: another power cut, before anything else happens, changes nothing.
         let cut_again = disk.reboot(Survival::None);
         let same = History::starting_with(found);
         drop(subject);
+        if self.states % 16 == 7 {
+            let lost = disk.reboot(Survival::All);
+            let context = format_args!("{context}, and the manifest lost");
+            repair_without_manifest(&lost, self.settings, &context);
+            open_and_check(&lost, self.settings, &same, &context);
+        }
         // Every other time the process restarts instead.
         let (other, how) =
             if self.states.is_multiple_of(2) { (disk, "opened twice") } else { (&cut_again, "cut again") };
@@ -111,6 +124,23 @@ impl Inspector {
         let (subject, state) = open_and_check(&cut_again, self.settings, &history, &context);
         check_later(&subject, state, &context);
     }
+}
+
+/// What a power cut left is no damage, and can be read by who does not change it.
+fn check_unopened(disk: &SimDisk, settings: Settings, history: &History, context: &dyn fmt::Display) {
+    let directory = Path::new(DIRECTORY);
+    let calls = disk.mutating_calls();
+    match settings.builder(directory).disk(disk.clone()).verify_files(|_| {}) {
+        Ok(report) => assert!(report.is_sound(), "{context}, before it is opened: {:?}", report.problems),
+        Err(Error::NoDatabase { .. }) => {}
+        Err(error) => panic!("{context}: its files cannot be verified: {error}"),
+    }
+    let subject = Subject::open_read_only(directory, disk, settings);
+    if let Some(subject) = subject.unwrap_or_else(|error| panic!("{context}: reading only: {error}")) {
+        let found = subject.content().unwrap_or_else(|error| panic!("{context}: reading only: {error}"));
+        history.check_recovered(&found, &format_args!("{context}, reading only"));
+    }
+    assert_eq!(disk.mutating_calls(), calls, "{context}: something was written by who only reads");
 }
 
 /// Time passes, and what has expired is gone: at once, and after all work that it gives.

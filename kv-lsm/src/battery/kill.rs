@@ -220,6 +220,7 @@ fn after(states: &[Content], order: &Order, writer: usize, acknowledged: u64) ->
 fn look(order: &Order, candidates: &mut [Candidates; WRITERS.len()]) {
     let at = Path::new(&order.directory).display();
     let subject = order.open(Background::Manual).unwrap_or_else(|error| panic!("{at}, life {}: {error}", order.life));
+    subject.assert_sound(&format_args!("{at}, life {}", order.life));
     let found = subject.content().unwrap_or_else(|error| panic!("{at}, life {}: {error}", order.life));
     for (writer, states) in candidates.iter_mut().enumerate() {
         let same =

@@ -9,7 +9,7 @@
 //! | [`power_cuts`] | cuts the power at every call of a random trace, and inside recovery |
 //! | [`refusals`] | makes calls to the disk fail, once and for ever |
 //! | [`corruption`] | damages every kind of file |
-//! | [`model`] | compares databases with sorted maps |
+//! | [`model`] | compares databases with sorted maps; then [`first_in_first_out`], where old tables are dropped |
 //! | [`kill`] | kills a real process again and again |
 //!
 //! That the battery can fail is proved by breaking the engine on purpose, one rule at a time: [`Sabotage`].
@@ -18,11 +18,13 @@ pub mod clock;
 pub mod content;
 pub mod corruption;
 pub mod drive;
+pub mod first_in_first_out;
 pub mod generate;
 pub mod history;
 pub mod inspect;
 pub mod invariants;
 pub mod kill;
+pub mod manifest_loss;
 pub mod model;
 mod parts;
 pub mod power_cuts;

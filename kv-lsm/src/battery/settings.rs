@@ -42,6 +42,8 @@ pub struct Settings {
     pub compressed: bool,
     /// As [`KeyspaceOptions::separate_values_from`], for every keyspace; four bytes stay inline.
     pub separate_from_bytes: Option<u32>,
+    /// Whether the keyspace where everything expires drops its tables first in, first out.
+    pub first_in_first_out: bool,
     /// As [`Builder::blob_file_bytes`].
     pub blob_file_bytes: u64,
     /// As [`Builder::blob_garbage_percent`].
@@ -70,6 +72,7 @@ impl Settings {
         open_tables_max: 100,
         compressed: true,
         separate_from_bytes: None,
+        first_in_first_out: false,
         blob_file_bytes: 500,
         blob_garbage_percent: 40,
     };
@@ -95,6 +98,7 @@ impl Settings {
             open_tables_max: random.pick(&[1, 3, 100]),
             compressed: random.one_in(2),
             separate_from_bytes: random.pick(&[None, Some(1), Some(12), Some(60)]),
+            first_in_first_out: random.one_in(2),
             blob_file_bytes: random.pick(&[1, 300, 2000, 1 << 20]),
             blob_garbage_percent: random.pick(&[1, 30, 60, 100]),
         }

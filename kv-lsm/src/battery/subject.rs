@@ -15,6 +15,7 @@ use crate::database::Database;
 use crate::error::Error;
 use crate::iter::Iter;
 use crate::keyspace::Keyspace;
+use crate::keyspace_options::{CompactionStrategy, KeyspaceOptions};
 use crate::options::{Durability, WriteOptions};
 use crate::snapshot::Snapshot;
 use crate::transaction::Transaction;
@@ -35,8 +36,7 @@ pub struct Subject {
     pub database: Database,
     /// Its keyspaces, in the order of [`KEYSPACES`].
     pub keyspaces: Vec<Keyspace>,
-    /// Whether large values are kept apart: then there is more that reads must agree on.
-    separates: bool,
+    settings: Settings,
 }
 
 impl Subject {
@@ -62,18 +62,64 @@ impl Subject {
     /// The engine's.
     pub fn open_with(builder: Builder, settings: Settings) -> Result<Self, Error> {
         let database = builder.open()?;
-        let mut keyspaces = Vec::new();
-        for (index, name) in KEYSPACES.iter().enumerate() {
-            let mut options = settings.keyspace_options();
-            if index == MERGED {
-                options = options.merge(Arc::new(Append));
-            }
-            if index == EXPIRING {
-                options = options.default_ttl(DEFAULT_TTL.as_duration());
-            }
-            keyspaces.push(database.keyspace(name, options)?);
+        let keyspaces = (0..KEYSPACES.len()).map(|index| database.keyspace(KEYSPACES[index], options(index, settings)));
+        let keyspaces = keyspaces.collect::<Result<_, _>>()?;
+        Ok(Self { database, keyspaces, settings })
+    }
+
+    /// Opens a database for reading only; `None` when it, or one of its keyspaces, is not there yet.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn open_read_only(
+        directory: &Path,
+        disk: &(impl IntoDisk + Clone),
+        settings: Settings,
+    ) -> Result<Option<Self>, Error> {
+        match Self::open_with(settings.builder(directory).disk(disk.clone()).read_only(true), settings) {
+            Ok(subject) => Ok(Some(subject)),
+            Err(Error::NoDatabase { .. } | Error::ReadOnly) => Ok(None),
+            Err(error) => Err(error),
         }
-        Ok(Self { database, keyspaces, separates: settings.separate_from_bytes.is_some() })
+    }
+
+    /// Drops a keyspace, and checks that its handle is of no use then.
+    ///
+    /// # Errors
+    /// The engine's; the keyspace is still there, unless the database is poisoned.
+    ///
+    /// # Panics
+    /// When something is left of it.
+    pub fn drop_keyspace(&self, index: usize) -> Result<(), Error> {
+        match self.database.drop_keyspace(KEYSPACES[index]) {
+            // It was dropped before, and could not be created again.
+            Ok(()) | Err(Error::NoSuchKeyspace { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        let old = &self.keyspaces[index];
+        let is_unknown = |error: Option<Error>| matches!(error, Some(Error::UnknownKeyspace { .. }));
+        assert!(is_unknown(old.get(b"k000").err()), "a keyspace that was dropped is read");
+        assert!(is_unknown(old.iter().next().and_then(Result::err)), "a keyspace that was dropped is scanned");
+        assert!(is_unknown(old.put(b"k000", b"").err()), "a keyspace that was dropped is written");
+        Ok(())
+    }
+
+    /// Creates a keyspace again that was dropped.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn create_keyspace(&mut self, index: usize) -> Result<(), Error> {
+        self.keyspaces[index] = self.database.keyspace(KEYSPACES[index], options(index, self.settings))?;
+        Ok(())
+    }
+
+    /// Verifies the whole database.
+    ///
+    /// # Panics
+    /// When it cannot, or when something is wrong.
+    pub fn assert_sound(&self, context: &dyn fmt::Display) {
+        let report = self.database.verify().unwrap_or_else(|error| panic!("{context}: cannot be verified: {error}"));
+        assert!(report.is_sound(), "{context}: {:?}", report.problems);
     }
 
     /// The operations as a batch.
@@ -183,7 +229,7 @@ impl Subject {
                 }
                 (Some(error), Some(_)) => return Err(error),
             }
-            if self.separates {
+            if self.settings.separate_from_bytes.is_some() {
                 check_heads(all(), &forward.entries)?;
             }
             for (key, value) in forward.entries {
@@ -254,6 +300,21 @@ impl Subject {
             }
         }
         failures
+    }
+}
+
+fn options(index: usize, settings: Settings) -> KeyspaceOptions {
+    let options = settings.keyspace_options();
+    match index {
+        MERGED => options.merge(Arc::new(Append)),
+        EXPIRING => {
+            let options = options.default_ttl(DEFAULT_TTL.as_duration());
+            match settings.first_in_first_out {
+                true => options.compaction(CompactionStrategy::Fifo { bytes_max: None }),
+                false => options,
+            }
+        }
+        _ => options,
     }
 }
 

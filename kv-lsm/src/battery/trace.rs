@@ -21,6 +21,8 @@ pub enum Step {
     Compact(usize),
     /// Does pieces of background work, as many as there are up to so many.
     Work(u32),
+    /// Drops a keyspace and creates it again.
+    Recreate(usize),
     /// Makes a checkpoint, under a name of its own for each state.
     Checkpoint,
     /// Lets time pass.
@@ -100,6 +102,7 @@ pub fn scripts() -> Vec<Trace> {
         expiry(),
         manifest_rolls(),
         reopenings(),
+        dropped_keyspaces(),
     ]
 }
 
@@ -251,6 +254,22 @@ pub fn expiry() -> Trace {
     }
     steps.extend([Step::Compact(0), Step::Time(Millis(100)), Step::Work(20), Step::Compact(EXPIRING)]);
     Trace::new("expiry", Settings::LARGE, steps)
+}
+
+/// Keyspaces are dropped and created again, with their entries in the log, in tables, and durable or not.
+#[must_use]
+pub fn dropped_keyspaces() -> Trace {
+    let mut steps = Vec::new();
+    for (round, keyspace) in [1, MERGED, 0, 1].into_iter().enumerate() {
+        steps.extend(writes(round * 4..round * 4 + 4, 60, 2));
+        if round % 2 == 1 {
+            steps.extend([Step::Flush, Step::Write(batch(60 + round, 30), Durability::Buffered)]);
+        }
+        steps.push(Step::Recreate(keyspace));
+        steps.extend(writes(round * 2 + 80..round * 2 + 82, 30, 1));
+        steps.push(if round == 2 { Step::Reopen } else { Step::Work(2) });
+    }
+    Trace::new("dropped keyspaces", Settings { log_segment_bytes: 600, ..Settings::LARGE }, steps)
 }
 
 /// The manifest is written anew several times.

@@ -137,7 +137,7 @@ impl Repair<'_> {
         catalog.levels = catalog.keyspaces.keys().map(|&id| (id, Levels::default())).collect();
         for record in catalog.keyspaces.clone().into_values() {
             let written = self.rewrite(&record, catalog.time)?;
-            let applied = catalog.apply(&Edit(written.items(record.id, LEVELS - 1)));
+            let applied = catalog.apply(&Edit(written.items(record.id, level_of(&record))));
             assert!(applied.is_ok(), "an edit of our own fits the manifest: {applied:?}");
         }
         // A repair that is interrupted leaves a new log only beside all that came from the old one.
@@ -175,7 +175,7 @@ impl Repair<'_> {
         }
         cursors.push(Box::new(Stream::new(versions_above(MemtableCursor::new(&self.survey.log, id), flushed)?)));
         let moment = Moment { sequence: self.survey.last_sequence.max(1), as_of };
-        let settings = TableSettings::new(self.config, &record.options, self.database(), id, LEVELS - 1);
+        let settings = TableSettings::new(self.config, &record.options, self.database(), id, level_of(record));
         let origin = Origin { name: record.name.clone(), options: record.options.clone(), replaces: Vec::new() };
         let blob = BlobSettings::new(self.config, &record.options, self.database(), id);
         let rules = SeparateRules::new(&record.options, self.config.blob_file_bytes);
@@ -245,6 +245,12 @@ impl Repair<'_> {
             Err(EditError::RolledBack(error) | EditError::Unknown(error)) => Err(error),
         }
     }
+}
+
+/// Where the tables of a keyspace go: to the bottom, unless they are to be dropped first in, first out, which only those of
+/// level 0 are. Had newer ones to go before them, what these hide would be back (lesson 49).
+fn level_of(record: &KeyspaceRecord) -> usize {
+    if record.options.is_fifo() { 0 } else { LEVELS - 1 }
 }
 
 /// Names are given once: of two keyspaces with one, the one that was created first was dropped, or should have been.

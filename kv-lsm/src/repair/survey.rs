@@ -14,11 +14,12 @@ use crate::disk::Disk;
 use crate::error::Error;
 use crate::files::{self, Found};
 use crate::keyspace_options::stored::StoredOptions;
-use crate::manifest::catalog::{BlobRecord, Catalog};
+use crate::manifest::catalog::{BlobRecord, Catalog, Levels};
 use crate::manifest::edit::{Item, KeyspaceRecord};
 use crate::manifest::log as manifest_log;
 use crate::memtable::{ChunkPool, Memtable};
 use crate::table::describe::Description;
+use crate::table::meta::TableMeta;
 use crate::table::reader::{Table, TableEnvironment};
 use crate::table::residents::TableMemory;
 use crate::verify::{Problem, table};
@@ -116,18 +117,36 @@ impl Survey {
 
     fn all_tables(&mut self, disk: &Arc<dyn Disk>, directory: &Path, found: &Found) -> Result<(), Error> {
         let environment = environment(disk);
-        let named: Option<BTreeSet<u64>> =
-            self.catalog.as_ref().map(|(_, catalog)| catalog.tables().map(|table| table.number).collect());
-        for &number in named.iter().flatten().filter(|number| found.tables.binary_search(number).is_err()) {
+        let named = self.catalog.as_ref().map(|(_, catalog)| {
+            let of_keyspace = |(&id, levels): (&u32, &Levels)| {
+                let tables = levels.0.iter().flatten().map(move |table| (table.number, (id, table.clone())));
+                tables.collect::<Vec<_>>()
+            };
+            catalog.levels.iter().flat_map(of_keyspace).collect::<BTreeMap<u64, (u32, TableMeta)>>()
+        });
+        let missing =
+            named.iter().flat_map(BTreeMap::keys).filter(|number| found.tables.binary_search(number).is_err());
+        for &number in missing {
             self.problems.push(Problem::new(&files::table(directory, number), 0, "the table that the manifest names"));
         }
         for &number in &found.tables {
-            if named.as_ref().is_some_and(|named| !named.contains(&number)) {
+            if named.as_ref().is_some_and(|named| !named.contains_key(&number)) {
                 continue;
             }
             let path = files::table(directory, number);
             match self.usable(disk.as_ref(), &path, number, &environment) {
-                Ok(usable) => drop(self.tables.insert(number, usable)),
+                Ok(usable) => {
+                    let said = named.as_ref().and_then(|named| named.get(&number));
+                    let wrong = said.map(|(id, meta)| table::disagreements(*id, meta, &usable.description));
+                    match wrong.filter(|wrong| !wrong.is_empty()) {
+                        // Another table lies in its place.
+                        Some(wrong) => {
+                            let offset = usable.description.footer.properties.offset;
+                            self.problems.extend(wrong.into_iter().map(|what| Problem::new(&path, offset, what)));
+                        }
+                        None => drop(self.tables.insert(number, usable)),
+                    }
+                }
                 Err(error @ Error::Unsupported { .. }) => return Err(error),
                 Err(error) => self.problems.push(Problem::of(error, &path)),
             }
@@ -151,7 +170,13 @@ impl Survey {
             let path = files::blob(directory, number);
             let (keyspace, blob) = match inspect(disk.as_ref(), &path, &mut |_, _| Ok(())) {
                 Ok(Inspected { keyspace, identity, format, bytes, records }) => {
-                    (keyspace, BlobMeta { number, identity, format, bytes, records })
+                    let blob = BlobMeta { number, identity, format, bytes, records };
+                    if named.get(&number).is_some_and(|named| (named.keyspace, named.blob) != (keyspace, blob)) {
+                        // Another file lies in its place.
+                        self.problems.push(Problem::new(&path, 0, "the blob file that the manifest describes"));
+                        continue;
+                    }
+                    (keyspace, blob)
                 }
                 Err(error @ Error::Unsupported { .. }) => return Err(error),
                 Err(error) => {

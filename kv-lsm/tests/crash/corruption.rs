@@ -102,7 +102,8 @@ fn missing_files_never_give_a_wrong_answer() {
 /// One case is left out: the last marker of the log written over the records before it looks like a torn tail.
 #[test]
 fn stray_writes_never_give_a_wrong_answer() {
-    for trace in [trace::blobs(), trace::rotation(), random_trace(22, 40)] {
+    let random = (0..super::effort()).map(|more| random_trace(22 + more, 40));
+    for trace in [trace::blobs(), trace::rotation()].into_iter().chain(random) {
         let whole = SimDisk::new(1);
         run(&whole, &trace, OnError::GoOn);
         for call in (0..whole.mutating_calls()).step_by(3) {
@@ -114,8 +115,8 @@ fn stray_writes_never_give_a_wrong_answer() {
             ] {
                 let disk = SimDisk::new(1);
                 disk.inject(Fault::new(effect).on(CallKind::Write).named(file).after(call));
-                let history = run(&disk, &trace, OnError::GoOn);
                 let context = format!("{}: {effect:?} of write {call} to {file}", trace.name);
+                let history = run(&disk, &Trace { name: context.clone(), ..trace.clone() }, OnError::GoOn);
                 match Subject::open(&disk.reboot(Survival::All), trace.settings) {
                     Ok(engine) => match engine.content() {
                         Ok(found) => {
