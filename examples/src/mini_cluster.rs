@@ -25,7 +25,7 @@ use crate::input_file::{InputError, InputFile};
 use crate::local_cluster::{LocalCluster, LocalClusterError};
 use crate::node_store::count_keys;
 use crate::options::{InvalidOptions, Options};
-use crate::outcome::{Holding, Kill, Outcome};
+use crate::outcome::{Beliefs, Holding, Kill, Outcome};
 use crate::phase::{Phase, Progress};
 use crate::report::Screen;
 use crate::workload::{Generated, Workload};
@@ -130,9 +130,10 @@ pub fn run(options: &Options, screen: &Screen) -> Result<Outcome, RunError> {
 
     let holdings = holdings(&cluster, &coordinators, &clients)?;
     let findings = clients.into_iter().map(Client::into_findings).fold(Findings::default(), Findings::and);
+    let beliefs = beliefs(&cluster);
     drop(coordinators);
     cluster.stop();
-    Ok(Outcome { keys, findings, took, kill, holdings })
+    Ok(Outcome { keys, findings, took, kill, holdings, beliefs })
 }
 
 /// A table, known at every node.
@@ -283,6 +284,15 @@ fn holdings(
         let by_the_ring = clients.iter().flat_map(Client::acknowledged_keys).filter(held).count() as u64;
         let in_its_store = count_keys(cluster.database(node)).map_err(|source| RunError::Store { node, source })?;
         Ok(Holding { node, address, by_the_ring, in_its_store })
+    };
+    cluster.addresses().map(of_node).collect()
+}
+
+/// What each node says of the others.
+fn beliefs(cluster: &LocalCluster) -> Vec<Beliefs> {
+    let of_node = |(node, _)| {
+        let peers = cluster.node(node).status().map(|status| status.peers).unwrap_or_default();
+        Beliefs { node, peers: peers.into_iter().map(|peer| (peer.node, peer.liveness, peer.latency)).collect() }
     };
     cluster.addresses().map(of_node).collect()
 }

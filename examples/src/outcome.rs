@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use kv_lsm::disk::Lost;
-use kv_repl::NodeId;
+use kv_repl::{Liveness, NodeId};
 
 use crate::client::Findings;
 use crate::phase::Phase;
@@ -21,6 +21,8 @@ pub struct Outcome {
     pub kill: Option<Kill>,
     /// Who holds what.
     pub holdings: Vec<Holding>,
+    /// Who thinks what of whom.
+    pub beliefs: Vec<Beliefs>,
 }
 
 /// A node that was killed and came back.
@@ -47,6 +49,15 @@ pub struct Holding {
     pub by_the_ring: u64,
     /// Keys in its store.
     pub in_its_store: u64,
+}
+
+/// What one node believes of the others in the end.
+#[derive(Clone, Debug)]
+pub struct Beliefs {
+    /// Who.
+    pub node: NodeId,
+    /// Of whom, what, and how long that one usually takes to answer.
+    pub peers: Vec<(NodeId, Liveness, Option<Duration>)>,
 }
 
 impl Outcome {
@@ -96,6 +107,7 @@ mod tests {
             took: [Duration::ZERO; 4],
             kill: Some(Kill { node, lost, acknowledged_while_down: 1, restart_took: Duration::ZERO }),
             holdings: Vec::new(),
+            beliefs: Vec::new(),
         }
     }
 

@@ -117,6 +117,7 @@ impl Screen {
             let node = holding.node.to_string();
             self.line(&format!("{node:<8}{:>18}{:>18}", holding.by_the_ring, holding.in_its_store));
         }
+        self.beliefs(outcome);
         self.latencies(outcome);
         if let Some(kill) = &outcome.kill {
             self.kill(outcome, kill);
@@ -137,6 +138,24 @@ impl Screen {
         }
         let (lost, wrong) = (findings.lost, findings.wrong);
         self.line(&format!("acknowledged={} lost={lost} wrong={wrong}", outcome.keys));
+    }
+
+    fn beliefs(&self, outcome: &Outcome) {
+        self.line("\nwho thinks what of whom, and how long it waits for an answer");
+        let names = outcome.beliefs.iter().map(|beliefs| format!("{:>16}", beliefs.node.to_string()));
+        self.line(&format!("{:<8}{}", "node", names.collect::<String>()));
+        for beliefs in &outcome.beliefs {
+            let of = |node| {
+                let peer = beliefs.peers.iter().find(|(peer, ..)| *peer == node);
+                let shown = peer.map(|(_, liveness, latency)| match latency {
+                    Some(latency) => format!("{liveness}, {} ms", latency.as_millis()),
+                    None => liveness.to_string(),
+                });
+                format!("{:>16}", shown.unwrap_or_default())
+            };
+            let row: String = outcome.beliefs.iter().map(|beliefs| of(beliefs.node)).collect();
+            self.line(&format!("{:<8}{row}", beliefs.node.to_string()));
+        }
     }
 
     fn latencies(&self, outcome: &Outcome) {

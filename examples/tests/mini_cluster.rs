@@ -33,6 +33,7 @@ fn nothing_acknowledged_is_lost_when_a_node_loses_its_power() {
     assert!(outcome.late_reads(kill.node) > 0);
     assert!(outcome.findings.overwrites > 0, "some keys are written again");
     assert_eq!(outcome.findings.writes, outcome.keys + outcome.findings.overwrites);
+    assert_eq!(outcome.beliefs.iter().map(|beliefs| beliefs.peers.len()).collect::<Vec<_>>(), [2, 2, 2]);
     for holding in &outcome.holdings {
         assert_eq!(holding.by_the_ring, 2_000, "with three replicas each of three nodes holds every key");
         if holding.node != kill.node {

@@ -16,7 +16,8 @@ pub struct Config {
     /// How long to wait for replies before asking again, and before asking further replicas; doubles each time. Choose
     /// a few round trips and one slow sync.
     pub retry_after: Duration,
-    /// How often to greet every member. A peer that vanished without closing its connection is noticed at this pace.
+    /// How often to greet members: all of up to sixteen, so many in turn of more. A peer that vanished without closing its
+    /// connection is noticed at this pace.
     pub hello_every: Duration,
     /// How often to ask one other node whether it lives. A node that dies is noticed within a few of these, and everybody
     /// believes it dead within some ten to twenty. Choose several round trips; the cost of each is a few small frames.

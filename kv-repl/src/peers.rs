@@ -51,6 +51,8 @@ struct Peer {
     life: Option<Life>,
     /// It answered a hello of this node's present life.
     greeted: bool,
+    /// It has not been heard of for long, or is believed dead; and not been heard of since.
+    silent: bool,
     /// The transport took the last frame.
     taken: bool,
     /// When it was last heard of, on the monotonic clock.
@@ -108,7 +110,7 @@ impl Peers {
     /// Notes that a peer was heard of.
     pub(crate) fn heard(&mut self, node: NodeId, now: Millis) {
         if let Some(peer) = self.peers.get_mut(&node) {
-            peer.heard_at = now;
+            (peer.heard_at, peer.silent) = (now, false);
         }
     }
 
@@ -117,23 +119,24 @@ impl Peers {
         self.peers.get(&node).map_or(Millis::ZERO, |peer| peer.heard_at)
     }
 
-    /// A peer counts as unreachable until it answers a greeting.
+    /// A peer counts as unreachable until it is heard of.
     pub(crate) fn silent(&mut self, node: NodeId) {
         if let Some(peer) = self.peers.get_mut(&node) {
-            peer.greeted = false;
+            peer.silent = true;
         }
     }
 
     pub(crate) fn greeted(&mut self, node: NodeId) {
         let peer = self.peers.entry(node).or_default();
         peer.greeted = true;
+        peer.silent = false;
         peer.taken = true;
     }
 
     /// Notes whether the transport took a frame. Returns whether the peer could be reached until now and cannot any more.
     pub(crate) fn taken(&mut self, node: NodeId, taken: bool) -> bool {
         let Some(peer) = self.peers.get_mut(&node) else { return false };
-        let lost = peer.greeted && peer.taken && !taken;
+        let lost = peer.greeted && !peer.silent && peer.taken && !taken;
         peer.taken = taken;
         lost
     }
@@ -144,10 +147,11 @@ impl Peers {
         self.peers.get(&node)?.life
     }
 
-    /// Whether it makes sense to send to `node`: it answered this life of ours, and the transport took the last frame.
+    /// Whether it makes sense to send to `node`: it answered this life of ours, has not fallen silent since, and the transport
+    /// took the last frame.
     #[must_use]
     pub fn is_reachable(&self, node: NodeId) -> bool {
-        self.peers.get(&node).is_some_and(|peer| peer.greeted && peer.taken)
+        self.peers.get(&node).is_some_and(|peer| peer.greeted && !peer.silent && peer.taken)
     }
 
     /// Notes what this node believes of a peer.

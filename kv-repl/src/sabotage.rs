@@ -49,12 +49,16 @@ pub enum Sabotage {
     IgnoreConfirmations,
     /// A suspected node learns of it by chance only.
     NotTheSuspect,
+    /// A question that an earlier life did not answer counts against the next one.
+    BlameTheNextLife,
     /// Nobody is asked through others.
     NoIndirectProbes,
     /// Whatever is heard is believed, however old (rule P1).
     BelieveOldRumours,
     /// Rumours are told without an end.
     TellForEver,
+    /// A node that serves greets all its peers at a time.
+    GreetEverybody,
     /// Nobody talks to whom it believes dead.
     ForgetTheDead,
     /// A quorum is counted among those that are believed to be up (lesson 11).

@@ -258,9 +258,10 @@ impl Gossip {
         let all = || members.all().iter().map(|member| member.node).collect();
         let fits = |node| members.get(node).is_some_and(|member| member.liveness != Liveness::Dead);
         let Some(target) = self.round.next(&mut self.random, all, fits) else { return };
+        let claim = members.get(target).expect("members are asked").claim;
         let sequence = self.next_sequence();
         let direct = Millis(self.pace.direct().0 * self.health.multiplier());
-        self.probe = Some(Probe::new(now, target, sequence, direct, whole));
+        self.probe = Some(Probe::new(now, target, claim, sequence, direct, whole));
         let rumours = self.beliefs.rumours_for(target, &self.pace);
         send(target, Message::Ping { sequence, rumours }, out);
     }
@@ -286,7 +287,11 @@ impl Gossip {
             Verdict::Unheard { missing } => self.health.worse(missing),
             Verdict::Silent { missing } => {
                 self.health.worse(missing);
-                self.beliefs.find(now, target, Liveness::Suspect, out);
+                // Who has made a later claim since lives, though the question went to an earlier life.
+                let same = self.beliefs.members.get(target).is_some_and(|member| member.claim == probe.claim);
+                if same || sabotaged!(BlameTheNextLife) {
+                    self.beliefs.find(now, target, Liveness::Suspect, out);
+                }
             }
         }
     }

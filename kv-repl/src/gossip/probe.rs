@@ -14,6 +14,7 @@ use kv_core::NodeId;
 use kv_core::time::Millis;
 
 use super::pace::RELAYS_MAX;
+use crate::liveness::Claim;
 
 /// The order in which members are asked.
 #[derive(Debug, Default)]
@@ -46,6 +47,8 @@ impl Round {
 #[derive(Debug)]
 pub(super) struct Probe {
     pub(super) target: NodeId,
+    /// The target's latest claim when it was asked.
+    pub(super) claim: Claim,
     pub(super) sequence: u64,
     asked_at: Millis,
     /// When to ask for help.
@@ -76,9 +79,17 @@ pub(super) enum Verdict {
 }
 
 impl Probe {
-    pub(super) const fn new(now: Millis, target: NodeId, sequence: u64, direct: Millis, whole: Millis) -> Self {
+    pub(super) const fn new(
+        now: Millis,
+        target: NodeId,
+        claim: Claim,
+        sequence: u64,
+        direct: Millis,
+        whole: Millis,
+    ) -> Self {
         Self {
             target,
+            claim,
             sequence,
             asked_at: now,
             direct_until: now.saturating_add(direct),
@@ -200,7 +211,7 @@ mod tests {
     use super::*;
 
     fn probe() -> Probe {
-        Probe::new(Millis(100), NodeId(2), 7, Millis(500), Millis(1000))
+        Probe::new(Millis(100), NodeId(2), Claim::default(), 7, Millis(500), Millis(1000))
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Introductions: who is here, in which life, and is it who it was.
 //!
-//! 1. A node greets every peer it knows when it starts, and from time to time. The greeting names its cluster, storage and
-//!    life.
+//! 1. A node greets every peer it knows when it starts and until it serves, and then some of them at a time, in turn: so it
+//!    costs the same in a large cluster as in a small one. The greeting names its cluster, storage and life.
 //! 2. Whoever is greeted checks that against what it durably remembers: the storage must be the member's, and the life not
 //!    older than the last one met. Then it remembers the life, durably, and replies. Otherwise it says so, and a node that
 //!    hears so is quarantined for good: its disk was replaced or went back in time (rule P1).
@@ -36,6 +36,8 @@ use crate::wire::Header;
 
 /// How many nodes a node listens to before it belongs to a cluster.
 const STRANGERS_MAX: usize = 10_000;
+/// How many peers a node that serves greets at a time.
+const GREETED_MAX: usize = 16;
 /// How many greetings a peer may leave unanswered before it counts as unreachable.
 const SILENT_GREETINGS: u64 = 3;
 
@@ -44,6 +46,8 @@ const SILENT_GREETINGS: u64 = 3;
 pub(crate) struct Membership {
     hello_every: Millis,
     next_hello: Millis,
+    /// Who is next to be greeted, as a place among the peers.
+    turn: usize,
     /// Which members have confirmed this life.
     confirmed: BTreeSet<NodeId>,
     /// What nodes said of themselves: their storage and cluster.
@@ -57,20 +61,27 @@ impl Membership {
         Self {
             hello_every: settings.hello_every,
             next_hello: Millis::ZERO,
+            turn: 0,
             confirmed: BTreeSet::new(),
             heard: BTreeMap::new(),
             bootstrap: None,
         }
     }
 
-    fn greet_all(&mut self, env: &Environment<'_>, out: &mut Vec<Action>) {
+    fn greet(&mut self, env: &Environment<'_>, out: &mut Vec<Action>) {
         self.next_hello = env.now.monotonic.saturating_add(self.hello_every);
-        let silence = Millis(self.hello_every.0.saturating_mul(SILENT_GREETINGS));
-        let silent = env.peers.nodes().filter(|node| {
+        let peers: Vec<NodeId> = env.peers.nodes().collect();
+        let rounds = peers.len().div_ceil(GREETED_MAX) as u64;
+        let silence = Millis(self.hello_every.0.saturating_mul(SILENT_GREETINGS * rounds));
+        let silent = peers.iter().copied().filter(|node| {
             env.peers.is_reachable(*node) && env.peers.heard_at(*node).saturating_add(silence) < env.now.monotonic
         });
         out.extend(silent.map(|node| Action::Notify(Notice::Silent(node))));
-        out.extend(env.peers.nodes().map(|to| self.greeting(env, to)));
+        let everybody = env.standing != Standing::Serving || self.bootstrap.is_some() || sabotaged!(GreetEverybody);
+        let greeted = if everybody { peers.len() } else { peers.len().min(GREETED_MAX) };
+        let in_turn = peers.iter().cycle().skip(self.turn).take(greeted);
+        out.extend(in_turn.map(|to| self.greeting(env, *to)));
+        self.turn = (self.turn + greeted) % peers.len().max(1);
     }
 
     fn greeting(&self, env: &Environment<'_>, to: NodeId) -> Action {
@@ -200,7 +211,7 @@ impl Machine for Membership {
             }
             Event::Deadline => {
                 if self.next_hello <= env.now.monotonic {
-                    self.greet_all(env, out);
+                    self.greet(env, out);
                     self.confirm(env, out);
                 }
                 self.advance_bootstrap(env, out);

@@ -22,12 +22,18 @@ pub(super) const RULES: &[(Sabotage, &str, Scenario)] = &[
     (Sabotage::NoSuspicion, "nobody_is_dead_before_it_could_contradict", loss),
     (Sabotage::IgnoreConfirmations, "what_several_find_out_is_believed_sooner", one_death),
     (Sabotage::NotTheSuspect, "a_suspect_hears_of_it_from_everybody_who_talks_to_it", forgotten_suspicion),
+    (
+        Sabotage::BlameTheNextLife,
+        "protocol_rule_01_a_question_to_an_earlier_life_says_nothing_of_the_next",
+        restart_while_asked,
+    ),
     (Sabotage::NoIndirectProbes, "a_single_broken_link_makes_nobody_suspect", broken_link),
     (Sabotage::BelieveOldRumours, "protocol_rule_01_claims_only_grow_and_old_rumours_change_nothing", rough_network),
     (Sabotage::TellForEver, "each_rumour_is_told_a_bounded_number_of_times", quiet_after_a_death),
     (Sabotage::ForgetTheDead, "the_halves_of_a_network_find_each_other_again", healed_split),
     (Sabotage::IgnoreClusterId, "protocol_rule_02_news_of_another_cluster_is_dropped", news_of_another_cluster),
     (Sabotage::IgnoreIncarnation, "protocol_rule_01_news_of_another_storage_is_dropped", news_of_another_storage),
+    (Sabotage::GreetEverybody, "an_idle_node_does_no_more_in_a_large_cluster", idle_clusters),
     (Sabotage::CountOnlyTheLiving, "lesson_11_liveness_never_changes_who_owns_what", alone),
 ];
 
@@ -102,19 +108,46 @@ fn one_death() -> Result<(), String> {
     })
 }
 
+/// Node 1 among so many.
+fn machine_of(nodes: u64) -> Gossip {
+    let (node, incarnation) = (NodeId(1), Incarnation(1));
+    let me = Identity { node, incarnation, boot: Boot(1), nonce: 11, epoch: 1, quarantined: false };
+    let mut machine = Gossip::new(&me, Millis(PERIOD_MS));
+    machine.know((1..=nodes).map(|node| (NodeId(node), Incarnation(node))));
+    machine.begin(Millis(1));
+    machine
+}
+
+/// A node is asked whether it lives, does not, and starts again before the time to answer is over.
+fn restart_while_asked() -> Result<(), String> {
+    let mut machine = machine_of(2);
+    let mut out = Vec::new();
+    while !out.iter().any(|action| matches!(action, Action::Send { message: Message::Ping { .. }, .. })) {
+        let now = machine.next_due();
+        machine.due(now, &mut out);
+    }
+    let asked_at = machine.next_due();
+    machine.receive(asked_at, NodeId(2), Boot(2), Message::News { rumours: Vec::new() }, &mut out);
+    let end = asked_at.saturating_add(Millis(PERIOD_MS));
+    while machine.next_due() <= end {
+        let now = machine.next_due();
+        machine.due(now, &mut out);
+        let belief = machine.belief(NodeId(2), now).expect("a member");
+        if belief.liveness == Liveness::Suspect {
+            return Err(format!("{:?} is suspected, and nobody has asked it", belief.claim));
+        }
+        // The next question is not to be answered either, and is another story.
+        if out.iter().filter(|action| matches!(action, Action::Send { message: Message::Ping { .. }, .. })).count() > 1
+        {
+            return Ok(());
+        }
+    }
+    panic!("a node asks again");
+}
+
 /// A node has told of a suspicion as often as it tells anything. The suspect has not heard, and is asked again.
 fn forgotten_suspicion() -> Result<(), String> {
-    let node = |node| Identity {
-        node: NodeId(node),
-        incarnation: Incarnation(node),
-        boot: Boot(1),
-        nonce: 11,
-        epoch: 1,
-        quarantined: false,
-    };
-    let mut machine = Gossip::new(&node(1), Millis(PERIOD_MS));
-    machine.know((1..=3).map(|node| (NodeId(node), Incarnation(node))));
-    machine.begin(Millis(1));
+    let mut machine = machine_of(3);
     let claim = Claim { boot: Boot(1), refutations: 0 };
     let suspicion =
         Rumour { about: NodeId(2), incarnation: Incarnation(2), claim, liveness: Liveness::Suspect, by: NodeId(3) };
@@ -249,6 +282,33 @@ fn news_of_another_cluster() -> Result<(), String> {
 
 fn news_of_another_storage() -> Result<(), String> {
     forged_news(|right| right, |rumour| Rumour { incarnation: Incarnation(rumour.incarnation.0 ^ 1), ..rumour })
+}
+
+/// What a node has to do in ten seconds in which nobody asks for anything.
+fn idle(nodes: u64) -> f64 {
+    let mut world = World::new(2, nodes, NetworkFaults::default(), 5, Box::new(MemStores::new()));
+    world.found(&[]);
+    world.run_for(10_000_000);
+    let (mut things, end) = (0, world.now_us() + 10_000_000);
+    while world.now_us() < end {
+        let before = world.trace_hash();
+        world.step();
+        things += u64::from(world.trace_hash() != before);
+    }
+    let doubted = world
+        .nodes()
+        .into_iter()
+        .filter_map(|node| world.status(node))
+        .any(|status| status.peers.iter().any(|peer| peer.liveness != Liveness::Alive || !peer.reachable));
+    assert!(!doubted, "everybody is alive and within reach");
+    things as f64 / nodes as f64
+}
+
+fn idle_clusters() -> Result<(), String> {
+    match [20, 60].map(idle) {
+        [few, many] if many < few * 1.3 => Ok(()),
+        [few, many] => Err(format!("{few} things to do among 20 nodes, {many} among 60")),
+    }
 }
 
 /// A node is cut off until it believes both others dead. It is one replica of three, as before.
