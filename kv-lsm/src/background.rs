@@ -32,6 +32,17 @@ pub(crate) fn sync_through(engine: &Engine, sequence: u64) -> Result<(), Error> 
     Ok(())
 }
 
+/// Makes everything written before the call durable, and marks the log so also when a flush or checkpoint has synced it, which
+/// mark nothing.
+///
+/// # Errors
+/// [`Error::Poisoned`].
+pub(crate) fn sync_all(engine: &Engine) -> Result<(), Error> {
+    sync_through(engine, engine.snapshots.visible())?;
+    mark_idle(engine);
+    Ok(())
+}
+
 /// Rule E4: the last record has no successor that states it durable, so a marker does. Whoever is writing meanwhile states
 /// it as well, so a lock that is taken is no reason to wait.
 fn mark_idle(engine: &Engine) {
@@ -39,7 +50,9 @@ fn mark_idle(engine: &Engine) {
         return;
     }
     let Ok(mut log) = engine.log.try_lock() else { return };
-    if !engine.syncer.is_idle() || log.writer.is_full(u64::MAX) || engine.health.is_poisoned() {
+    // What is in the segments before is stated by the header of this one.
+    if !engine.syncer.is_idle() || log.writer.is_empty() || log.writer.is_full(u64::MAX) || engine.health.is_poisoned()
+    {
         return;
     }
     match log.writer.mark(engine.syncer.synced_position()) {

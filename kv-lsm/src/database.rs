@@ -150,7 +150,7 @@ impl Database {
     /// [`Error::Poisoned`].
     pub fn sync(&self) -> Result<(), Error> {
         self.handle.health.check()?;
-        background::sync_through(&self.handle, self.handle.snapshots.visible())
+        background::sync_all(&self.handle)
     }
 
     /// Writes all memtables to tables, durably, in the calling thread.

@@ -39,7 +39,7 @@ impl Drop for Handle {
         drop(self.workers.take());
         if !self.engine.health.is_poisoned() {
             // Whoever needs to know calls sync before; a failure here is found by the next recovery.
-            let _ = background::sync_through(&self.engine, self.engine.snapshots.visible());
+            let _ = background::sync_all(&self.engine);
             self.engine.purge();
         }
     }

@@ -194,6 +194,11 @@ impl LogWriter {
         self.start + self.offset
     }
 
+    /// Whether nothing was appended to this segment.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.offset == HEADER_BYTES as u64
+    }
+
     /// Whether the next record must go to a new segment, because this one holds `bytes_max` or a write to it failed.
     pub(crate) const fn is_full(&self, bytes_max: u64) -> bool {
         self.ended || self.offset >= bytes_max

@@ -102,7 +102,8 @@ fn missing_files_never_give_a_wrong_answer() {
 /// One case is left out: the last marker of the log written over the records before it looks like a torn tail.
 #[test]
 fn stray_writes_never_give_a_wrong_answer() {
-    let random = (0..super::effort()).map(|more| random_trace(22 + more, 40));
+    // Seed 47: a flush had synced the last record, and closing did not mark it, so that its loss passed for a torn tail.
+    let random = [22, 47].into_iter().chain(100..99 + super::effort()).map(|seed| random_trace(seed, 40));
     for trace in [trace::blobs(), trace::rotation()].into_iter().chain(random) {
         let whole = SimDisk::new(1);
         run(&whole, &trace, OnError::GoOn);
