@@ -68,3 +68,8 @@ fn manifest_rolls_survive_every_power_cut() {
 fn reopenings_survive_every_power_cut() {
     assert!(cut(&trace::reopenings(), 3, 40) > 100);
 }
+
+#[test]
+fn dropped_keyspaces_survive_every_power_cut() {
+    assert!(cut(&trace::dropped_keyspaces(), 2, 60) > 100);
+}
