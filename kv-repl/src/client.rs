@@ -19,6 +19,7 @@ use crate::config::Settings;
 use crate::driver::Driver;
 use crate::machine::{Outcome, Request};
 use crate::quorum::Consistency;
+use crate::repair_request::{RepairError, RepairReport, RepairScope};
 use crate::request::{Get, Put, Read, ReadError, WriteError, Written};
 
 /// A table of the cluster, as this node sees it. Cheap to clone.
@@ -262,6 +263,51 @@ impl GetRequest {
 
 impl IntoFuture for GetRequest {
     type Output = Result<Read, ReadError>;
+    type IntoFuture = Pending<Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        self.start()
+    }
+}
+
+/// A repair that has not begun. It does nothing until it is waited for.
+#[must_use = "a request does nothing until it is waited for or awaited"]
+pub struct RepairRequest {
+    driver: Arc<Driver>,
+    scope: RepairScope,
+    patience: Duration,
+}
+
+impl RepairRequest {
+    pub(crate) const fn new(driver: Arc<Driver>, scope: RepairScope) -> Self {
+        Self { driver, scope, patience: Duration::MAX }
+    }
+
+    /// How long to try; without end unless said otherwise.
+    pub const fn deadline(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// Starts it and blocks until every comparison has ended. What was exchanged is durable at both replicas then.
+    ///
+    /// # Errors
+    /// [`RepairError`]; what was exchanged stays.
+    pub fn wait(self) -> Result<RepairReport, RepairError> {
+        self.start().wait()
+    }
+
+    fn start(self) -> Pending<Result<RepairReport, RepairError>> {
+        let receiver = self.driver.request(Request::Repair(self.scope), self.patience);
+        Pending::waiting(receiver, |outcome| match outcome {
+            Some(Outcome::Repair(outcome)) => outcome,
+            _ => Err(RepairError::Stopped),
+        })
+    }
+}
+
+impl IntoFuture for RepairRequest {
+    type Output = Result<RepairReport, RepairError>;
     type IntoFuture = Pending<Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {

@@ -22,6 +22,12 @@ pub struct Config {
     /// How often to ask one other node whether it lives. A node that dies is noticed within a few of these, and everybody
     /// believes it dead within some ten to twenty. Choose several round trips; the cost of each is a few small frames.
     pub gossip_every: Duration,
+    /// How often each two replicas of a partition compare what they hold, whether anybody reads it or not. Shorter mends
+    /// sooner what no read has found; each comparison of equal replicas costs one small message each way, and reading the
+    /// parts that were written since the last one. `Duration::MAX` for never.
+    pub repair_every: Duration,
+    /// How many bytes a node may send and receive in each second for these comparisons and for what they mend.
+    pub repair_bytes_per_second: u64,
     /// Most versions a record may hold before a write that replaces none of them is refused.
     pub siblings_max: usize,
     /// Longest value of a put, in bytes.
@@ -42,6 +48,8 @@ impl Default for Config {
             retry_after: Duration::from_millis(200),
             hello_every: Duration::from_secs(1),
             gossip_every: Duration::from_secs(1),
+            repair_every: Duration::from_secs(600),
+            repair_bytes_per_second: 8 << 20,
             siblings_max: SIBLINGS_MAX,
             value_bytes_max: VALUE_BYTES_MAX,
             clock_drift_max: Hlc::DRIFT_MAX.as_duration(),
@@ -76,6 +84,8 @@ pub(crate) struct Settings {
     pub(crate) retry_after: Millis,
     pub(crate) hello_every: Millis,
     pub(crate) gossip_every: Millis,
+    pub(crate) repair_every: Millis,
+    pub(crate) repair_bytes_per_second: u64,
     pub(crate) siblings_max: usize,
     pub(crate) value_bytes_max: usize,
     pub(crate) clock_drift_max: Millis,
@@ -96,6 +106,9 @@ impl Settings {
         if config.value_bytes_max > VALUE_BYTES_MAX {
             return Err(InvalidConfig { setting: "value_bytes_max", why: "over the limit of the format" });
         }
+        if config.repair_bytes_per_second == 0 {
+            return Err(InvalidConfig { setting: "repair_bytes_per_second", why: "no repair could ever run" });
+        }
         if config.requests_max == 0 {
             return Err(InvalidConfig { setting: "requests_max", why: "no request could ever run" });
         }
@@ -115,6 +128,8 @@ impl Settings {
             retry_after: positive("retry_after", config.retry_after)?,
             hello_every: positive("hello_every", config.hello_every)?,
             gossip_every,
+            repair_every: positive("repair_every", config.repair_every)?,
+            repair_bytes_per_second: config.repair_bytes_per_second,
             siblings_max: config.siblings_max,
             value_bytes_max: config.value_bytes_max,
             clock_drift_max,

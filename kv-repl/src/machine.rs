@@ -19,6 +19,7 @@ use crate::liveness::LivenessChange;
 use crate::member::Member;
 use crate::message::Message;
 use crate::peers::{DropReason, Life, Peers};
+use crate::repair_request::{RepairError, RepairReport, RepairScope};
 use crate::request::{ClusterError, Get, Put, Read, ReadError, TableOptions, WriteError, Written};
 use crate::status::Standing;
 use crate::transport::PeerInfo;
@@ -119,6 +120,8 @@ pub(crate) enum Request {
         /// Its options.
         options: TableOptions,
     },
+    /// Make replicas equal.
+    Repair(RepairScope),
 }
 
 impl Request {
@@ -129,6 +132,7 @@ impl Request {
             Self::Get(_) => Outcome::Get(Err(ReadError::NotServing(standing))),
             Self::Bootstrap { .. } => Outcome::Bootstrap(Err(ClusterError::NotServing(standing))),
             Self::CreateTable { .. } => Outcome::CreateTable(Err(ClusterError::NotServing(standing))),
+            Self::Repair(_) => Outcome::Repair(Err(RepairError::NotServing(standing))),
         }
     }
 
@@ -139,6 +143,7 @@ impl Request {
             Self::Get(_) => Outcome::Get(Err(ReadError::Overloaded)),
             Self::Bootstrap { .. } => Outcome::Bootstrap(Err(ClusterError::Overloaded)),
             Self::CreateTable { .. } => Outcome::CreateTable(Err(ClusterError::Overloaded)),
+            Self::Repair(_) => Outcome::Repair(Err(RepairError::Overloaded)),
         }
     }
 }
@@ -154,6 +159,8 @@ pub(crate) enum Outcome {
     Bootstrap(Result<(), ClusterError>),
     /// Of [`Request::CreateTable`]; the number of the table.
     CreateTable(Result<TableId, ClusterError>),
+    /// Of [`Request::Repair`].
+    Repair(Result<RepairReport, RepairError>),
 }
 
 /// Something that should happen. The actions of a turn are carried out together: first everything is stored in one atomic
@@ -196,6 +203,8 @@ pub(crate) enum Release {
     Now,
     /// When the last write to these keys, as it stands at this moment, is durable.
     Durable(Stripe),
+    /// When everything that was ever committed, up to this moment, is durable.
+    Settled,
 }
 
 /// A slice of the keys of a store, for which the last write is remembered: an answer about a key waits for the last write

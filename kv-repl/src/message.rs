@@ -11,6 +11,7 @@ use kv_core::key::RecordKey;
 use kv_core::time::Millis;
 
 use crate::catalog::{Founding, TableSchema};
+use crate::comparison::{Answer, Place, Question};
 use crate::liveness::Rumour;
 use crate::request::{ClusterError, Put, TableOptions, WriteError, Written};
 use crate::transport::Lane;
@@ -165,6 +166,24 @@ pub enum Message {
         /// What it believes.
         rumours: Vec<Rumour>,
     },
+    /// A question of one replica to another while they compare what they hold.
+    RepairAsk {
+        /// Ties the answer.
+        tag: u64,
+        /// The epoch of the layout by which the receiver was chosen.
+        epoch: u64,
+        /// What they compare.
+        place: Place,
+        /// The question.
+        question: Question,
+    },
+    /// The answer, or why there is none.
+    RepairAnswer {
+        /// Ties it to the question.
+        tag: u64,
+        /// The answer.
+        answer: Result<Answer, Refusal>,
+    },
 }
 
 /// Why a node is not accepted.
@@ -241,6 +260,7 @@ impl Message {
             | Self::WriteReply { .. }
             | Self::Read { .. }
             | Self::ReadReply { .. } => Lane::Request,
+            Self::RepairAsk { .. } | Self::RepairAnswer { .. } => Lane::Bulk,
         }
     }
 }

@@ -6,13 +6,14 @@ use std::time::Duration;
 use kv_core::version::Incarnation;
 use kv_core::{NodeId, Store};
 
-use crate::client::{Operations, Table};
+use crate::client::{Operations, RepairRequest, Table};
 use crate::config::{Config, Settings};
 use crate::driver::Driver;
 use crate::events::Events;
 use crate::identity::ClusterId;
 use crate::machine::{Outcome, Request};
 use crate::member::Member;
+use crate::repair_request::RepairScope;
 use crate::request::{ClusterError, TableOptions};
 use crate::status::Status;
 use crate::transport::{PeerInfo, Transport};
@@ -148,6 +149,13 @@ impl Node {
             .ok_or(ClusterError::Stopped)?
             .ok_or(ClusterError::UnknownTable)?;
         Ok(Table::new(Arc::clone(&self.driver), schema, self.settings, Arc::clone(&self.operations)))
+    }
+
+    /// Makes the replicas of `scope` equal that this node holds: compares each partition with every other replica of it, and
+    /// exchanges what differs. It happens by itself in time (`Config::repair_every`); ask for it before a node leaves,
+    /// or after it has been away for long. Progress is in [`Status::repair`].
+    pub fn repair(&self, scope: RepairScope) -> RepairRequest {
+        RepairRequest::new(Arc::clone(&self.driver), scope)
     }
 
     /// What the node says about itself, or `None` when it has stopped.

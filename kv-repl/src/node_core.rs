@@ -26,6 +26,7 @@ use crate::membership::{FOUNDING_KEY, Membership};
 use crate::message::Message;
 use crate::mint::{MARK_KEY, Minter};
 use crate::peers::{DropReason, Peers};
+use crate::repair::Repairs;
 use crate::replica::Replica;
 use crate::request::WriteError;
 use crate::schema::{Schema, TABLE_KEY_PREFIX};
@@ -54,6 +55,7 @@ pub(crate) struct NodeCore {
     reads: Reads,
     forwards: Forwards,
     replica: Replica,
+    repairs: Repairs,
     /// Requests that came before the node could serve.
     waiting: VecDeque<Waiting>,
 }
@@ -84,6 +86,7 @@ enum To {
     Reads,
     Forwards,
     Replica,
+    Repairs,
 }
 
 impl NodeCore {
@@ -148,6 +151,7 @@ impl NodeCore {
             reads: Reads::new(&settings, me.boot),
             forwards: Forwards::new(&settings, me.boot),
             replica: Replica::new(),
+            repairs: Repairs::new(&settings, &me),
             waiting: VecDeque::new(),
             settings,
         })
@@ -188,6 +192,7 @@ impl NodeCore {
             Message::WriteReply { tag, .. } if Reads::owns(*tag) => To::Reads,
             Message::WriteReply { .. } => To::Writes,
             Message::ReadReply { .. } => To::Reads,
+            Message::RepairAsk { .. } | Message::RepairAnswer { .. } => To::Repairs,
             Message::Forward { .. } => return self.forwarded(now, turn, from, message),
             Message::Forwarded { .. } => To::Forwards,
             Message::CreateTable { .. }
@@ -253,6 +258,7 @@ impl NodeCore {
             Request::Get(_) => To::Reads,
             Request::CreateTable { .. } => To::Schema,
             Request::Bootstrap { .. } => To::Membership,
+            Request::Repair(_) => To::Repairs,
         };
         self.handle(to, now, turn, Event::Request { origin, deadline, request });
     }
@@ -290,7 +296,7 @@ impl NodeCore {
         machines.chain(self.waiting.iter().map(|waiting| waiting.deadline)).min()
     }
 
-    fn deadlines(&self) -> [(To, Option<Millis>); 6] {
+    fn deadlines(&self) -> [(To, Option<Millis>); 7] {
         [
             (To::Membership, self.membership.next_deadline()),
             (To::Gossip, self.gossip.next_deadline()),
@@ -298,6 +304,7 @@ impl NodeCore {
             (To::Writes, self.writes.next_deadline()),
             (To::Reads, self.reads.next_deadline()),
             (To::Forwards, self.forwards.next_deadline()),
+            (To::Repairs, self.repairs.next_deadline()),
         ]
     }
 
@@ -312,6 +319,7 @@ impl NodeCore {
             To::Reads => &mut self.reads,
             To::Forwards => &mut self.forwards,
             To::Replica => &mut self.replica,
+            To::Repairs => &mut self.repairs,
         };
         machine.handle(&environment, event, &mut actions);
         self.carry_out(now, turn, actions);
@@ -320,7 +328,10 @@ impl NodeCore {
     fn carry_out(&mut self, now: Now, turn: &mut Turn<'_>, actions: Vec<Action>) {
         for action in actions {
             match action {
-                Action::Store { stripe, batch } => turn.store(stripe, &batch),
+                Action::Store { stripe, batch } => {
+                    self.repairs.touch(&batch);
+                    turn.store(stripe, &batch);
+                }
                 Action::Send { to, message, release } => turn.outputs.push(Output::Send { to, message, release }),
                 Action::Reply { origin: Origin::Client(client), outcome, release } => {
                     turn.outputs.push(Output::Reply { client, outcome, release });
@@ -360,6 +371,7 @@ impl NodeCore {
             }
             Notice::TableAdded(table) => {
                 self.catalog.as_mut().expect("tables are added to a cluster").add(table);
+                self.repairs.look_again();
             }
             Notice::Peers(infos) => self.peers_changed |= self.peers.learn(&infos, self.me.node),
             Notice::Dropped(reason) => self.drop_message(reason),
@@ -413,6 +425,12 @@ impl NodeCore {
         self.catalog.as_ref()
     }
 
+    /// What is wrong with a hash that is taken for right, between two turns.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn check_trees(&self, store: &dyn View) -> Option<String> {
+        self.repairs.check(store, self.cluster())
+    }
+
     pub(crate) const fn standing(&self) -> Standing {
         self.standing
     }
@@ -441,7 +459,8 @@ impl NodeCore {
 
     /// The store did not take what a turn decided. Dots of that turn may have been seen by others, or will be: their actor
     /// is not used again.
-    pub(crate) const fn store_failed(&mut self) {
+    pub(crate) fn store_failed(&mut self) {
+        self.repairs.forget();
         self.me.epoch += 1;
         self.writes.minter().store_failed();
     }
@@ -480,6 +499,7 @@ impl NodeCore {
             tables: self.catalog.iter().flat_map(Catalog::tables).map(|table| table.name.clone()).collect(),
             dropped: self.dropped,
             requests: self.requests(),
+            repair: self.repairs.status(),
         }
     }
 }

@@ -65,6 +65,14 @@ pub enum Sabotage {
     CountOnlyTheLiving,
     /// A node serves right after its start, before peers have confirmed it (rules P1 and P11).
     ServeUnconfirmed,
+    /// A write leaves the leaf of the hash tree that it lies in as clean as it was (rule P12).
+    ForgetDirt,
+    /// What has expired by the local clock is left out of hashes (rule P12, lesson 15).
+    HashOnlyLive,
+    /// A record that another replica sends for repair takes the place of the one held (rule P6).
+    ReplaceOnRepair,
+    /// Replicas are not compared unless somebody asks.
+    NeverCompare,
 }
 
 #[cfg(any(test, feature = "sim"))]

@@ -9,6 +9,7 @@ use kv_core::version::Incarnation;
 use crate::identity::{Boot, ClusterId};
 use crate::liveness::Liveness;
 use crate::peers::DropReason;
+use crate::repair_request::RepairStatus;
 
 /// Whether a node serves, and if not, why.
 #[derive(Copy, Clone, Eq, PartialEq, Hash, Debug)]
@@ -144,4 +145,6 @@ pub struct Status {
     pub dropped: Dropped,
     /// Requests under way that it coordinates.
     pub requests: usize,
+    /// What anti-entropy has done.
+    pub repair: RepairStatus,
 }

@@ -243,8 +243,9 @@ impl Worker {
     ) {
         let needs = match output.release() {
             Release::Now => Sequence::default(),
-            Release::Durable(_) if sabotaged!(ReplyBeforeDurable) => Sequence::default(),
+            Release::Durable(_) | Release::Settled if sabotaged!(ReplyBeforeDurable) => Sequence::default(),
             Release::Durable(stripe) => self.last_write[usize::from(stripe.0)],
+            Release::Settled => self.committed,
         };
         if needs <= self.durable {
             self.emit(output, to_self, outbox, outside);

@@ -119,6 +119,22 @@ impl Record {
         Ok(Self { body })
     }
 
+    /// The front of an encoded record: all of it but the values of its versions, or the data type. Two states of one key with
+    /// equal fronts are equal, because a dot names one version, and the dots that were seen name the state of a data type.
+    ///
+    /// # Errors
+    /// When `bytes` do not begin like a record.
+    pub fn header_of(bytes: &[u8]) -> Result<&[u8], DecodeError> {
+        let mut reader = Reader::new(bytes);
+        if reader.u8()? != FORMAT {
+            return Err(reader.error("unknown format of record"));
+        }
+        reader.u8()?;
+        let header_bytes = reader.count(1)?;
+        reader.bytes(header_bytes)?;
+        Ok(&bytes[..reader.offset()])
+    }
+
     /// [`Record::decode`] for borrowed bytes, with one copy.
     ///
     /// # Errors

@@ -20,6 +20,8 @@ mod gossip_rules;
 mod network;
 mod options;
 #[cfg(test)]
+mod repair_rules;
+#[cfg(test)]
 mod rules;
 mod run;
 mod swarm;

@@ -21,6 +21,8 @@ pub struct Options {
     pub network: NetworkFaults,
     /// Average pause between two faults of nodes, links, clocks and disks, in milliseconds; zero for none.
     pub chaos_every_ms: u64,
+    /// How often replicas compare what they hold, in milliseconds; zero for never.
+    pub repair_every_ms: u64,
     /// How long a sync may take, in microseconds.
     pub sync_max_us: u64,
     /// How far wall clocks may be off, in milliseconds, in either direction.
@@ -51,6 +53,7 @@ impl Options {
             sync_max_us: 10_u64.pow(random.u32(2..=5)),
             clock_skew_ms: random.u64(0..=150),
             siblings_max: 20,
+            repair_every_ms: [1_000, 3_000, 10_000][random.usize(..3)],
         }
     }
 

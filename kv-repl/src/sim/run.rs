@@ -1,7 +1,9 @@
 //! Clients and chaos, then healing, then the checks.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
+use kv_core::key::RecordKey;
 use kv_core::record::{Record, Rule};
 
 use super::chaos::{Chaos, Faults, MEND};
@@ -42,7 +44,12 @@ const ATTEMPTS: usize = 20;
 /// Runs a cluster through `options` and checks it.
 #[must_use]
 pub fn run(options: &Options, factory: Box<dyn StoreFactory>) -> Report {
-    let mut world = World::new(options.seed, options.nodes, options.network, options.siblings_max, factory);
+    let repair_every = match options.repair_every_ms {
+        0 => Duration::MAX,
+        every_ms => Duration::from_millis(every_ms),
+    };
+    let Options { seed, nodes, network, siblings_max, .. } = *options;
+    let mut world = World::with_repair(seed, nodes, network, siblings_max, factory, repair_every);
     let replicas = options.replicas.min(usize::try_from(options.nodes).unwrap_or(usize::MAX));
     world.found(&[
         ("siblings", TableOptions::siblings().replicas(replicas)),
@@ -59,10 +66,12 @@ pub fn run(options: &Options, factory: Box<dyn StoreFactory>) -> Report {
     if let Some(pause) = chaos.pause_us(&mut world) {
         world.alarm(pause, CHAOS);
     }
+    let mut wrong_hashes = Vec::new();
     while world.now_us() < end {
         match world.step() {
             None => {}
             Some(CHAOS) => {
+                wrong_hashes.extend(world.wrong_hashes());
                 chaos.strike(&mut world);
                 let pause = chaos.pause_us(&mut world).expect("chaos comes again");
                 world.alarm(pause, CHAOS);
@@ -76,8 +85,12 @@ pub fn run(options: &Options, factory: Box<dyn StoreFactory>) -> Report {
         }
     }
     chaos.heal(&mut world);
-    let mut violations = Vec::new();
+    let mut violations = wrong_hashes;
     settle(&mut world, &mut workload, &mut violations);
+    if options.repair_every_ms > 0 {
+        become_equal(&mut world, &workload, &mut violations);
+    }
+    violations.extend(world.wrong_hashes());
     converge(&mut world, &mut workload, &mut violations);
     violations.extend_from_slice(workload.history.violations());
     violations.extend_from_slice(world.ledger().violations());
@@ -125,6 +138,30 @@ fn doubted(world: &World) -> Option<String> {
     })
 }
 
+/// Replicas become equal although nobody reads.
+fn become_equal(world: &mut World, workload: &Workload, violations: &mut Vec<String>) {
+    let give_up = world.now_us() + PATIENCE_US;
+    loop {
+        let mut keys = workload.keys().iter();
+        let differing = keys.find(|(key, rule)| {
+            let held = held(world, key, *rule);
+            held.iter().any(|record| *record != held[0])
+        });
+        let Some((key, rule)) = differing else { return };
+        if world.now_us() > give_up {
+            violations.push(format!("{key:?} differs between replicas that compare: {:?}", held(world, key, *rule)));
+            return;
+        }
+        world.run_for(50_000);
+    }
+}
+
+/// What each replica holds of a key.
+fn held(world: &World, key: &RecordKey, rule: Rule) -> Vec<Option<Record>> {
+    let table = world.table(if rule == Rule::Siblings { "siblings" } else { "last writes" }).expect("it was created");
+    table.replicas_of(key.token()).iter().map(|node| world.record_at(*node, key)).collect()
+}
+
 /// A read of all replicas makes them equal; it sees all that was acknowledged.
 fn converge(world: &mut World, workload: &mut Workload, violations: &mut Vec<String>) {
     for (key, rule) in workload.keys().to_vec() {
@@ -147,10 +184,7 @@ fn converge(world: &mut World, workload: &mut Workload, violations: &mut Vec<Str
             continue;
         };
         workload.history.read_ends(&begun, rule, &read);
-        let table =
-            world.table(if rule == Rule::Siblings { "siblings" } else { "last writes" }).expect("it was created");
-        let held: Vec<Option<Record>> =
-            table.replicas_of(key.token()).iter().map(|node| world.record_at(*node, &key)).collect();
+        let held = held(world, &key, rule);
         if held.iter().any(|record| record.as_ref() != read.record()) {
             let mut what = format!("{key:?} differs between replicas after healing:");
             for record in held {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use kv_core::hash::seeded;
@@ -16,12 +17,14 @@ use super::factory::StoreFactory;
 use super::network::{Network, NetworkFaults};
 use crate::catalog::TableSchema;
 use crate::check::{DotLedger, LivenessLedger};
+use crate::comparison::{self, Question};
 use crate::config::{Config, Settings};
 use crate::identity::ClusterId;
 use crate::liveness::LivenessChange;
 use crate::machine::{Outcome, Request};
 use crate::member::Member;
 use crate::message::Message;
+use crate::repair_request::{RepairError, RepairReport, RepairScope};
 use crate::request::{Get, Put, Read, ReadError, TableOptions, WriteError, Written};
 use crate::status::{Standing, Status};
 use crate::transport::{Lane, PeerInfo};
@@ -84,6 +87,8 @@ pub enum Answer {
     Read(Result<Read, ReadError>),
     /// The outcome of something done to the cluster; whether it worked.
     Cluster(Result<(), crate::request::ClusterError>),
+    /// The outcome of a repair.
+    Repaired(Result<RepairReport, RepairError>),
     /// The node died first.
     Gone,
 }
@@ -98,11 +103,25 @@ impl World {
         siblings_max: usize,
         factory: Box<dyn StoreFactory>,
     ) -> Self {
+        Self::with_repair(seed, nodes, network, siblings_max, factory, Duration::MAX)
+    }
+
+    /// The same, where replicas compare what they hold every so often. In a world of [`World::new`] they never do.
+    #[must_use]
+    pub fn with_repair(
+        seed: u64,
+        nodes: u64,
+        network: NetworkFaults,
+        siblings_max: usize,
+        factory: Box<dyn StoreFactory>,
+        repair_every: Duration,
+    ) -> Self {
         let config = Config {
-            deadline: std::time::Duration::from_secs(3),
-            retry_after: std::time::Duration::from_millis(100),
-            hello_every: std::time::Duration::from_millis(500),
-            gossip_every: std::time::Duration::from_millis(500),
+            deadline: Duration::from_secs(3),
+            retry_after: Duration::from_millis(100),
+            hello_every: Duration::from_millis(500),
+            gossip_every: Duration::from_millis(500),
+            repair_every,
             siblings_max,
             partitions: 16,
             ..Config::default()
@@ -207,6 +226,18 @@ impl World {
         record
     }
 
+    /// What running nodes believe of the hashes of their records, where it is wrong.
+    #[must_use]
+    pub fn wrong_hashes(&self) -> Vec<String> {
+        let running =
+            self.nodes.iter().filter_map(|(node, host)| Some((node, host.worker.as_ref()?, host.store.as_ref()?)));
+        let wrong = running.filter_map(|(node, worker, store)| {
+            let what = worker.core().check_trees(&**store)?;
+            Some(format!("node {node}: {what}"))
+        });
+        wrong.collect()
+    }
+
     // ---- what is done to the cluster ----
 
     /// Founds a cluster of everybody at node 1 and creates tables, without faults of the network until it is done.
@@ -246,10 +277,19 @@ impl World {
         self.ask(node, Request::Get(get))
     }
 
+    /// Has a node compare what it holds with the other replicas, and returns the number of the request.
+    pub fn repair(&mut self, node: NodeId, scope: RepairScope) -> u64 {
+        self.ask_within(node, Request::Repair(scope), Millis(30_000))
+    }
+
     fn ask(&mut self, node: NodeId, request: Request) -> u64 {
+        self.ask_within(node, request, self.settings.deadline)
+    }
+
+    fn ask_within(&mut self, node: NodeId, request: Request, patience: Millis) -> u64 {
         self.next_request += 1;
         let id = self.next_request;
-        let deadline = self.time_of(node).monotonic.saturating_add(self.settings.deadline);
+        let deadline = self.time_of(node).monotonic.saturating_add(patience);
         let host = self.host(node);
         if host.worker.is_some() {
             host.inbox.push(Input::Request { client: id, deadline, request });
@@ -498,7 +538,13 @@ impl World {
     fn record_dots(&mut self, frame: &Bytes) {
         let frame = wire::decode(frame).expect("a node sends whole frames");
         for message in frame.messages {
-            if let Message::Write { key, record, .. } = message {
+            let records = match message {
+                Message::Write { key, record, .. } => vec![(key, record)],
+                Message::RepairAsk { question: Question::Join(records), .. }
+                | Message::RepairAnswer { answer: Ok(comparison::Answer::Records(records)), .. } => records,
+                _ => continue,
+            };
+            for (key, record) in records {
                 let record = Record::decode(&record).expect("a node sends whole records");
                 self.ledger.record(&key, &record);
             }
@@ -553,6 +599,7 @@ fn answer(outcome: Outcome) -> Answer {
         Outcome::Get(outcome) => Answer::Read(outcome),
         Outcome::Bootstrap(outcome) => Answer::Cluster(outcome),
         Outcome::CreateTable(outcome) => Answer::Cluster(outcome.map(|_| ())),
+        Outcome::Repair(outcome) => Answer::Repaired(outcome),
     }
 }
 

@@ -11,7 +11,7 @@ use kv_core::limits::{STORE_KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use kv_core::record::{OperationId, Payload};
 use kv_core::time::Millis;
 
-use super::{outcome, rumour};
+use super::{outcome, repair, rumour};
 use crate::catalog::{
     Founding, TableSchema, decode_consistency, decode_options, encode_consistency, encode_options, text,
 };
@@ -39,6 +39,8 @@ const ACK: u8 = 34;
 const NACK: u8 = 35;
 const NEWS: u8 = 36;
 const EXCHANGE: u8 = 37;
+const REPAIR_ASK: u8 = 40;
+const REPAIR_ANSWER: u8 = 41;
 
 /// A causal context is bounded by what a record may hold; this is far above it.
 const CONTEXT_BYTES_MAX: usize = 1 << 20;
@@ -167,6 +169,23 @@ pub(super) fn encode(message: &Message, out: &mut Vec<u8>) -> u8 {
             rumour::encode_all(rumours, out);
             EXCHANGE
         }
+        Message::RepairAsk { tag, epoch, place, question } => {
+            put_varint(out, *tag);
+            put_varint(out, *epoch);
+            repair::encode_question(*place, question, out);
+            REPAIR_ASK
+        }
+        Message::RepairAnswer { tag, answer } => {
+            put_varint(out, *tag);
+            match answer {
+                Ok(answer) => {
+                    out.push(0);
+                    repair::encode_answer(answer, out);
+                }
+                Err(refusal) => encode_refusal(*refusal, out),
+            }
+            REPAIR_ANSWER
+        }
     }
 }
 
@@ -242,6 +261,18 @@ pub(super) fn decode(kind: u8, body: &Bytes) -> Result<Option<Message>, DecodeEr
                 _ => return Err(reader.error("neither asked nor answered")),
             },
             rumours: rumour::decode_all(reader)?,
+        },
+        REPAIR_ASK => {
+            let (tag, epoch) = (reader.varint()?, reader.varint()?);
+            let (place, question) = repair::decode_question(body, reader)?;
+            Message::RepairAsk { tag, epoch, place, question }
+        }
+        REPAIR_ANSWER => Message::RepairAnswer {
+            tag: reader.varint()?,
+            answer: match decode_refusal(reader)? {
+                Some(refusal) => Err(refusal),
+                None => Ok(repair::decode_answer(body, reader)?),
+            },
         },
         _ => return Ok(None),
     }))
@@ -322,7 +353,7 @@ fn decode_put(body: &Bytes, reader: &mut Reader<'_>) -> Result<Put, DecodeError>
     Ok(Put { key, payload, context, ttl, operation, consistency })
 }
 
-fn decode_key(body: &Bytes, reader: &mut Reader<'_>) -> Result<RecordKey, DecodeError> {
+pub(super) fn decode_key(body: &Bytes, reader: &mut Reader<'_>) -> Result<RecordKey, DecodeError> {
     RecordKey::from_bytes(prefixed(body, reader, STORE_KEY_BYTES_MAX)?)
 }
 

@@ -13,6 +13,7 @@
 
 mod message;
 mod outcome;
+mod repair;
 mod rumour;
 
 use bytes::Bytes;

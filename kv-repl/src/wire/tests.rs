@@ -10,6 +10,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::catalog::{Founding, FoundingMember, TableSchema};
+use crate::comparison::{Answer, Branch, Differing, Entry, Page, Place, Question};
 use crate::liveness::{Claim, Liveness, Rumour};
 use crate::member::Member;
 use crate::message::{Refusal, Unwelcome};
@@ -51,6 +52,40 @@ fn rumours() -> Vec<Rumour> {
             by: NodeId(by),
         })
         .to_vec()
+}
+
+fn asking(question: Question) -> Message {
+    let place = Place { table: TableId(1), partition: kv_ring::PartitionId(3) };
+    Message::RepairAsk { tag: 300, epoch: 1, place, question }
+}
+
+fn branch() -> Branch {
+    Branch::new(4, 9).unwrap()
+}
+
+/// One of each, with every optional part both there and not.
+fn questions() -> Vec<Question> {
+    let record = (key(), Bytes::from_static(b"record"));
+    vec![
+        Question::Compare(vec![(Branch::ROOT, 1 << 100), (branch(), 7)]),
+        Question::List { branch: branch(), after: None },
+        Question::List { branch: Branch::ROOT, after: Some(key()) },
+        Question::Fetch { branch: branch(), after: Some(key()), keys: vec![5, 6] },
+        Question::Join(vec![record.clone(), record]),
+    ]
+}
+
+/// As [`questions`].
+fn answers() -> Vec<Answer> {
+    let entries = vec![Entry { key: 5, state: 6 }, Entry { key: 7, state: 8 }];
+    vec![
+        Answer::Working,
+        Answer::Differ(vec![Differing { position: 1, records: 300 }]),
+        Answer::List(Page { entries: entries.clone(), end: None }),
+        Answer::List(Page { entries, end: Some(key()) }),
+        Answer::Records(vec![(key(), Bytes::from_static(b"record"))]),
+        Answer::Joined(vec![0, 300]),
+    ]
 }
 
 /// One of each, with every optional part both there and not.
@@ -136,6 +171,9 @@ fn messages() -> Vec<Message> {
     all.extend(failures.map(|error| Message::Forwarded { tag: 8, outcome: Err(error) }));
     all.extend(creations.map(|outcome| Message::TableCreated { tag: 5, outcome }));
     all.extend(refusals.map(|refusal| Message::WriteReply { tag: 9, refused: Some(refusal) }));
+    all.extend(questions().into_iter().map(asking));
+    all.extend(answers().into_iter().map(|answer| Message::RepairAnswer { tag: 300, answer: Ok(answer) }));
+    all.push(Message::RepairAnswer { tag: 300, answer: Err(Refusal::NotServing) });
     all.extend(refusals.map(|refusal| Message::ReadReply { tag: 9, outcome: Err(refusal) }));
     all
 }
@@ -226,6 +264,14 @@ fn the_examples_in_the_documentation_are_true() {
         ("nack", Message::Nack { sequence: 5 }),
         ("news", Message::News { rumours: rumours() }),
         ("exchange", Message::Exchange { asks: true, rumours: rumours() }),
+        ("repair-compare", asking(questions()[0].clone())),
+        ("repair-list", asking(questions()[2].clone())),
+        ("repair-fetch", asking(questions()[3].clone())),
+        ("repair-join", asking(questions()[4].clone())),
+        ("repair-differ", Message::RepairAnswer { tag: 300, answer: Ok(answers()[1].clone()) }),
+        ("repair-page", Message::RepairAnswer { tag: 300, answer: Ok(answers()[3].clone()) }),
+        ("repair-records", Message::RepairAnswer { tag: 300, answer: Ok(answers()[4].clone()) }),
+        ("repair-joined", Message::RepairAnswer { tag: 300, answer: Ok(answers()[5].clone()) }),
     ];
     // To write an example anew: KV_REPL_PRINT_EXAMPLES=1 cargo test -p kv-repl --lib documentation -- --nocapture
     if std::env::var_os("KV_REPL_PRINT_EXAMPLES").is_some() {

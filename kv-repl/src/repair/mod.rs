@@ -1,0 +1,361 @@
+//! Anti-entropy: replicas compare what they hold, whether anybody reads it or not, and give each other what is missing.
+//!
+//! [`tree`] keeps the hashes, [`exchange`] is one comparison at the replica that begins it, [`serving`] the answers of the other one,
+//! [`schedule`] says when, [`jobs`] is what operators ask for.
+//!
+//! The work is done in slices, when the node says that it is time: so many records read per slice, so many bytes per
+//! second, so many comparisons at a time.
+//!
+//! Absent for now: a purge floor. Nothing is purged yet, so every record counts; once tombstones go, hashes leave out what
+//! lies at or below the floor, and an exchange carries it (rule P7).
+
+mod exchange;
+mod jobs;
+mod joining;
+mod listing;
+mod measure;
+mod print;
+mod schedule;
+mod serving;
+mod site;
+mod span;
+mod throttle;
+mod tree;
+mod trees;
+
+use kv_core::NodeId;
+use kv_core::store::Batch;
+use kv_core::time::Millis;
+
+use self::exchange::Exchange;
+use self::jobs::Jobs;
+use self::print::Printer;
+use self::schedule::Schedule;
+use self::serving::{Asking, Serving};
+use self::site::Site;
+use self::throttle::Throttle;
+use self::tree::Reading;
+use self::trees::Trees;
+use crate::comparison::{Answer, Place, Question};
+use crate::config::Settings;
+use crate::identity::{ClusterId, Identity};
+use crate::machine::{Action, Environment, Event, Machine, Release, Request};
+use crate::message::{Message, Refusal};
+use crate::repair_request::{RepairError, RepairStatus, UnfinishedReason};
+use crate::status::Standing;
+
+/// Most comparisons that this node has begun and not ended.
+const EXCHANGES_MAX: usize = 4;
+/// Most records read in one slice: about a millisecond, for which requests wait.
+const SLICE_RECORDS: usize = 1000;
+/// How long after a slice the next one may come: a fifth of the time, at most, goes to reading.
+const SLICE_PAUSE: Millis = Millis(5);
+/// About what frame and message take up around a question or answer.
+const ENVELOPE_BYTES: usize = 64;
+
+/// The machine of anti-entropy.
+#[derive(Debug)]
+pub(crate) struct Repairs {
+    retry_after: Millis,
+    /// How long to wait for the node to serve.
+    idle: Millis,
+    records_bytes_max: usize,
+    trees: Trees,
+    schedule: Schedule,
+    jobs: Jobs,
+    exchanges: Vec<Running>,
+    serving: Serving,
+    throttle: Throttle,
+    next_tag: u64,
+    rest_until: Millis,
+    asleep_until: Millis,
+    counters: RepairStatus,
+}
+
+#[derive(Debug)]
+struct Running {
+    exchange: Exchange,
+    job: Option<u64>,
+}
+
+impl Repairs {
+    pub(crate) fn new(settings: &Settings, me: &Identity) -> Self {
+        Self {
+            retry_after: settings.retry_after,
+            idle: settings.hello_every,
+            records_bytes_max: settings.record_bytes_max,
+            trees: Trees::default(),
+            schedule: Schedule::new(settings.repair_every, me.nonce),
+            jobs: Jobs::default(),
+            exchanges: Vec::new(),
+            serving: Serving::new(settings.record_bytes_max),
+            throttle: Throttle::new(settings.repair_bytes_per_second),
+            next_tag: me.boot.first_tag(),
+            rest_until: Millis::ZERO,
+            asleep_until: Millis::ZERO,
+            counters: RepairStatus::default(),
+        }
+    }
+
+    /// Something is about to be stored.
+    pub(crate) fn touch(&mut self, batch: &Batch) {
+        self.trees.touch(batch);
+    }
+
+    /// The store did not take what a turn decided: what was read with it is in doubt.
+    pub(crate) fn forget(&mut self) {
+        self.trees.forget();
+        self.serving.forget();
+        for running in &mut self.exchanges {
+            running.exchange.give_up(UnfinishedReason::Store);
+        }
+    }
+
+    /// A table was added.
+    pub(crate) const fn look_again(&mut self) {
+        self.schedule.look_again();
+    }
+
+    pub(crate) fn status(&self) -> RepairStatus {
+        RepairStatus {
+            comparisons_running: self.exchanges.len(),
+            leaves: self.trees.leaves(),
+            requests: self.jobs.progress(),
+            ..self.counters.clone()
+        }
+    }
+
+    /// Reads every leaf again that is taken for clean, and says what is wrong with one.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn check(&self, view: &dyn kv_core::View, cluster: ClusterId) -> Option<String> {
+        let printer = Printer::new(cluster, Millis::ZERO);
+        self.trees.iter().find_map(|tree| tree.check(view, printer).unwrap_or_else(|error| Some(error.to_string())))
+    }
+
+    /// Whether no comparison of that place is under way.
+    fn is_free(&self, place: Place) -> bool {
+        self.exchanges.iter().all(|running| running.exchange.site().place != place)
+    }
+
+    fn is_busy(&self) -> bool {
+        self.serving.is_busy() || self.exchanges.iter().any(|running| running.exchange.is_busy())
+    }
+
+    fn due(&mut self, env: &Environment<'_>, out: &mut Vec<Action>) {
+        let now = env.now.monotonic;
+        let Some(catalog) = env.catalog.filter(|_| env.standing == Standing::Serving) else {
+            self.asleep_until = now.saturating_add(self.idle);
+            self.jobs.refuse(&RepairError::NotServing(env.standing), out);
+            return;
+        };
+        self.schedule.learn(now, env.me.node, catalog);
+        for running in &mut self.exchanges {
+            if let Some((tag, question)) = running.exchange.overdue(now) {
+                send(&mut self.throttle, now, running, tag, question, out);
+            }
+        }
+        self.reap(now);
+        self.start(env);
+        if self.throttle.clear_at().max(self.rest_until) <= now {
+            self.work(env, out);
+        }
+        self.reap(now);
+        self.jobs.settle(now, out);
+    }
+
+    /// Begins comparisons that are due, those that somebody waits for first.
+    fn start(&mut self, env: &Environment<'_>) {
+        let now = env.now.monotonic;
+        while self.exchanges.len() < EXCHANGES_MAX {
+            // Two comparisons of one place at a time would bring the same records twice.
+            let taken: Vec<Place> = self.exchanges.iter().map(|running| running.exchange.site().place).collect();
+            let is_free = |place| !taken.contains(&place);
+            let (job, place, peer) = match self.jobs.pop(is_free) {
+                Some((job, place, peer)) => (Some(job), place, peer),
+                None => match self.schedule.pop(now) {
+                    Some((place, peer)) if is_free(place) => (None, place, peer),
+                    Some((place, peer)) => {
+                        self.schedule.soon(now, place, peer);
+                        continue;
+                    }
+                    None => return,
+                },
+            };
+            self.counters.comparisons_begun += 1;
+            let begun = match Site::find(env, place, peer) {
+                _ if !env.peers.is_reachable(peer) => Err(UnfinishedReason::Unreachable),
+                _ if job.is_none() && sabotaged!(NeverCompare) => Err(UnfinishedReason::Unreachable),
+                Ok(site) => Ok(Exchange::begin(site, peer)),
+                Err(_) => Err(UnfinishedReason::Refused),
+            };
+            match begun {
+                Ok(exchange) => self.exchanges.push(Running { exchange, job }),
+                Err(why) => self.ended(now, place, peer, job, Err(why)),
+            }
+        }
+    }
+
+    /// One slice of reading, for others first: they wait.
+    fn work(&mut self, env: &Environment<'_>, out: &mut Vec<Action>) {
+        let now = env.now.monotonic;
+        let mut reading = reading(env, SLICE_RECORDS);
+        while let Some(reply) = self.serving.step(&mut self.trees, &mut reading) {
+            self.answer(now, reply.to, reply.tag, reply.answer, out);
+        }
+        for running in &mut self.exchanges {
+            if !running.exchange.is_busy() {
+                continue;
+            }
+            let tree = self.trees.tree(running.exchange.site().span);
+            if let Some(question) = running.exchange.advance(tree, &mut reading, self.records_bytes_max) {
+                let tag = self.next_tag;
+                self.next_tag += 1;
+                running.exchange.ask(now, self.retry_after, tag, question.clone());
+                send(&mut self.throttle, now, running, tag, question, out);
+            }
+        }
+        self.counters.records_hashed += (SLICE_RECORDS - reading.budget) as u64;
+        if reading.budget == 0 {
+            self.rest_until = now.saturating_add(SLICE_PAUSE);
+            // Whoever had nothing left of this slice is the first in the next one.
+            let turn = usize::from(!self.exchanges.is_empty());
+            self.exchanges.rotate_left(turn);
+        }
+    }
+
+    /// Takes note of comparisons that have ended.
+    fn reap(&mut self, now: Millis) {
+        let (ended, running) =
+            std::mem::take(&mut self.exchanges).into_iter().partition(|running| running.exchange.outcome().is_some());
+        self.exchanges = running;
+        for Running { exchange, job } in ended {
+            let outcome = exchange.outcome().unwrap_or(Ok(()));
+            self.counters.comparisons_idle += u64::from(outcome.is_ok() && !exchange.differed());
+            self.counters.records_unfit += exchange.records_unfit();
+            self.counters.traffic.add(exchange.traffic());
+            if let Some(job) = job {
+                self.jobs.ended(job, exchange.site().place, exchange.peer(), outcome, exchange.traffic());
+                self.count(outcome);
+            } else {
+                self.ended(now, exchange.site().place, exchange.peer(), None, outcome);
+            }
+        }
+    }
+
+    fn ended(
+        &mut self,
+        now: Millis,
+        place: Place,
+        peer: NodeId,
+        job: Option<u64>,
+        outcome: Result<(), UnfinishedReason>,
+    ) {
+        self.count(outcome);
+        match (job, outcome) {
+            (Some(job), outcome) => self.jobs.ended(job, place, peer, outcome, &Default::default()),
+            // What is written all the time is not equal sooner for being compared more often.
+            (None, Ok(()) | Err(UnfinishedReason::StillDifferent)) => self.schedule.again(now, place, peer),
+            (None, Err(_)) => self.schedule.soon(now, place, peer),
+        }
+    }
+
+    const fn count(&mut self, outcome: Result<(), UnfinishedReason>) {
+        match outcome {
+            Ok(()) => self.counters.comparisons_equal += 1,
+            Err(_) => self.counters.comparisons_unfinished += 1,
+        }
+    }
+
+    fn asked(&mut self, env: &Environment<'_>, asking: Asking, out: &mut Vec<Action>) {
+        let now = env.now.monotonic;
+        self.throttle.spend(now, asking.question.bytes() + ENVELOPE_BYTES);
+        let (to, tag) = (asking.from, asking.tag);
+        let (reading, unfit) = (reading(env, 0), &mut self.counters.records_unfit);
+        let answer = self.serving.take(env, &mut self.trees, &reading, asking, unfit, out);
+        if let Some(answer) = answer {
+            self.answer(now, to, tag, answer, out);
+        }
+    }
+
+    /// Sends an answer once all that it may speak of is durable.
+    fn answer(&mut self, now: Millis, to: NodeId, tag: u64, answer: Result<Answer, Refusal>, out: &mut Vec<Action>) {
+        self.counters.questions_answered += 1;
+        self.throttle.spend(now, answer.as_ref().map_or(0, Answer::bytes) + ENVELOPE_BYTES);
+        out.push(Action::Send { to, message: Message::RepairAnswer { tag, answer }, release: Release::Settled });
+    }
+
+    fn answered(
+        &mut self,
+        env: &Environment<'_>,
+        from: NodeId,
+        tag: u64,
+        answer: Result<Answer, Refusal>,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(running) = self.exchanges.iter_mut().find(|running| running.exchange.waits_for(from, tag)) else {
+            return;
+        };
+        let bytes = answer.as_ref().map_or(0, Answer::bytes) + ENVELOPE_BYTES;
+        self.throttle.spend(env.now.monotonic, bytes);
+        running.exchange.traffic_mut().bytes_received += bytes as u64;
+        running.exchange.answered(env, &reading(env, 0), answer, out);
+    }
+}
+
+impl Machine for Repairs {
+    fn handle(&mut self, env: &Environment<'_>, event: Event, out: &mut Vec<Action>) {
+        match event {
+            Event::Request { origin, deadline, request: Request::Repair(scope) } => {
+                if let Err(error) = self.jobs.begin(env, origin, deadline, scope) {
+                    out.push(jobs::reply(origin, Err(error)));
+                } else {
+                    self.jobs.settle(env.now.monotonic, out);
+                }
+            }
+            Event::Message { from, message: Message::RepairAsk { tag, epoch, place, question } } => {
+                self.asked(env, Asking { from, tag, epoch, place, question }, out);
+            }
+            Event::Message { from, message: Message::RepairAnswer { tag, answer } } => {
+                self.answered(env, from, tag, answer, out);
+            }
+            Event::Deadline => self.due(env, out),
+            Event::Message { .. } | Event::Request { .. } | Event::Introduction { .. } | Event::Unreachable(_) => {}
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Millis> {
+        let work = self.is_busy().then(|| self.throttle.clear_at().max(self.rest_until));
+        let has_room = self.exchanges.len() < EXCHANGES_MAX;
+        let begin = has_room.then(|| {
+            if self.jobs.is_queued(|place| self.is_free(place)) { Some(Millis::ZERO) } else { self.schedule.next() }
+        });
+        let again = self.exchanges.iter().filter_map(|running| running.exchange.again_at()).min();
+        let ended = self.exchanges.iter().any(|running| running.exchange.outcome().is_some()).then_some(Millis::ZERO);
+        let next = [work, begin.flatten(), again, ended, self.jobs.next_deadline()].into_iter().flatten().min();
+        next.map(|at| at.max(self.asleep_until))
+    }
+}
+
+fn reading<'a>(env: &Environment<'a>, budget: usize) -> Reading<'a> {
+    let cluster = env.catalog.map_or(ClusterId::NONE, |catalog| catalog.founding().cluster);
+    Reading { view: env.view, printer: Printer::new(cluster, env.now.wall), budget }
+}
+
+fn send(
+    throttle: &mut Throttle,
+    now: Millis,
+    running: &mut Running,
+    tag: u64,
+    question: Question,
+    out: &mut Vec<Action>,
+) {
+    let bytes = question.bytes() + ENVELOPE_BYTES;
+    throttle.spend(now, bytes);
+    running.exchange.traffic_mut().bytes_sent += bytes as u64;
+    let Site { place, epoch, .. } = *running.exchange.site();
+    let message = Message::RepairAsk { tag, epoch, place, question };
+    out.push(Action::Send { to: running.exchange.peer(), message, release: Release::Now });
+}
+
+#[cfg(test)]
+mod tests;

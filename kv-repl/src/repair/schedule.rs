@@ -1,0 +1,89 @@
+//! When this node compares which partition with whom.
+//!
+//! Each two replicas of a partition are compared once in each interval, and the one with the lower name begins: a comparison
+//! mends both. The first ones are spread over an interval by a hash, later ones are moved by up to a quarter of it, so that
+//! nodes which started together do not go on together.
+
+use std::collections::BTreeSet;
+
+use kv_core::NodeId;
+use kv_core::hash::seeded;
+use kv_core::time::Millis;
+
+use crate::catalog::Catalog;
+use crate::comparison::Place;
+
+/// Whose turn it is when.
+#[derive(Debug)]
+pub(super) struct Schedule {
+    every: Millis,
+    seed: u64,
+    due: BTreeSet<(Millis, Place, NodeId)>,
+    /// How many tables are in it.
+    tables: usize,
+    /// Whether there may be more.
+    look: bool,
+}
+
+impl Schedule {
+    pub(super) const fn new(every: Millis, seed: u64) -> Self {
+        Self { every, seed, due: BTreeSet::new(), tables: 0, look: true }
+    }
+
+    /// A table was added.
+    pub(super) const fn look_again(&mut self) {
+        self.look = true;
+    }
+
+    /// Takes up the tables that were added.
+    pub(super) fn learn(&mut self, now: Millis, me: NodeId, catalog: &Catalog) {
+        self.look = false;
+        for table in &catalog.tables()[self.tables..] {
+            for partition in table.layout.partitions_of(me) {
+                let place = Place { table: table.id, partition };
+                for peer in table.layout.replicas(partition).iter().copied().filter(|peer| *peer > me) {
+                    let wait = Millis(self.draw(place, peer, Millis::ZERO) % self.every.0.max(1));
+                    self.due.insert((now.saturating_add(wait), place, peer));
+                }
+            }
+        }
+        self.tables = catalog.tables().len();
+    }
+
+    /// When something is next to be done.
+    pub(super) fn next(&self) -> Option<Millis> {
+        if self.look { Some(Millis::ZERO) } else { self.due.first().map(|(at, ..)| *at) }
+    }
+
+    /// Takes the next comparison that is due.
+    pub(super) fn pop(&mut self, now: Millis) -> Option<(Place, NodeId)> {
+        let first = *self.due.first().filter(|(at, ..)| *at <= now)?;
+        self.due.remove(&first);
+        Some((first.1, first.2))
+    }
+
+    /// The comparison is to be made again in an interval.
+    pub(super) fn again(&mut self, now: Millis, place: Place, peer: NodeId) {
+        self.put_back(now, place, peer, self.every);
+    }
+
+    /// The comparison did not come about, and is to be tried again sooner.
+    pub(super) fn soon(&mut self, now: Millis, place: Place, peer: NodeId) {
+        self.put_back(now, place, peer, Millis(self.every.0 / 8));
+    }
+
+    fn put_back(&mut self, now: Millis, place: Place, peer: NodeId, wait: Millis) {
+        let quarter = self.draw(place, peer, now) % (wait.0 / 2).max(1);
+        let wait = Millis(wait.0 - wait.0 / 4).saturating_add(Millis(quarter)).max(Millis(1));
+        self.due.insert((now.saturating_add(wait), place, peer));
+    }
+
+    fn draw(&self, place: Place, peer: NodeId, now: Millis) -> u64 {
+        let mut bytes = [0; 24];
+        bytes[..4].copy_from_slice(&place.table.0.to_le_bytes());
+        bytes[4..8].copy_from_slice(&place.partition.0.to_le_bytes());
+        bytes[8..16].copy_from_slice(&peer.0.to_le_bytes());
+        bytes[16..].copy_from_slice(&now.0.to_le_bytes());
+        seeded(&bytes, self.seed)
+    }
+}
