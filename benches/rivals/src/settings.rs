@@ -22,9 +22,9 @@ pub(crate) struct Settings {
     #[arg(long, value_delimiter = ',')]
     workloads: Vec<String>,
 
-    /// Rounds; in each every engine runs once. Default: 3, with --quick 1.
-    #[arg(long)]
-    rounds: Option<u32>,
+    /// Rounds; in each every engine runs once.
+    #[arg(long, default_value_t = 3)]
+    rounds: u32,
 
     /// A smoke test: kv-lsm, RocksDB, fjall and LMDB, ten workloads, 500,000 keys.
     #[arg(long)]
@@ -97,7 +97,7 @@ impl Settings {
     }
 
     pub(crate) fn rounds(&self) -> u32 {
-        self.rounds.unwrap_or(if self.quick { 1 } else { 3 }).max(1)
+        self.rounds.max(1)
     }
 
     pub(crate) fn limits(&self) -> Limits {
@@ -125,7 +125,7 @@ mod tests {
     fn quick_is_ten_workloads_of_half_a_million_keys() {
         let quick = parse(&["--quick"]);
         assert_eq!(quick.workloads().map(|workloads| workloads.len()), Ok(10));
-        assert_eq!((quick.rounds(), quick.limits().keys), (1, 500_000));
+        assert_eq!((quick.rounds(), quick.limits().keys), (3, 500_000));
         assert!(quick.engines().iter().all(|engine| QUICK_ENGINES.contains(engine)));
     }
 

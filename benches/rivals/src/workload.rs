@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Direction, MEMTABLES, Name, Opening, Promise};
+use crate::engine::{Direction, Name, Opening, Promise};
 use crate::stream::{NUMBERS_MAX, Ycsb};
 
 /// What a workload does.
@@ -134,6 +134,8 @@ impl Group {
     /// How its databases are opened: with memory in a fixed proportion to the data, so that smaller runs show the same.
     pub(crate) fn opening(self, keys: u32, cache: Cache) -> Opening {
         const MIB: u64 = 1 << 20;
+        /// A map is made of whole pages, of any usual size.
+        const PAGE_BYTES: u64 = 64 << 10;
         let data = u64::from(self.keys(keys)) * (crate::data::KEY_BYTES + self.value_bytes()) as u64;
         let memtable_bytes = match self {
             // So that all stays in the log.
@@ -148,7 +150,7 @@ impl Group {
             promise: self.promise(),
             cache_bytes: cache_bytes.max(8 * MIB),
             memtable_bytes,
-            map_bytes: (data * 32).max(4 << 30).next_multiple_of(4096) + MEMTABLES * memtable_bytes,
+            map_bytes: (data * 32).max(4 << 30).next_multiple_of(PAGE_BYTES),
             separate_values: matches!(self, Self::LargeSeparated),
         }
     }
@@ -258,6 +260,15 @@ mod tests {
     #[test]
     fn ten_workloads_are_quick() {
         assert_eq!(WORKLOADS.iter().filter(|workload| workload.quick).count(), 10);
+    }
+
+    #[test]
+    fn maps_are_whole_pages_whatever_the_size() {
+        for group in Group::ALL {
+            for keys in [1, 20_000, 500_000, 4_000_001, 145_000_000] {
+                assert_eq!(group.opening(keys, Cache::Large).map_bytes % (64 << 10), 0);
+            }
+        }
     }
 
     #[test]
