@@ -6,14 +6,10 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use kv_core::codec::{DecodeError, Reader};
-use kv_core::hlc::Stamp;
-use kv_core::store::{Direction, KeyRange, Space, StoreError};
 use kv_core::time::{Millis, Now};
 use kv_core::{NodeId, View};
-use thiserror::Error;
 
-use crate::catalog::{Catalog, Founding, TableSchema};
+use crate::catalog::Catalog;
 use crate::config::Settings;
 use crate::coordinator::forward::Forwards;
 use crate::coordinator::read::Reads;
@@ -22,14 +18,15 @@ use crate::gossip::Gossip;
 use crate::identity::{ClusterId, Identity};
 use crate::liveness::{Liveness, LivenessChange};
 use crate::machine::{Action, Environment, Event, Machine, Notice, Origin, Outcome, Request};
-use crate::membership::{FOUNDING_KEY, Membership};
+use crate::membership::Membership;
 use crate::message::Message;
-use crate::mint::{MARK_KEY, Minter};
+use crate::mint::Minter;
 use crate::peers::{DropReason, Peers};
+use crate::remembered::{Remembered, RestoreError};
 use crate::repair::Repairs;
 use crate::replica::Replica;
 use crate::request::WriteError;
-use crate::schema::{Schema, TABLE_KEY_PREFIX};
+use crate::schema::Schema;
 use crate::status::{Dropped, PeerStatus, Standing, Status};
 use crate::transport::PeerInfo;
 use crate::turn::{Output, Turn};
@@ -66,17 +63,6 @@ struct Waiting {
     request: Request,
 }
 
-/// What the node stored about itself cannot be read.
-#[derive(Debug, Error)]
-pub enum RestoreError {
-    /// The bytes are damaged.
-    #[error("what the node stored about itself is damaged: {0}")]
-    Damaged(#[from] DecodeError),
-    /// The store could not be read.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
 #[derive(Copy, Clone)]
 enum To {
     Membership,
@@ -97,38 +83,7 @@ impl NodeCore {
         seeds: &[PeerInfo],
         view: &dyn View,
     ) -> Result<Self, RestoreError> {
-        let mut mark = Stamp::ZERO;
-        let mut founding = None;
-        let mut tables = Vec::new();
-        let mut peers = Peers::default();
-        let mut damage: Result<(), DecodeError> = Ok(());
-        view.scan(Space::META, KeyRange::ALL, Direction::Forward, &mut |key, value| {
-            let mut reader = Reader::new(value);
-            damage = (|| {
-                if key == MARK_KEY {
-                    mark = Stamp(reader.u64()?);
-                } else if key == FOUNDING_KEY {
-                    founding = Some(Founding::decode(&mut reader)?);
-                } else if key.starts_with(TABLE_KEY_PREFIX) {
-                    tables.push(TableSchema::decode(&mut reader)?);
-                } else {
-                    peers.restore(key, value)?;
-                }
-                Ok(())
-            })();
-            if damage.is_err() { std::ops::ControlFlow::Break(()) } else { std::ops::ControlFlow::Continue(()) }
-        })?;
-        damage?;
-        let mut catalog = founding.map(Catalog::new);
-        if let Some(catalog) = &mut catalog {
-            peers.learn(&catalog.peers(), me.node);
-            for table in tables {
-                if table.id != catalog.next_id() {
-                    return Err(DecodeError { offset: 0, what: "table numbers with a gap" }.into());
-                }
-                catalog.add(table.into());
-            }
-        }
+        let Remembered { mark, catalog, mut peers } = Remembered::read(&me, view)?;
         peers.learn(seeds, me.node);
         let standing = match &catalog {
             _ if me.quarantined => Standing::Quarantined,

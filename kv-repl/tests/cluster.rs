@@ -8,10 +8,11 @@ use kv_core::record::RecordJoin;
 use kv_core::store::{Space, SpaceOptions};
 use kv_repl::config::Config;
 use kv_repl::events::NodeEvent;
+use kv_repl::repair_request::RepairError;
 use kv_repl::request::{ClusterError, ReadError, WriteError};
 use kv_repl::status::Standing;
 use kv_repl::transport::MemoryNetwork;
-use kv_repl::{Consistency, Liveness, Member, Node, NodeId, TableOptions};
+use kv_repl::{Consistency, Liveness, Member, Node, NodeId, RepairScope, TableOptions};
 
 fn store() -> MemStore {
     let join = SpaceOptions { merge: Some(std::sync::Arc::new(RecordJoin)) };
@@ -227,4 +228,47 @@ fn a_node_that_is_cut_off_is_suspected_then_believed_dead_and_taken_back() {
     drop(nodes);
     // The loop ends because the node has.
     assert!(events.count() < 1024);
+}
+
+#[test]
+fn a_repair_brings_a_node_what_it_has_missed() {
+    let network = MemoryNetwork::new();
+    let nodes: Vec<Node> = (1..=3)
+        .map(|node| {
+            let config = Config {
+                hello_every: Duration::from_millis(50),
+                gossip_every: Duration::from_millis(50),
+                ..Config::default()
+            };
+            let transport = network.transport(NodeId(node));
+            Node::builder(NodeId(node)).store(store()).transport(transport).config(config).start().unwrap()
+        })
+        .collect();
+    nodes[0].bootstrap(&[1, 2, 3].map(|node| Member::new(NodeId(node), "memory"))).unwrap();
+    let carts = nodes[0].create_table("carts", TableOptions::siblings().replicas(3)).unwrap();
+    for other in [1, 2] {
+        network.disconnect(NodeId(3), NodeId(other));
+    }
+    for key in 0..50 {
+        carts.put(format!("{key}"), "missed").deadline(Duration::from_millis(300)).wait().unwrap();
+    }
+    network.heal();
+    // It can be asked as soon as the nodes have greeted each other again.
+    let scope = || RepairScope::Table("carts".to_owned());
+    let report = (0..200).find_map(|_| {
+        #[expect(clippy::disallowed_methods, reason = "the test waits for greetings")]
+        std::thread::sleep(Duration::from_millis(50));
+        nodes[2].repair(scope()).deadline(Duration::from_secs(60)).wait().ok()
+    });
+    let report = report.expect("all replicas are up");
+    assert_eq!((report.equal, report.unfinished.len()), (report.comparisons, 0));
+    let there = nodes[2].table("carts").unwrap();
+    for key in 0..50 {
+        let read = there.get(format!("{key}")).consistency(Consistency::One).wait().unwrap();
+        assert_eq!(read.values(), ["missed"], "one replica is asked, and that is this node");
+    }
+    let repair = nodes[2].status().unwrap().repair;
+    assert!(repair.comparisons_equal >= report.equal as u64 && repair.traffic.records_received >= 40, "{repair:?}");
+    let nobody = nodes[2].repair(RepairScope::Table("nobody".to_owned())).wait();
+    assert_eq!(nobody, Err(RepairError::UnknownTable));
 }

@@ -87,3 +87,56 @@ impl Schedule {
         seeded(&bytes, self.seed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::{Founding, FoundingMember, TableSchema};
+    use crate::identity::ClusterId;
+    use crate::member::Member;
+    use crate::request::TableOptions;
+    use kv_core::key::TableId;
+    use kv_core::version::Incarnation;
+
+    fn catalog() -> Catalog {
+        let members = (1..=5).map(|node| FoundingMember {
+            member: Member::new(NodeId(node), "in memory"),
+            incarnation: Incarnation(node),
+        });
+        let founding = Founding { cluster: ClusterId(5), epoch: 1, partitions: 64, members: members.collect() };
+        let layout = founding.lay_out(3).expect("three of five").into();
+        let mut catalog = Catalog::new(founding);
+        let options = TableOptions::siblings().replicas(3);
+        catalog.add(TableSchema { id: TableId(1), name: "table".to_owned(), options, layout }.into());
+        catalog
+    }
+
+    #[test]
+    fn each_pair_of_replicas_is_compared_by_one_of_them_once_in_an_interval() {
+        let (catalog, every) = (catalog(), Millis(10_000));
+        let mut all = BTreeSet::new();
+        for me in (1..=5).map(NodeId) {
+            let mut schedule = Schedule::new(every, me.0);
+            assert_eq!(schedule.next(), Some(Millis::ZERO), "it has not looked yet");
+            schedule.learn(Millis(100), me, &catalog);
+            schedule.learn(Millis(100), me, &catalog);
+            let own = schedule.due.len();
+            assert_eq!(schedule.pop(Millis(99)), None);
+            let early = std::iter::from_fn(|| schedule.pop(Millis(100 + 5_000))).count();
+            assert!((own / 4..=own - own / 4).contains(&early), "{early} of {own} in the first half");
+            schedule = Schedule::new(every, me.0);
+            schedule.learn(Millis(100), me, &catalog);
+            while let Some((place, peer)) = schedule.pop(Millis(100 + every.0)) {
+                assert!(all.insert((place, me, peer)), "no pair twice");
+                assert!(me < peer && catalog.tables()[0].layout.replicas(place.partition).contains(&peer));
+                schedule.again(Millis(100 + every.0), place, peer);
+                if schedule.due.iter().all(|(at, ..)| *at > Millis(100 + every.0)) {
+                    break;
+                }
+            }
+            let next: Vec<u64> = schedule.due.iter().map(|(at, ..)| at.0 - 100 - every.0).collect();
+            assert!(next.iter().all(|wait| (7_500..=12_500).contains(wait)), "{next:?}");
+        }
+        assert_eq!(all.len(), 64 * 3, "three pairs of each three replicas");
+    }
+}

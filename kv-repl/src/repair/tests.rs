@@ -49,6 +49,10 @@ const TABLE: TableId = TableId(1);
 
 impl Pair {
     fn new() -> Self {
+        Self::throttled(1 << 40)
+    }
+
+    fn throttled(repair_bytes_per_second: u64) -> Self {
         let members = [1, 2].map(|node| FoundingMember {
             member: Member::new(NodeId(node), "in memory"),
             incarnation: Incarnation(node),
@@ -58,7 +62,7 @@ impl Pair {
         let mut catalog = Catalog::new(founding);
         let options = TableOptions::last_write_wins().replicas(2);
         catalog.add(TableSchema { id: TABLE, name: "table".to_owned(), options, layout }.into());
-        let config = Config { repair_every: Duration::MAX, repair_bytes_per_second: 1 << 40, ..Config::default() };
+        let config = Config { repair_every: Duration::MAX, repair_bytes_per_second, ..Config::default() };
         let settings = Settings::check(&config, 64 * 1024).expect("they are valid");
         let sides = [1, 2].map(|node| {
             let (incarnation, boot) = (Incarnation(node), Boot(1));
@@ -243,6 +247,26 @@ fn what_one_replica_lost_comes_back_whole() {
     assert!(pair.are_equal());
     assert_eq!(pair.contents(0).len(), 7_000);
     assert_eq!((report.traffic.records_sent, report.traffic.records_received), (5_500, 1_000));
+}
+
+#[test]
+fn a_repair_takes_the_time_that_its_bytes_and_its_reading_take() {
+    let mut pair = Pair::throttled(100_000);
+    pair.put(&[0], 0..6_000, 1);
+    let (outcome, bytes) = pair.repair();
+    assert!(outcome.is_ok() && pair.are_equal());
+    // The one that begins counts what it sends and what it receives.
+    let least = bytes as u64 * 1000 / 100_000;
+    assert!(pair.now.0 > least * 9 / 10, "{bytes} bytes in {:?}", pair.now);
+
+    let mut pair = Pair::new();
+    pair.put(&[0, 1], 0..20_000, 1);
+    let (outcome, _) = pair.repair();
+    assert!(outcome.is_ok());
+    let read = pair.sides[0].machine.status().records_hashed;
+    assert!((20_000..60_000).contains(&read), "{read} records read, some twice where leaves were cut");
+    let slices = read.div_ceil(SLICE_RECORDS as u64);
+    assert!(pair.now.0 >= (slices - 1) * SLICE_PAUSE.0, "{slices} slices in {:?}", pair.now);
 }
 
 #[test]

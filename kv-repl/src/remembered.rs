@@ -1,0 +1,76 @@
+//! What a node's store remembers of its earlier lives, besides records and who the node is.
+
+use std::ops::ControlFlow;
+
+use kv_core::View;
+use kv_core::codec::{DecodeError, Reader};
+use kv_core::hlc::Stamp;
+use kv_core::store::{Direction, KeyRange, Space, StoreError};
+use thiserror::Error;
+
+use crate::catalog::{Catalog, Founding, TableSchema};
+use crate::identity::Identity;
+use crate::membership::FOUNDING_KEY;
+use crate::mint::MARK_KEY;
+use crate::peers::Peers;
+use crate::schema::TABLE_KEY_PREFIX;
+
+/// All of it.
+pub(crate) struct Remembered {
+    /// No stamp above it was minted.
+    pub(crate) mark: Stamp,
+    /// The cluster and its tables.
+    pub(crate) catalog: Option<Catalog>,
+    /// The other nodes, and in which lives they were met.
+    pub(crate) peers: Peers,
+}
+
+/// What the node stored about itself cannot be read.
+#[derive(Debug, Error)]
+pub enum RestoreError {
+    /// The bytes are damaged.
+    #[error("what the node stored about itself is damaged: {0}")]
+    Damaged(#[from] DecodeError),
+    /// The store could not be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Remembered {
+    /// Reads it.
+    pub(crate) fn read(me: &Identity, view: &dyn View) -> Result<Self, RestoreError> {
+        let mut mark = Stamp::ZERO;
+        let mut founding = None;
+        let mut tables = Vec::new();
+        let mut peers = Peers::default();
+        let mut damage: Result<(), DecodeError> = Ok(());
+        view.scan(Space::META, KeyRange::ALL, Direction::Forward, &mut |key, value| {
+            let mut reader = Reader::new(value);
+            damage = (|| {
+                if key == MARK_KEY {
+                    mark = Stamp(reader.u64()?);
+                } else if key == FOUNDING_KEY {
+                    founding = Some(Founding::decode(&mut reader)?);
+                } else if key.starts_with(TABLE_KEY_PREFIX) {
+                    tables.push(TableSchema::decode(&mut reader)?);
+                } else {
+                    peers.restore(key, value)?;
+                }
+                Ok(())
+            })();
+            if damage.is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        damage?;
+        let mut catalog = founding.map(Catalog::new);
+        if let Some(catalog) = &mut catalog {
+            peers.learn(&catalog.peers(), me.node);
+            for table in tables {
+                if table.id != catalog.next_id() {
+                    return Err(DecodeError { offset: 0, what: "table numbers with a gap" }.into());
+                }
+                catalog.add(table.into());
+            }
+        }
+        Ok(Self { mark, catalog, peers })
+    }
+}
