@@ -1,84 +1,317 @@
 //! The cache of decoded blocks, shared by all tables of a database.
+//!
+//! A table that is open has a slot for each of its blocks. To look for a block is to load a pointer: no hash, no lock, and no
+//! line that readers write to. All blocks that are there stand in one list in the order in which they came. When there is no
+//! room a hand walks it from the oldest on; it passes by what was read since it came by last, and takes the first that was not
+//! (SIEVE: Zhang, Yang, Yue, Vigfusson, Rashmi, NSDI 2024). So what a scan touches once goes soon, and goes first.
 
-use std::hash::BuildHasher;
-use std::sync::Arc;
+use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use quick_cache::Weighter;
-use quick_cache::sync::{Cache, DefaultLifecycle};
+use arc_swap::ArcSwapOption;
 
+use crate::held::Held;
 use crate::table::block::Block;
 
-/// Number of a table, and offset of the block in it.
-type Key = (u64, u64);
+/// What a block costs beside its bytes: its place in the list, and what is known of it.
+const BLOCK_BYTES: u64 = 192;
+/// No place in the list.
+const NONE: u32 = u32::MAX;
 
-/// Blocks by table and offset, least useful evicted first when their bytes exceed the capacity.
-pub(crate) struct BlockCache {
-    cache: Cache<Key, Arc<Block>, BlockBytes, Mixer>,
+/// A block, and what the cache knows of it.
+pub(crate) struct CachedBlock {
+    block: Block,
+    /// Its place in the list.
+    place: u32,
+    /// Read since the hand came by. Written only when it changes, so that readers share the line.
+    touched: AtomicBool,
 }
 
-#[derive(Clone)]
-struct BlockBytes;
-
-impl Weighter<Key, Arc<Block>> for BlockBytes {
-    fn weight(&self, _: &Key, block: &Arc<Block>) -> u64 {
-        block.bytes() as u64 + 64
+impl CachedBlock {
+    /// One that the cache knows nothing of.
+    pub(crate) const fn apart(block: Block) -> Self {
+        Self { block, place: NONE, touched: AtomicBool::new(false) }
     }
+}
+
+impl Deref for CachedBlock {
+    type Target = Block;
+
+    fn deref(&self) -> &Block {
+        &self.block
+    }
+}
+
+type Slots = Box<[ArcSwapOption<CachedBlock>]>;
+
+/// The blocks of one table that is open, as far as they are in the cache. They leave it with the table.
+pub(crate) struct TableBlocks {
+    slots: Arc<Slots>,
+    cache: Arc<BlockCache>,
+}
+
+impl TableBlocks {
+    /// A slot for each of so many blocks, all of them empty.
+    pub(crate) fn new(cache: &Arc<BlockCache>, blocks: usize) -> Self {
+        let slots = (0..blocks).map(|_| ArcSwapOption::empty()).collect();
+        Self { slots: Arc::new(slots), cache: Arc::clone(cache) }
+    }
+
+    /// What the slots take.
+    pub(crate) fn slot_bytes(&self) -> u64 {
+        size_of_val::<[_]>(&self.slots) as u64
+    }
+
+    /// A block, if it is there.
+    pub(crate) fn get(&self, index: usize) -> Option<Held<CachedBlock>> {
+        let block = Held::load(&self.slots[index])?;
+        if !block.touched.load(Ordering::Relaxed) {
+            block.touched.store(true, Ordering::Relaxed);
+        }
+        Some(block)
+    }
+
+    /// Puts a block into its slot, if there is room for it at all, and hands it back.
+    pub(crate) fn insert(&self, index: usize, block: Block) -> Held<CachedBlock> {
+        let bytes = block.bytes() as u64 + BLOCK_BYTES;
+        let mut sieve = self.cache.sieve();
+        if let Some(present) = self.get(index) {
+            // Somebody else was faster.
+            return present;
+        }
+        let mut block = CachedBlock::apart(block);
+        let Some(place) = sieve.place_for(bytes) else { return Held::own(Arc::new(block)) };
+        sieve.push(place, &self.slots, index, bytes);
+        block.place = place;
+        let block = Arc::new(block);
+        self.slots[index].store(Some(Arc::clone(&block)));
+        Held::own(block)
+    }
+}
+
+impl Drop for TableBlocks {
+    fn drop(&mut self) {
+        let mut sieve = self.cache.sieve();
+        for slot in self.slots.iter() {
+            let place = slot.load().as_ref().map(|block| block.place);
+            if let Some(place) = place {
+                sieve.remove(place);
+            }
+        }
+    }
+}
+
+/// A block in the list.
+struct Node {
+    slots: Arc<Slots>,
+    index: usize,
+    bytes: u64,
+    older: u32,
+    newer: u32,
+}
+
+struct Sieve {
+    nodes: Vec<Option<Node>>,
+    free: Vec<u32>,
+    oldest: u32,
+    newest: u32,
+    /// Where the next search for room begins; at the oldest when it is nowhere.
+    hand: u32,
+    bytes: u64,
+    bytes_max: u64,
+}
+
+impl Sieve {
+    fn node(&mut self, place: u32) -> &mut Node {
+        self.nodes[place as usize].as_mut().expect("places in the list are taken")
+    }
+
+    /// Makes room for so many bytes. `None` when there cannot be enough, or there are more blocks than can be counted.
+    fn place_for(&mut self, bytes: u64) -> Option<u32> {
+        if bytes > self.bytes_max {
+            return None;
+        }
+        self.make_room(bytes);
+        if let Some(place) = self.free.pop() {
+            return Some(place);
+        }
+        let place = u32::try_from(self.nodes.len()).ok().filter(|&place| place < NONE)?;
+        self.nodes.push(None);
+        Some(place)
+    }
+
+    fn push(&mut self, place: u32, slots: &Arc<Slots>, index: usize, bytes: u64) {
+        let older = self.newest;
+        self.nodes[place as usize] = Some(Node { slots: Arc::clone(slots), index, bytes, older, newer: NONE });
+        match older {
+            NONE => self.oldest = place,
+            older => self.node(older).newer = place,
+        }
+        self.newest = place;
+        self.bytes += bytes;
+    }
+
+    fn remove(&mut self, place: u32) {
+        let node = self.nodes[place as usize].take().expect("places in the list are taken");
+        match node.older {
+            NONE => self.oldest = node.newer,
+            older => self.node(older).newer = node.newer,
+        }
+        match node.newer {
+            NONE => self.newest = node.older,
+            newer => self.node(newer).older = node.older,
+        }
+        if self.hand == place {
+            self.hand = node.newer;
+        }
+        self.bytes -= node.bytes;
+        self.free.push(place);
+        node.slots[node.index].store(None);
+    }
+
+    /// Takes blocks away until so many bytes more would fit.
+    fn make_room(&mut self, bytes: u64) {
+        // Bits may be set again behind the hand, so twice around must do.
+        let mut passed = 2 * (self.nodes.len() - self.free.len());
+        while self.bytes + bytes > self.bytes_max && self.oldest != NONE {
+            let place = if self.hand == NONE { self.oldest } else { self.hand };
+            let node = self.node(place);
+            self.hand = node.newer;
+            let node = self.node(place);
+            let touched = node.slots[node.index].load().as_ref().is_some_and(|block| {
+                let touched = block.touched.load(Ordering::Relaxed);
+                block.touched.store(false, Ordering::Relaxed);
+                touched
+            });
+            if touched && passed > 0 {
+                passed -= 1;
+            } else {
+                self.remove(place);
+            }
+        }
+    }
+}
+
+/// Blocks up to so many bytes.
+pub(crate) struct BlockCache {
+    sieve: Mutex<Sieve>,
 }
 
 impl BlockCache {
-    pub(crate) fn new(capacity_bytes: u64) -> Self {
-        let items = usize::try_from(capacity_bytes / 16_384).unwrap_or(usize::MAX).clamp(16, 1 << 24);
-        Self { cache: Cache::with(items, capacity_bytes, BlockBytes, Mixer, DefaultLifecycle::default()) }
+    pub(crate) const fn new(bytes_max: u64) -> Self {
+        let sieve =
+            Sieve { nodes: Vec::new(), free: Vec::new(), oldest: NONE, newest: NONE, hand: NONE, bytes: 0, bytes_max };
+        Self { sieve: Mutex::new(sieve) }
+    }
+
+    fn sieve(&self) -> MutexGuard<'_, Sieve> {
+        self.sieve.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Evicts what is too much.
-    pub(crate) fn set_capacity(&self, bytes: u64) {
-        if self.cache.capacity() != bytes {
-            self.cache.set_capacity(bytes);
-        }
-    }
-
-    pub(crate) fn get(&self, table: u64, offset: u64) -> Option<Arc<Block>> {
-        self.cache.get(&(table, offset))
-    }
-
-    pub(crate) fn insert(&self, table: u64, offset: u64, block: Arc<Block>) {
-        self.cache.insert((table, offset), block);
+    pub(crate) fn set_bytes_max(&self, bytes: u64) {
+        let mut sieve = self.sieve();
+        sieve.bytes_max = bytes;
+        sieve.make_room(0);
     }
 
     pub(crate) fn bytes(&self) -> u64 {
-        self.cache.weight()
+        self.sieve().bytes
     }
 }
 
-/// A hash without a random seed: what is evicted, and so what is read again, must not differ from run to run.
-#[derive(Clone, Default)]
-struct Mixer;
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::internal_key::{Kind, Trailer};
+    use crate::table::block::BlockBuilder;
 
-impl BuildHasher for Mixer {
-    type Hasher = MixerState;
-
-    fn build_hasher(&self) -> MixerState {
-        MixerState(0)
-    }
-}
-
-struct MixerState(u64);
-
-impl std::hash::Hasher for MixerState {
-    fn finish(&self) -> u64 {
-        self.0
+    /// A block of about a thousand bytes that says which one it is.
+    fn block(number: u64) -> Block {
+        let mut builder = BlockBuilder::default();
+        builder.push(&number.to_be_bytes(), Trailer::new(1, Kind::Put), &[7; 950]);
+        let mut bytes = Vec::new();
+        builder.finish(&mut bytes);
+        Block::new(bytes).unwrap()
     }
 
-    fn write(&mut self, bytes: &[u8]) {
-        self.0 = kv_core::hash::seeded(bytes, self.0);
+    fn number(block: &Block) -> u64 {
+        let key = [block.common_prefix(), block.entry(0).key].concat();
+        u64::from_be_bytes(key.try_into().unwrap())
     }
 
-    fn write_u64(&mut self, number: u64) {
-        // The finalizer of MurmurHash3: every bit of the input reaches every bit of the output.
-        let mut mixed = self.0.rotate_left(29) ^ number;
-        mixed = (mixed ^ (mixed >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
-        mixed = (mixed ^ (mixed >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-        self.0 = mixed ^ (mixed >> 33);
+    fn room_for(blocks: u64) -> Arc<BlockCache> {
+        Arc::new(BlockCache::new(blocks * (block(0).bytes() as u64 + BLOCK_BYTES)))
+    }
+
+    fn present(table: &TableBlocks) -> Vec<usize> {
+        (0..table.slots.len()).filter(|&index| table.slots[index].load().is_some()).collect()
+    }
+
+    #[test]
+    fn what_is_read_stays_and_what_was_read_once_goes() {
+        let cache = room_for(4);
+        let table = TableBlocks::new(&cache, 100);
+        for index in 0..4 {
+            assert!(table.get(index).is_none());
+            assert_eq!(number(&table.insert(index, block(index as u64))), index as u64);
+        }
+        assert!(table.get(1).is_some() && table.get(3).is_some());
+        for index in 4..100 {
+            table.insert(index, block(index as u64));
+            assert!(table.get(1).is_some() && table.get(3).is_some(), "read between any two others");
+            assert_eq!(present(&table).len(), 4);
+            assert!(present(&table).contains(&index));
+        }
+        assert_eq!(cache.bytes(), cache.sieve().bytes_max);
+        cache.set_bytes_max(cache.bytes() / 2);
+        assert_eq!(present(&table).len(), 2);
+        cache.set_bytes_max(0);
+        assert_eq!((present(&table).len(), cache.bytes()), (0, 0), "though all were read");
+        table.insert(0, block(0));
+        assert_eq!((present(&table).len(), cache.bytes()), (0, 0), "there is no room at all");
+    }
+
+    #[test]
+    fn a_table_that_is_closed_leaves_nothing() {
+        let cache = room_for(10);
+        let (one, other) = (TableBlocks::new(&cache, 4), TableBlocks::new(&cache, 4));
+        for index in 0..4 {
+            one.insert(index, block(index as u64));
+            other.insert(index, block(index as u64));
+        }
+        let (bytes, slots, reading) = (cache.bytes(), Arc::downgrade(&one.slots), one.get(2).unwrap().keep());
+        drop(one);
+        assert_eq!((present(&other).len(), cache.bytes()), (4, bytes / 2));
+        assert!(slots.upgrade().is_none(), "the list lets go of it");
+        assert_eq!(number(&reading), 2, "who reads it keeps it");
+    }
+
+    #[test]
+    fn threads_share_it() {
+        let cache = room_for(20);
+        let tables: Vec<TableBlocks> = (0..3).map(|_| TableBlocks::new(&cache, 64)).collect();
+        std::thread::scope(|scope| {
+            for thread in 0..4_u64 {
+                let (cache, tables) = (&cache, &tables);
+                scope.spawn(move || {
+                    let mut state = thread;
+                    for _ in 0..3000 {
+                        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                        let (number_of_table, index) = ((state >> 33) % 3, (state >> 40) % 64);
+                        let table = &tables[usize::try_from(number_of_table).unwrap()];
+                        let (at, wanted) = (usize::try_from(index).unwrap(), number_of_table << 8 | index);
+                        let held = table.get(at).unwrap_or_else(|| table.insert(at, block(wanted)));
+                        assert_eq!(number(&held), wanted);
+                        assert!(cache.bytes() <= 20 * (held.bytes() as u64 + BLOCK_BYTES));
+                    }
+                });
+            }
+        });
+        let there: usize = tables.iter().map(|table| present(table).len()).sum();
+        assert_eq!(cache.bytes(), there as u64 * (block(0).bytes() as u64 + BLOCK_BYTES));
+        drop(tables);
+        assert_eq!(cache.bytes(), 0);
     }
 }

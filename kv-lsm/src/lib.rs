@@ -83,6 +83,7 @@ pub mod fuzzing;
 mod golden;
 mod handle;
 mod health;
+mod held;
 mod identity;
 pub mod inspect;
 mod internal_key;

@@ -5,11 +5,12 @@
 //! inside a file keeps what it uses until it is done.
 
 use std::collections::VecDeque;
-use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use arc_swap::{ArcSwapOption, Guard};
+use arc_swap::ArcSwapOption;
+
+use crate::held::Held;
 
 /// Where a file keeps what was loaded of it.
 pub(crate) struct Slot<T> {
@@ -24,32 +25,13 @@ impl<T> Default for Slot<T> {
     }
 }
 
-/// What was loaded of a file, for as long as it is looked at. Costs no reference count that others share.
-pub(crate) struct Loaded<T>(Guard<Option<Arc<T>>>);
-
-impl<T> Deref for Loaded<T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        self.0.as_deref().expect("only what is loaded is handed out")
-    }
-}
-
-impl<T> Loaded<T> {
-    /// Keeps it for longer.
-    pub(crate) fn keep(&self) -> Arc<T> {
-        self.0.as_ref().map(Arc::clone).expect("only what is loaded is handed out")
-    }
-}
-
 impl<T> Slot<T> {
-    pub(crate) fn get(&self) -> Option<Loaded<T>> {
-        let loaded = self.loaded.load();
-        loaded.as_ref()?;
+    pub(crate) fn get(&self) -> Option<Held<T>> {
+        let loaded = Held::load(&self.loaded)?;
         if !self.touched.load(Ordering::Relaxed) {
             self.touched.store(true, Ordering::Relaxed);
         }
-        Some(Loaded(loaded))
+        Some(loaded)
     }
 }
 
@@ -89,7 +71,7 @@ impl<T> Residents<T> {
     }
 
     /// Keeps what was loaded of a file, and lets others go for it. `share` is told the bytes that are loaded then.
-    pub(crate) fn admit(&self, slot: &Arc<Slot<T>>, value: T, bytes: u64, share: impl FnOnce(u64)) -> Loaded<T> {
+    pub(crate) fn admit(&self, slot: &Arc<Slot<T>>, value: T, bytes: u64, share: impl FnOnce(u64)) -> Held<T> {
         let mut clock = self.clock();
         if let Some(loaded) = slot.get() {
             // Somebody else was faster.
@@ -119,7 +101,7 @@ impl<T> Residents<T> {
             }
         }
         share(clock.bytes);
-        Loaded(Guard::from_inner(Some(value)))
+        Held::own(value)
     }
 
     /// A file is gone. `share` is told the bytes that are loaded then, if that changed them.

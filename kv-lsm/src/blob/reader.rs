@@ -14,7 +14,8 @@ use super::meta::BlobMeta;
 use crate::disk::{Disk, File, OpenMode, read_exact_at};
 use crate::error::Error;
 use crate::file_format::FileFormat;
-use crate::residents::{Loaded, Slot};
+use crate::held::Held;
+use crate::residents::Slot;
 use crate::table::reader::TableEnvironment;
 use crate::table::residents::OpenBlob;
 
@@ -46,7 +47,7 @@ impl BlobFile {
         corrupt(&self.path, offset, expected)
     }
 
-    fn opened(&self) -> Result<Loaded<OpenBlob>, Error> {
+    fn opened(&self) -> Result<Held<OpenBlob>, Error> {
         if let Some(file) = self.slot.get() {
             return Ok(file);
         }

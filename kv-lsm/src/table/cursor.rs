@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::block::Block;
 use super::reader::{Opened, Table};
+use crate::cache::CachedBlock;
 use crate::counters::ReadTally;
 use crate::cursor::{Cursor, Entry};
 use crate::error::Error;
@@ -14,7 +14,7 @@ pub(crate) struct TableCursor {
     opened: Option<Arc<Opened>>,
     /// Whether blocks that are read go into the cache: not those of a compaction.
     keep: bool,
-    block: Option<(usize, Arc<Block>)>,
+    block: Option<(usize, Arc<CachedBlock>)>,
     at: usize,
     /// The whole key it stands on; its first `common` bytes are those that all keys of the block begin with.
     key: Vec<u8>,
@@ -40,7 +40,7 @@ impl TableCursor {
             self.block = None;
             let opened = self.opened()?;
             let block = self.table.block_of_opened(&opened, index, self.keep, &mut ReadTally::default())?;
-            self.block = Some((index, block));
+            self.block = Some((index, block.keep()));
         }
         let (_, block) = self.block.as_ref().expect("just entered");
         self.key.clear();

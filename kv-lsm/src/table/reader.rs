@@ -12,14 +12,16 @@ use super::filter;
 use super::format::{BlockError, FOOTER_BYTES, Footer, Handle, KNOWN, load_block};
 use super::meta::TableMeta;
 use super::residents::TableMemory;
+use crate::cache::{CachedBlock, TableBlocks};
 use crate::counters::ReadTally;
 use crate::disk::{Disk, File, OpenMode, read_exact_at};
 use crate::error::Error;
+use crate::held::Held;
 use crate::internal_key::Trailer;
 use crate::limits::KEY_BYTES_MAX;
 use crate::options::Compression;
 use crate::range_delete::{RangeDelete, RangeDeletes};
-use crate::residents::{Loaded, Slot};
+use crate::residents::Slot;
 
 /// Files that nothing refers to any more and that may be removed.
 pub(crate) type Graveyard = Mutex<Vec<PathBuf>>;
@@ -45,6 +47,8 @@ pub(crate) struct Table {
 pub(crate) struct Opened {
     file: Arc<dyn File>,
     index: Block,
+    /// Those of the data blocks that are in memory.
+    cached: TableBlocks,
     filter: Vec<u8>,
     range_deletes: Arc<RangeDeletes>,
 }
@@ -52,7 +56,7 @@ pub(crate) struct Opened {
 impl Opened {
     /// Memory in use.
     pub(super) fn bytes(&self) -> u64 {
-        (self.index.bytes() + self.filter.len()) as u64 + self.range_deletes.bytes()
+        (self.index.bytes() + self.filter.len()) as u64 + self.cached.slot_bytes() + self.range_deletes.bytes()
     }
 
     /// How many data blocks there are.
@@ -84,7 +88,7 @@ impl Table {
         Error::corrupt(&self.path, offset, format!("expected {expected}"))
     }
 
-    fn opened(&self) -> Result<Loaded<Opened>, Error> {
+    fn opened(&self) -> Result<Held<Opened>, Error> {
         match self.slot.get() {
             Some(loaded) => Ok(loaded),
             None => Ok(self.environment.memory.admit(&self.slot, self.open()?)),
@@ -129,7 +133,8 @@ impl Table {
         if range_deletes.iter().any(|delete| delete.sequence > self.meta.sequence_max) {
             return Err(self.corrupt(footer.range_deletes.offset, "deleted ranges no newer than the manifest says"));
         }
-        Ok(Opened { file, index, filter, range_deletes: Arc::new(RangeDeletes::new(range_deletes)) })
+        let cached = TableBlocks::new(&self.environment.memory.blocks, index.count());
+        Ok(Opened { file, index, cached, filter, range_deletes: Arc::new(RangeDeletes::new(range_deletes)) })
     }
 
     fn holds(&self, handle: Handle) -> bool {
@@ -182,8 +187,8 @@ impl Table {
     }
 
     /// A data block, from the cache when it is there. `keep` has it cached when it is not.
-    pub(crate) fn block(&self, index: usize, keep: bool) -> Result<Arc<Block>, Error> {
-        self.block_of_opened(&*self.opened()?, index, keep, &mut ReadTally::default())
+    pub(crate) fn block(&self, index: usize, keep: bool) -> Result<Arc<CachedBlock>, Error> {
+        self.block_of_opened(&*self.opened()?, index, keep, &mut ReadTally::default()).map(|block| block.keep())
     }
 
     /// The same with what was opened before.
@@ -193,24 +198,20 @@ impl Table {
         index: usize,
         keep: bool,
         tally: &mut ReadTally,
-    ) -> Result<Arc<Block>, Error> {
-        let handle =
-            decode_handle(opened.index.entry(index).value).expect("handles were checked when the index was read");
-        if let Some(block) = self.environment.memory.blocks.get(self.meta.number, handle.offset) {
+    ) -> Result<Held<CachedBlock>, Error> {
+        if let Some(block) = opened.cached.get(index) {
             tally.cache_hits += 1;
             return Ok(block);
         }
         tally.cache_misses += 1;
+        let handle =
+            decode_handle(opened.index.entry(index).value).expect("handles were checked when the index was read");
         let bytes = self.load(opened.file.as_ref(), handle)?;
         let block = Block::new(bytes).map_err(|error| self.corrupt(handle.offset, error.what))?;
         if block.count() == 0 {
             return Err(self.corrupt(handle.offset, "a data block that is not empty"));
         }
-        let block = Arc::new(block);
-        if keep {
-            self.environment.memory.blocks.insert(self.meta.number, handle.offset, Arc::clone(&block));
-        }
-        Ok(block)
+        Ok(if keep { opened.cached.insert(index, block) } else { Held::own(Arc::new(CachedBlock::apart(block))) })
     }
 
     /// The deleted ranges, or `None` when there are none.

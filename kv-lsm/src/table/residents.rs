@@ -2,14 +2,15 @@
 //! limit together.
 //!
 //! The one table that is being read is loaded even when its index alone is over the limit, so tables should be small against
-//! the memory: an index has an entry of a key and 24 bytes for each block, a filter ten bits for each key.
+//! the memory: an index has an entry of a key and 40 bytes for each block, a filter ten bits for each key.
 
 use std::sync::Arc;
 
 use super::reader::Opened;
 use crate::cache::BlockCache;
 use crate::disk::File;
-use crate::residents::{Loaded, Residents, Slot};
+use crate::held::Held;
+use crate::residents::{Residents, Slot};
 
 /// What a loaded table costs beside its index and filter: file, handles, bookkeeping.
 const TABLE_BYTES: u64 = 512;
@@ -18,7 +19,7 @@ const TABLE_BYTES: u64 = 512;
 pub(crate) struct OpenBlob(pub(crate) Arc<dyn File>);
 
 pub(crate) struct TableMemory {
-    pub(crate) blocks: BlockCache,
+    pub(crate) blocks: Arc<BlockCache>,
     bytes_max: u64,
     tables: Residents<Opened>,
     /// Nothing of these files is kept in memory, but each takes one of the files that a process may have open.
@@ -30,7 +31,7 @@ impl TableMemory {
     /// quarter as many blob files, are open beside those that somebody is reading at the moment.
     pub(crate) fn new(bytes_max: u64, tables_max: usize) -> Self {
         Self {
-            blocks: BlockCache::new(bytes_max),
+            blocks: Arc::new(BlockCache::new(bytes_max)),
             bytes_max,
             tables: Residents::new(bytes_max / 2, tables_max),
             blobs: Residents::new(0, tables_max.div_ceil(4)),
@@ -47,7 +48,7 @@ impl TableMemory {
         self.blobs.loaded().1
     }
 
-    pub(super) fn admit(&self, slot: &Arc<Slot<Opened>>, opened: Opened) -> Loaded<Opened> {
+    pub(super) fn admit(&self, slot: &Arc<Slot<Opened>>, opened: Opened) -> Held<Opened> {
         let bytes = opened.bytes() + TABLE_BYTES;
         self.tables.admit(slot, opened, bytes, |loaded| self.share(loaded))
     }
@@ -56,7 +57,7 @@ impl TableMemory {
         self.tables.forget(slot, |loaded| self.share(loaded));
     }
 
-    pub(crate) fn admit_blob(&self, slot: &Arc<Slot<OpenBlob>>, file: OpenBlob) -> Loaded<OpenBlob> {
+    pub(crate) fn admit_blob(&self, slot: &Arc<Slot<OpenBlob>>, file: OpenBlob) -> Held<OpenBlob> {
         self.blobs.admit(slot, file, 0, |_| {})
     }
 
@@ -65,6 +66,6 @@ impl TableMemory {
     }
 
     fn share(&self, loaded: u64) {
-        self.blocks.set_capacity(self.bytes_max.saturating_sub(loaded));
+        self.blocks.set_bytes_max(self.bytes_max.saturating_sub(loaded));
     }
 }
