@@ -1,20 +1,26 @@
 //! A block: sorted versions, and an array over them that is searched without touching the keys.
 //!
 //! ```text
-//! block   := entry*  common_prefix  head:u64 * count  offset:u32 * count  common_bytes:u32  count:u32
-//! entry   := suffix_bytes:varint  value_bytes:varint  trailer:u64  suffix  value
+//! block   := entry*  common_prefix  head:u64 * count  offset:u32 * (count + 1)  common_bytes:u32  count:u32
+//! entry   := trailer:u64  suffix_bytes:u16  suffix  value
 //! ```
 //!
 //! All keys of a block begin with `common_prefix`; entries keep the rest, the suffix. A `head` is the first eight bytes of a
 //! suffix as a big-endian number, filled up with zeros, so that most of a binary search is comparisons of integers side by
-//! side in memory. The same shape serves as index: there the keys are the last ones of the data blocks.
+//! side in memory. An entry ends where the next one begins; the last offset is where all of them end. So a walk in either
+//! direction is a step in the array, and an entry is taken apart without a branch. The same shape serves as index: there the
+//! keys are the last ones of the data blocks.
 
-use std::cmp::Ordering;
-
-use kv_core::codec::{DecodeError, Reader, put_varint};
+use kv_core::codec::DecodeError;
 
 use crate::cursor::Entry;
 use crate::internal_key::{EXPIRY_BYTES, Trailer, compare};
+use crate::limits::KEY_BYTES_MAX;
+
+/// What stands before the suffix of an entry.
+const ENTRY_HEADER_BYTES: usize = 8 + 2;
+/// The length of a suffix has 16 bits.
+const _: () = assert!(KEY_BYTES_MAX <= u16::MAX as usize);
 
 /// Collects versions in order.
 #[derive(Default)]
@@ -67,28 +73,32 @@ impl BlockBuilder {
         self.offsets.clear();
         for &(key_end, value_end, trailer) in &self.entries {
             let (suffix, value) = (&self.keys[key_at + common..key_end], &self.values[value_at..value_end]);
-            let offset = u32::try_from(out.len()).expect("a block is below 4 GiB");
-            self.offsets.extend_from_slice(&offset.to_le_bytes());
+            self.offsets.extend_from_slice(&size(out.len()));
             self.heads.extend_from_slice(&head(suffix).to_le_bytes());
-            put_varint(out, suffix.len() as u64);
-            put_varint(out, value.len() as u64);
             out.extend_from_slice(&trailer.to_u64().to_le_bytes());
+            let suffix_bytes = u16::try_from(suffix.len()).expect("keys were checked before they came here");
+            out.extend_from_slice(&suffix_bytes.to_le_bytes());
             out.extend_from_slice(suffix);
             out.extend_from_slice(value);
             (key_at, value_at) = (key_end, value_end);
         }
+        self.offsets.extend_from_slice(&size(out.len()));
         out.extend_from_slice(&self.keys[..common]);
         out.extend_from_slice(&self.heads);
         out.extend_from_slice(&self.offsets);
-        for number in [common, self.entries.len()] {
-            out.extend_from_slice(&u32::try_from(number).expect("a block is below 4 GiB").to_le_bytes());
-        }
+        out.extend_from_slice(&size(common));
+        out.extend_from_slice(&size(self.entries.len()));
         self.keys.clear();
         self.values.clear();
         self.entries.clear();
     }
 }
 
+fn size(number: usize) -> [u8; 4] {
+    u32::try_from(number).expect("a block is below 4 GiB").to_le_bytes()
+}
+
+#[inline]
 fn head(suffix: &[u8]) -> u64 {
     match suffix.first_chunk::<8>() {
         Some(head) => u64::from_be_bytes(*head),
@@ -98,6 +108,33 @@ fn head(suffix: &[u8]) -> u64 {
             u64::from_be_bytes(padded)
         }
     }
+}
+
+/// A head as it lies in a block.
+pub(super) type Head = [u8; 8];
+
+/// So many heads lie in two or three lines of the processor's cache.
+pub(super) const GROUP: usize = 16;
+/// Up to so many heads every sixteenth is looked at.
+const WIDE: usize = 64 * GROUP;
+
+/// How many heads, which ascend, are smaller than a number. The loads of each step do not wait for each other, as those of a
+/// binary search do: first every sixteenth head, then sixteen.
+#[inline]
+pub(super) fn heads_below(heads: &[Head], wanted: u64) -> usize {
+    let is_below = |head: &Head| u64::from_le_bytes(*head) < wanted;
+    let (mut below, mut left) = (0, heads.len());
+    while left > WIDE {
+        let half = left.div_ceil(2);
+        if is_below(&heads[below + half - 1]) {
+            below += half;
+        }
+        left -= half;
+    }
+    let groups = heads[below..below + left].chunks_exact(GROUP).filter(|group| is_below(&group[GROUP - 1])).count();
+    below += groups * GROUP;
+    let end = heads.len().min(below + GROUP);
+    below + heads[below..end].iter().filter(|head| is_below(head)).count()
 }
 
 /// A decoded block, every length in it checked.
@@ -117,37 +154,33 @@ impl Block {
     /// When the bytes are not a block.
     pub(crate) fn new(bytes: Vec<u8>) -> Result<Self, DecodeError> {
         let wrong = |what| DecodeError { offset: 0, what };
-        let tail_at = bytes.len().checked_sub(8).ok_or_else(|| wrong("a block with a tail"))?;
-        let mut tail = Reader::new(&bytes[tail_at..]);
-        let (common, count) = (tail.u32()? as usize, tail.u32()? as usize);
-        let arrays = count.checked_mul(12).and_then(|arrays| arrays.checked_add(common));
-        let common_at = arrays.and_then(|arrays| tail_at.checked_sub(arrays));
+        let (rest, count) = bytes.split_last_chunk::<4>().ok_or_else(|| wrong("a block with a tail"))?;
+        let (rest, common) = rest.split_last_chunk::<4>().ok_or_else(|| wrong("a block with a tail"))?;
+        let (common, count) = (u32::from_le_bytes(*common) as usize, u32::from_le_bytes(*count) as usize);
+        let arrays = count.checked_mul(12).and_then(|arrays| arrays.checked_add(common)?.checked_add(4));
+        let common_at = arrays.and_then(|arrays| rest.len().checked_sub(arrays));
         let common_at = common_at.ok_or_else(|| wrong("arrays that fit the block"))?;
         let heads_at = common_at + common;
-        let block = Self { count, common_at, heads_at, offsets_at: heads_at + count * 8, bytes };
-        let mut expected = 0;
-        for index in 0..count {
-            let offset = block.offset(index);
-            if offset != expected {
-                return Err(wrong("entries one behind the other"));
-            }
-            let mut reader = Reader::new(&block.bytes[offset..common_at]);
-            let suffix_bytes = usize::try_from(reader.varint()?).map_err(|_| wrong("a suffix length"))?;
-            let value_bytes = usize::try_from(reader.varint()?).map_err(|_| wrong("a value length"))?;
-            let trailer =
-                Trailer::from_u64(reader.u64()?).ok_or_else(|| wrong("a trailer with a sequence number and a kind"))?;
-            if trailer.is_expiring() && value_bytes < EXPIRY_BYTES {
+        let offsets_at = heads_at + count * 8;
+        let block = Self { count, common_at, heads_at, offsets_at, bytes };
+        let (heads, offsets) = (block.heads(), block.offsets());
+        let mut start = 0;
+        if offset(offsets[0]) != start || offset(offsets[count]) != common_at {
+            return Err(wrong("entries from the first byte to the common prefix"));
+        }
+        for (head_of, end) in heads.iter().zip(&offsets[1..]) {
+            let end = offset(*end);
+            let entry = block.bytes[..common_at].get(start..end).and_then(split_entry);
+            let (trailer, suffix, value) = entry.ok_or_else(|| wrong("entries one behind the other"))?;
+            let trailer = Trailer::from_u64(trailer);
+            let trailer = trailer.ok_or_else(|| wrong("a trailer with a sequence number and a kind"))?;
+            if trailer.is_expiring() && value.len() < EXPIRY_BYTES {
                 return Err(wrong("an expiry before the value"));
             }
-            let suffix = reader.bytes(suffix_bytes)?;
-            if head(suffix) != block.head(index) {
+            if head(suffix) != u64::from_le_bytes(*head_of) {
                 return Err(wrong("the head of the suffix"));
             }
-            reader.bytes(value_bytes)?;
-            expected = offset + reader.offset();
-        }
-        if expected != common_at {
-            return Err(wrong("nothing behind the last entry"));
+            start = end;
         }
         Ok(block)
     }
@@ -161,57 +194,83 @@ impl Block {
     }
 
     /// What all keys begin with.
+    #[inline]
     pub(crate) fn common_prefix(&self) -> &[u8] {
         &self.bytes[self.common_at..self.heads_at]
     }
 
-    fn offset(&self, index: usize) -> usize {
-        let at = self.offsets_at + index * 4;
-        u32::from_le_bytes(*self.bytes[at..].first_chunk().expect("the array is inside the block")) as usize
+    #[inline]
+    pub(super) fn heads(&self) -> &[Head] {
+        self.bytes[self.heads_at..self.offsets_at].as_chunks().0
     }
 
-    fn head(&self, index: usize) -> u64 {
-        let at = self.heads_at + index * 8;
-        u64::from_le_bytes(*self.bytes[at..].first_chunk().expect("the array is inside the block"))
+    /// One more than there are entries.
+    #[inline]
+    fn offsets(&self) -> &[[u8; 4]] {
+        self.bytes[self.offsets_at..self.bytes.len() - 8].as_chunks().0
     }
 
     /// The entry at `index`, its key without the common prefix.
+    #[inline]
     pub(crate) fn entry(&self, index: usize) -> Entry<'_> {
-        let mut reader = Reader::new(&self.bytes[self.offset(index)..self.common_at]);
-        let mut read = || {
-            let (suffix_bytes, value_bytes) = (reader.varint()?, reader.varint()?);
-            let trailer = Trailer::from_u64(reader.u64()?).ok_or_else(|| reader.error("trailer"))?;
-            let key = reader.bytes(usize::try_from(suffix_bytes).unwrap_or(usize::MAX))?;
-            let value = reader.bytes(usize::try_from(value_bytes).unwrap_or(usize::MAX))?;
-            Ok::<_, DecodeError>(Entry { key, trailer, value })
-        };
-        read().expect("entries were checked when the block was read")
+        let offsets = self.offsets();
+        let entry = split_entry(&self.bytes[offset(offsets[index])..offset(offsets[index + 1])]);
+        let (trailer, key, value) = entry.expect("entries were checked when the block was read");
+        Entry { key, trailer: Trailer::from_raw(trailer), value }
     }
 
     /// Index of the first entry at or behind a place.
     pub(crate) fn lower_bound(&self, key: &[u8], trailer: Trailer) -> usize {
+        self.lower_bound_by(key, trailer, heads_below)
+    }
+
+    /// The same with another way to tell how many heads are below a number.
+    #[inline]
+    pub(super) fn lower_bound_by(
+        &self,
+        key: &[u8],
+        trailer: Trailer,
+        heads_below: impl FnOnce(&[Head], u64) -> usize,
+    ) -> usize {
         let common = self.common_prefix();
         let suffix = match key.strip_prefix(common) {
             Some(suffix) => suffix,
             None if key < common => return 0,
             None => return self.count,
         };
-        let wanted = head(suffix);
-        let (mut low, mut high) = (0, self.count);
+        let (heads, wanted) = (self.heads(), head(suffix));
+        let is_before = |index: usize| {
+            let entry = self.entry(index);
+            compare((entry.key, entry.trailer), (suffix, trailer)).is_lt()
+        };
+        // Where heads are equal, the entries decide: there is seldom more than one.
+        let mut low = heads_below(heads, wanted);
+        let (mut high, mut step) = (low, 1);
+        while high < self.count && u64::from_le_bytes(heads[high]) == wanted && is_before(high) {
+            low = high + 1;
+            high = (high + step).min(self.count);
+            step *= 2;
+        }
         while low < high {
             let middle = low.midpoint(high);
-            let before = match self.head(middle).cmp(&wanted) {
-                Ordering::Less => true,
-                Ordering::Greater => false,
-                Ordering::Equal => {
-                    let entry = self.entry(middle);
-                    compare((entry.key, entry.trailer), (suffix, trailer)).is_lt()
-                }
-            };
-            if before { low = middle + 1 } else { high = middle }
+            if is_before(middle) { low = middle + 1 } else { high = middle }
         }
         low
     }
+}
+
+#[inline]
+const fn offset(stored: [u8; 4]) -> usize {
+    u32::from_le_bytes(stored) as usize
+}
+
+/// Trailer, suffix and value of an entry.
+#[inline]
+fn split_entry(entry: &[u8]) -> Option<(u64, &[u8], &[u8])> {
+    let (header, rest) = entry.split_first_chunk::<ENTRY_HEADER_BYTES>()?;
+    let [trailer @ .., low, high] = header;
+    let (suffix, value) = rest.split_at_checked(usize::from(u16::from_le_bytes([*low, *high])))?;
+    Some((u64::from_le_bytes(*trailer), suffix, value))
 }
 
 #[cfg(test)]

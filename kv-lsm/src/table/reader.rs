@@ -10,6 +10,7 @@ use kv_core::codec::Reader;
 use super::block::Block;
 use super::filter;
 use super::format::{BlockError, FOOTER_BYTES, Footer, Handle, KNOWN, load_block};
+use super::index::Index;
 use super::meta::TableMeta;
 use super::residents::TableMemory;
 use crate::cache::{CachedBlock, TableBlocks};
@@ -46,7 +47,7 @@ pub(crate) struct Table {
 /// What is needed of a table before any of its data: all but the data blocks.
 pub(crate) struct Opened {
     file: Arc<dyn File>,
-    index: Block,
+    index: Index,
     /// Those of the data blocks that are in memory.
     cached: TableBlocks,
     filter: Vec<u8>,
@@ -116,13 +117,8 @@ impl Table {
             return Err(self.corrupt(footer_at, "the identity and format that the manifest names"));
         }
         let load = |handle: Handle| self.load(file.as_ref(), handle);
-        let index = Block::new(load(footer.index)?).map_err(|error| self.corrupt(footer.index.offset, error.what))?;
-        for at in 0..index.count() {
-            let handle = decode_handle(index.entry(at).value);
-            if handle.is_none_or(|handle| !self.holds(handle)) {
-                return Err(self.corrupt(footer.index.offset, "handles of blocks inside the file"));
-            }
-        }
+        let index = Index::new(load(footer.index)?, |handle| self.holds(handle))
+            .map_err(|expected| self.corrupt(footer.index.offset, expected))?;
         let filter = if footer.filter.is_none() { Vec::new() } else { load(footer.filter)? };
         if filter.len() % filter::LINE_BYTES != 0 || (filter.is_empty() && index.count() > 0) {
             return Err(self.corrupt(footer.filter.offset, "whole lines of a filter"));
@@ -162,9 +158,8 @@ impl Table {
     /// What the index says of a data block: its last key, the trailer there, and where it lies.
     pub(crate) fn index_entry(&self, index: usize) -> Result<(Vec<u8>, Trailer, Handle), Error> {
         let opened = self.opened()?;
-        let entry = opened.index.entry(index);
-        let handle = decode_handle(entry.value).expect("handles were checked when the index was read");
-        Ok(([opened.index.common_prefix(), entry.key].concat(), entry.trailer, handle))
+        let (key, trailer) = opened.index.last(index);
+        Ok((key, trailer, opened.index.handle(index)))
     }
 
     /// Whether the filter lets a key with this hash through.
@@ -204,8 +199,7 @@ impl Table {
             return Ok(block);
         }
         tally.cache_misses += 1;
-        let handle =
-            decode_handle(opened.index.entry(index).value).expect("handles were checked when the index was read");
+        let handle = opened.index.handle(index);
         let bytes = self.load(opened.file.as_ref(), handle)?;
         let block = Block::new(bytes).map_err(|error| self.corrupt(handle.offset, error.what))?;
         if block.count() == 0 {
@@ -258,12 +252,6 @@ impl Drop for Table {
             graveyard.push(std::mem::take(&mut self.path));
         }
     }
-}
-
-fn decode_handle(bytes: &[u8]) -> Option<Handle> {
-    let mut reader = Reader::new(bytes);
-    let handle = Handle { offset: reader.u64().ok()?, length: reader.u64().ok()? };
-    reader.finish().ok().map(|()| handle)
 }
 
 fn decode_range_deletes(bytes: &[u8]) -> Option<Vec<RangeDelete>> {

@@ -102,8 +102,8 @@ fn a_key_that_its_filter_does_not_know_is_found() {
     assert_says(&found, "in the filter");
 }
 
-/// Where the first byte of the sequence number of a block's first entry lies: behind two lengths and the kind.
-const FIRST_SEQUENCE_AT: usize = 3;
+/// Where the first byte of the sequence number of a block's first entry lies: behind the kind.
+const FIRST_SEQUENCE_AT: usize = 1;
 
 #[test]
 fn versions_out_of_order_are_found() {
