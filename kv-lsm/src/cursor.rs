@@ -22,6 +22,28 @@ pub(crate) trait Cursor: Send {
     fn previous(&mut self) -> Result<(), Error>;
 }
 
+impl<C: Cursor + ?Sized> Cursor for Box<C> {
+    fn entry(&self) -> Option<Entry<'_>> {
+        (**self).entry()
+    }
+
+    fn seek(&mut self, key: &[u8], trailer: Trailer) -> Result<(), Error> {
+        (**self).seek(key, trailer)
+    }
+
+    fn seek_before(&mut self, place: Option<(&[u8], Trailer)>) -> Result<(), Error> {
+        (**self).seek_before(place)
+    }
+
+    fn next(&mut self) -> Result<(), Error> {
+        (**self).next()
+    }
+
+    fn previous(&mut self) -> Result<(), Error> {
+        (**self).previous()
+    }
+}
+
 /// One version of a key.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct Entry<'a> {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::BytesMut;
 use kv_core::time::Millis;
 
 use crate::error::Error;
@@ -15,14 +16,15 @@ use crate::visible::{ScanRules, Want};
 
 /// Yields keys and values of a range in order, from both ends. Owns the state it reads. After an error it yields nothing more,
 /// from either end.
+///
+/// Small keys and values that come one after the other share an allocation of up to 4 KiB, which is freed with the last of them:
+/// whoever keeps few of many for long should copy them.
 pub struct Iter {
     source: Source,
     bounds: Bounds,
     front: Option<Scan>,
     back: Option<Scan>,
-    /// The keys that were yielded last from each end: between them lies what is left.
-    front_key: Option<Slice>,
-    back_key: Option<Slice>,
+    pieces: Pieces,
     over: bool,
 }
 
@@ -48,7 +50,7 @@ impl Iter {
         let over = is_empty(&bounds);
         let rules = handle.scan_rules(keyspace, moment).ok();
         let source = Source { _handle: handle, version, keyspace, rules };
-        Self { source, bounds, front: None, back: None, front_key: None, back_key: None, over }
+        Self { source, bounds, front: None, back: None, pieces: Pieces::default(), over }
     }
 
     /// Only the keys. Values that are kept apart are not read, unless merge operands fold onto them.
@@ -114,7 +116,7 @@ impl Iter {
     }
 
     fn step(&mut self, reverse: bool) -> Result<Option<(Slice, Slice)>, Error> {
-        let scan = if reverse { &mut self.back } else { &mut self.front };
+        let (scan, other) = if reverse { (&mut self.back, &self.front) } else { (&mut self.front, &self.back) };
         let scan = match scan {
             Some(scan) => scan,
             None => scan.insert(self.source.scan(&self.bounds, reverse)?),
@@ -122,17 +124,12 @@ impl Iter {
         if !scan.advance()? {
             return Ok(None);
         }
-        let met = if reverse {
-            self.front_key.as_ref().is_some_and(|front| scan.key() <= &**front)
-        } else {
-            self.back_key.as_ref().is_some_and(|back| scan.key() >= &**back)
-        };
-        if met {
-            return Ok(None);
-        }
-        let key = Slice::copy_of(scan.key());
-        *(if reverse { &mut self.back_key } else { &mut self.front_key }) = Some(key.clone());
-        Ok(Some((key, Slice::copy_of(scan.value()))))
+        // Each stands on the key that it yielded last: between them lies what is left.
+        let met = other.as_ref().is_some_and(|other| match reverse {
+            true => scan.key() <= other.key(),
+            false => scan.key() >= other.key(),
+        });
+        Ok((!met).then(|| self.pieces.pair(scan.key(), scan.value())))
     }
 
     fn yield_one(&mut self, reverse: bool) -> Option<Result<(Slice, Slice), Error>> {
@@ -164,6 +161,36 @@ impl std::iter::FusedIterator for Iter {}
 impl std::fmt::Debug for Iter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Iter").field("bounds", &self.bounds).finish_non_exhaustive()
+    }
+}
+
+/// Memory for what is yielded, in pieces that small keys and values share: an allocation for each would cost more than to read
+/// it.
+#[derive(Default)]
+struct Pieces {
+    room: BytesMut,
+    piece_bytes: usize,
+}
+
+impl Pieces {
+    /// Who looks at one entry only pays for little.
+    const BYTES_MIN: usize = 512;
+    /// Who keeps one entry of many keeps no more than this with it.
+    const BYTES_MAX: usize = 4096;
+
+    fn pair(&mut self, key: &[u8], value: &[u8]) -> (Slice, Slice) {
+        let bytes = key.len() + value.len();
+        if bytes > Self::BYTES_MAX / 4 {
+            return (Slice::copy_of(key), Slice::copy_of(value));
+        }
+        if self.room.capacity() < bytes {
+            self.piece_bytes = (self.piece_bytes * 2).clamp(Self::BYTES_MIN.max(bytes), Self::BYTES_MAX);
+            self.room = BytesMut::with_capacity(self.piece_bytes);
+        }
+        self.room.extend_from_slice(key);
+        let key = self.room.split().freeze();
+        self.room.extend_from_slice(value);
+        (Slice::new(key), Slice::new(self.room.split().freeze()))
     }
 }
 

@@ -9,15 +9,15 @@ use crate::table::cursor::TableCursor;
 use crate::table::reader::Table;
 
 /// Merges cursors whose versions are all different. A binary heap of the cursors that stand on something.
-pub(crate) struct MergeCursor {
-    cursors: Vec<Box<dyn Cursor>>,
+pub(crate) struct MergeCursor<C = Box<dyn Cursor>> {
+    cursors: Vec<C>,
     /// Indices of `cursors`; the first stands on the next version.
     heap: Vec<usize>,
     backward: bool,
 }
 
-impl MergeCursor {
-    pub(crate) const fn new(cursors: Vec<Box<dyn Cursor>>) -> Self {
+impl<C: Cursor> MergeCursor<C> {
+    pub(crate) const fn new(cursors: Vec<C>) -> Self {
         Self { cursors, heap: Vec::new(), backward: false }
     }
 
@@ -55,9 +55,9 @@ impl MergeCursor {
         }
     }
 
-    fn advance(&mut self, step: fn(&mut dyn Cursor) -> Result<(), Error>) -> Result<(), Error> {
+    fn advance(&mut self, step: impl FnOnce(&mut C) -> Result<(), Error>) -> Result<(), Error> {
         let Some(&first) = self.heap.first() else { return Ok(()) };
-        if let Err(error) = step(self.cursors[first].as_mut()) {
+        if let Err(error) = step(&mut self.cursors[first]) {
             self.heap.clear();
             return Err(error);
         }
@@ -67,9 +67,25 @@ impl MergeCursor {
         self.sift_down(0);
         Ok(())
     }
+
+    /// As a seek to a place that lies ahead: what stands at or behind it already stays where it is.
+    pub(crate) fn skip_to(&mut self, key: &[u8], trailer: Trailer) -> Result<(), Error> {
+        while self.entry().is_some_and(|entry| compare((entry.key, entry.trailer), (key, trailer)).is_lt()) {
+            self.advance(|cursor| cursor.seek(key, trailer))?;
+        }
+        Ok(())
+    }
+
+    /// The same backward: to the last version before the place.
+    pub(crate) fn skip_before(&mut self, key: &[u8], trailer: Trailer) -> Result<(), Error> {
+        while self.entry().is_some_and(|entry| compare((entry.key, entry.trailer), (key, trailer)).is_ge()) {
+            self.advance(|cursor| cursor.seek_before(Some((key, trailer))))?;
+        }
+        Ok(())
+    }
 }
 
-impl Cursor for MergeCursor {
+impl<C: Cursor> Cursor for MergeCursor<C> {
     fn entry(&self) -> Option<Entry<'_>> {
         self.cursors[*self.heap.first()?].entry()
     }
@@ -93,29 +109,29 @@ impl Cursor for MergeCursor {
     }
 
     fn next(&mut self) -> Result<(), Error> {
-        self.advance(|cursor| cursor.next())
+        self.advance(Cursor::next)
     }
 
     fn previous(&mut self) -> Result<(), Error> {
-        self.advance(|cursor| cursor.previous())
+        self.advance(Cursor::previous)
     }
 }
 
 /// The tables of a level that do not overlap, one behind the other. A table is touched when the cursor reaches it.
-pub(crate) struct LevelCursor {
-    tables: Vec<Arc<Table>>,
+pub(crate) struct LevelCursor<T = Vec<Arc<Table>>> {
+    tables: T,
     keep: bool,
     present: Option<(usize, TableCursor)>,
 }
 
-impl LevelCursor {
+impl<T: AsRef<[Arc<Table>]>> LevelCursor<T> {
     /// `keep` as for [`TableCursor`].
-    pub(crate) const fn new(tables: Vec<Arc<Table>>, keep: bool) -> Self {
+    pub(crate) const fn new(tables: T, keep: bool) -> Self {
         Self { tables, keep, present: None }
     }
 
     fn enter(&mut self, index: usize) -> &mut TableCursor {
-        let cursor = TableCursor::new(Arc::clone(&self.tables[index]), self.keep);
+        let cursor = TableCursor::new(Arc::clone(&self.tables.as_ref()[index]), self.keep);
         &mut self.present.insert((index, cursor)).1
     }
 
@@ -125,7 +141,7 @@ impl LevelCursor {
             && cursor.entry().is_none()
         {
             let index = index + 1;
-            if index == self.tables.len() {
+            if index == self.tables.as_ref().len() {
                 self.present = None;
                 return Ok(());
             }
@@ -156,14 +172,14 @@ impl LevelCursor {
     }
 }
 
-impl Cursor for LevelCursor {
+impl<T: AsRef<[Arc<Table>]> + Send> Cursor for LevelCursor<T> {
     fn entry(&self) -> Option<Entry<'_>> {
         self.present.as_ref()?.1.entry()
     }
 
     fn seek(&mut self, key: &[u8], trailer: Trailer) -> Result<(), Error> {
-        let index = self.tables.partition_point(|table| table.meta().upper.is_before(key));
-        if index == self.tables.len() {
+        let index = self.tables.as_ref().partition_point(|table| table.meta().upper.is_before(key));
+        if index == self.tables.as_ref().len() {
             self.present = None;
             return Ok(());
         }
@@ -173,8 +189,8 @@ impl Cursor for LevelCursor {
 
     fn seek_before(&mut self, place: Option<(&[u8], Trailer)>) -> Result<(), Error> {
         let behind = match place {
-            Some((key, _)) => self.tables.partition_point(|table| *table.meta().lower <= *key),
-            None => self.tables.len(),
+            Some((key, _)) => self.tables.as_ref().partition_point(|table| *table.meta().lower <= *key),
+            None => self.tables.as_ref().len(),
         };
         let Some(index) = behind.checked_sub(1) else {
             self.present = None;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kv_core::time::Millis;
 
-use crate::cursor::Cursor;
+use crate::cursor::{Cursor, Entry};
 use crate::error::Error;
 use crate::internal_key::{Trailer, split_expiry};
 use crate::memtable::MemtableCursor;
@@ -28,7 +28,7 @@ pub(crate) struct Scan {
     rules: ScanRules,
     bounds: Bounds,
     reverse: bool,
-    cursor: MergeCursor,
+    cursor: MergeCursor<Source>,
     range_deletes: Vec<Arc<RangeDeletes>>,
     /// Keeps the files that separated values lie in.
     tree: Option<Arc<Tree>>,
@@ -59,25 +59,25 @@ impl Scan {
     /// When the deleted ranges of a table cannot be read.
     pub(crate) fn new(version: &Version, rules: ScanRules, bounds: Bounds, reverse: bool) -> Result<Self, Error> {
         let keyspace = rules.keyspace;
-        let mut cursors: Vec<Box<dyn Cursor>> = Vec::new();
+        let mut cursors = Vec::new();
         let mut range_deletes = Vec::new();
         for memtable in version.memtables() {
-            cursors.push(Box::new(MemtableCursor::new(memtable, keyspace)));
+            cursors.push(Source::Memtable(MemtableCursor::new(memtable, keyspace)));
             range_deletes.extend(memtable.range_deletes(keyspace));
         }
         let tree = version.trees.get(&keyspace).cloned();
         if let Some(tree) = &tree {
             let in_range = |table: &&Arc<Table>| overlaps(table.meta(), &bounds);
             for table in tree.levels[0].iter().filter(in_range) {
-                cursors.push(Box::new(TableCursor::new(Arc::clone(table), true)));
+                cursors.push(Source::Table(TableCursor::new(Arc::clone(table), true)));
             }
-            for level in &tree.levels[1..] {
-                let tables: Vec<_> = level.iter().filter(in_range).cloned().collect();
-                if !tables.is_empty() {
-                    cursors.push(Box::new(LevelCursor::new(tables, true)));
+            for (level, tables) in tree.levels.iter().enumerate().skip(1) {
+                let tables = LevelTables { tree: Arc::clone(tree), level, range: within(tables, &bounds) };
+                if !tables.range.is_empty() {
+                    cursors.push(Source::Level(LevelCursor::new(tables, true)));
                 }
             }
-            for table in tree.tables().filter(in_range) {
+            for table in tree.with_range_deletes().iter().filter(in_range) {
                 range_deletes.extend(table.range_deletes()?);
             }
         }
@@ -207,7 +207,7 @@ impl Scan {
             }
             steps += 1;
             if steps > STEPS_BEFORE_SEEK && (too_new || over) {
-                cursor.seek(key, if over { Trailer::OLDEST } else { Trailer::at(rules.moment.sequence) })?;
+                cursor.skip_to(key, if over { Trailer::OLDEST } else { Trailer::at(rules.moment.sequence) })?;
                 steps = 0;
             } else {
                 cursor.next()?;
@@ -225,7 +225,7 @@ impl Scan {
         while let Some(entry) = cursor.entry().filter(|entry| entry.key == key.as_slice()) {
             if entry.trailer.sequence() > rules.moment.sequence {
                 // All that follow of this key are newer still.
-                cursor.seek_before(Some((key, Trailer::NEWEST)))?;
+                cursor.skip_before(key, Trailer::NEWEST)?;
                 break;
             }
             let start = versions.bytes.len();
@@ -247,6 +247,87 @@ impl Scan {
         }
         resolver.finish()
     }
+}
+
+/// What a scan merges. Told apart without a table of functions, so that a step can be compiled as one.
+enum Source {
+    Memtable(MemtableCursor),
+    Table(TableCursor),
+    Level(LevelCursor<LevelTables>),
+}
+
+impl Cursor for Source {
+    #[inline]
+    fn entry(&self) -> Option<Entry<'_>> {
+        match self {
+            Self::Memtable(cursor) => cursor.entry(),
+            Self::Table(cursor) => cursor.entry(),
+            Self::Level(cursor) => cursor.entry(),
+        }
+    }
+
+    fn seek(&mut self, key: &[u8], trailer: Trailer) -> Result<(), Error> {
+        match self {
+            Self::Memtable(cursor) => cursor.seek(key, trailer),
+            Self::Table(cursor) => cursor.seek(key, trailer),
+            Self::Level(cursor) => cursor.seek(key, trailer),
+        }
+    }
+
+    fn seek_before(&mut self, place: Option<(&[u8], Trailer)>) -> Result<(), Error> {
+        match self {
+            Self::Memtable(cursor) => cursor.seek_before(place),
+            Self::Table(cursor) => cursor.seek_before(place),
+            Self::Level(cursor) => cursor.seek_before(place),
+        }
+    }
+
+    #[inline]
+    fn next(&mut self) -> Result<(), Error> {
+        match self {
+            Self::Memtable(cursor) => cursor.next(),
+            Self::Table(cursor) => cursor.next(),
+            Self::Level(cursor) => cursor.next(),
+        }
+    }
+
+    #[inline]
+    fn previous(&mut self) -> Result<(), Error> {
+        match self {
+            Self::Memtable(cursor) => cursor.previous(),
+            Self::Table(cursor) => cursor.previous(),
+            Self::Level(cursor) => cursor.previous(),
+        }
+    }
+}
+
+/// Tables of one level that stand side by side, in a tree that is kept for them: there may be thousands.
+struct LevelTables {
+    tree: Arc<Tree>,
+    level: usize,
+    range: Range<usize>,
+}
+
+impl AsRef<[Arc<Table>]> for LevelTables {
+    fn as_ref(&self) -> &[Arc<Table>] {
+        &self.tree.levels[self.level][self.range.clone()]
+    }
+}
+
+/// Which tables of a level, which do not overlap, speak of keys within the bounds.
+fn within(tables: &[Arc<Table>], bounds: &Bounds) -> Range<usize> {
+    let start = match &bounds.0 {
+        Bound::Included(key) | Bound::Excluded(key) => {
+            tables.partition_point(|table| table.meta().upper.is_before(key))
+        }
+        Bound::Unbounded => 0,
+    };
+    let end = match &bounds.1 {
+        Bound::Included(key) => tables.partition_point(|table| *table.meta().lower <= **key),
+        Bound::Excluded(key) => tables.partition_point(|table| *table.meta().lower < **key),
+        Bound::Unbounded => tables.len(),
+    };
+    start..end.max(start)
 }
 
 fn overlaps(table: &TableMeta, bounds: &Bounds) -> bool {

@@ -15,6 +15,10 @@ impl Slice {
         Self(Bytes::copy_from_slice(bytes))
     }
 
+    pub(crate) const fn new(bytes: Bytes) -> Self {
+        Self(bytes)
+    }
+
     /// The same bytes, without a copy.
     #[must_use]
     pub fn into_bytes(self) -> Bytes {

@@ -17,6 +17,8 @@ pub(crate) struct Tree {
     pub(crate) levels: [Vec<Arc<Table>>; LEVELS],
     /// Where their separated values lie.
     pub(crate) blobs: BlobFiles,
+    /// Those of the tables that have deleted ranges, so that nobody has to look for them.
+    with_range_deletes: Vec<Arc<Table>>,
 }
 
 impl Tree {
@@ -24,6 +26,10 @@ impl Tree {
     pub(crate) fn table_for(tables: &[Arc<Table>], key: &[u8]) -> Option<usize> {
         let at = tables.partition_point(|table| table.meta().upper.is_before(key));
         (at < tables.len() && *tables[at].meta().lower <= *key).then_some(at)
+    }
+
+    pub(crate) fn with_range_deletes(&self) -> &[Arc<Table>] {
+        &self.with_range_deletes
     }
 
     pub(crate) fn tables(&self) -> impl Iterator<Item = &Arc<Table>> {
@@ -77,7 +83,9 @@ impl Version {
             };
             let by_number = catalog.blobs_of(keyspace).map(blob).collect();
             let blobs = BlobFiles { directory: directory.to_path_buf(), by_number };
-            (keyspace, Arc::new(Tree { levels, blobs }))
+            let mut tree = Tree { levels, blobs, with_range_deletes: Vec::new() };
+            tree.with_range_deletes = tree.tables().filter(|table| table.meta().range_deletes > 0).cloned().collect();
+            (keyspace, Arc::new(tree))
         };
         catalog.levels.iter().map(tree).collect()
     }

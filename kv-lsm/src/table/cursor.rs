@@ -101,8 +101,9 @@ impl Cursor for TableCursor {
     }
 
     fn seek(&mut self, key: &[u8], trailer: Trailer) -> Result<(), Error> {
-        let index = self.opened()?.block_of(key, trailer);
-        if index == self.opened()?.blocks() {
+        let opened = self.opened()?;
+        let index = opened.block_of(key, trailer);
+        if index == opened.blocks() {
             self.block = None;
             return Ok(());
         }
@@ -119,9 +120,10 @@ impl Cursor for TableCursor {
     }
 
     fn seek_before(&mut self, place: Option<(&[u8], Trailer)>) -> Result<(), Error> {
-        let blocks = self.opened()?.blocks();
+        let opened = self.opened()?;
+        let blocks = opened.blocks();
         let index = match place {
-            Some((key, trailer)) => self.opened()?.block_of(key, trailer),
+            Some((key, trailer)) => opened.block_of(key, trailer),
             None => blocks,
         };
         if let (Some((key, trailer)), true) = (place, index < blocks) {
@@ -154,12 +156,11 @@ impl Cursor for TableCursor {
     }
 
     fn previous(&mut self) -> Result<(), Error> {
-        let Some((index, block)) = &self.block else { return Ok(()) };
+        let Some((index, _)) = &self.block else { return Ok(()) };
         if let Some(at) = self.at.checked_sub(1) {
             self.stand(at);
             return Ok(());
         }
-        let _ = block;
         match index.checked_sub(1) {
             Some(index) => {
                 self.enter(index)?;
