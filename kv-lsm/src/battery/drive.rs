@@ -197,8 +197,10 @@ fn note(
 
 fn recreate(subject: &mut Subject, keyspace: usize, history: &mut History, on_error: OnError) -> Result<(), Error> {
     match subject.drop_keyspace(keyspace) {
-        Ok(()) => {
-            history.drop_keyspace(keyspace);
+        Ok(was_there) => {
+            if was_there {
+                history.drop_keyspace(keyspace);
+            }
             subject.create_keyspace(keyspace)
         }
         Err(error) => {

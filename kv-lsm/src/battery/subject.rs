@@ -90,18 +90,19 @@ impl Subject {
     ///
     /// # Panics
     /// When something is left of it.
-    pub fn drop_keyspace(&self, index: usize) -> Result<(), Error> {
-        match self.database.drop_keyspace(KEYSPACES[index]) {
+    pub fn drop_keyspace(&self, index: usize) -> Result<bool, Error> {
+        let was_there = match self.database.drop_keyspace(KEYSPACES[index]) {
+            Ok(()) => true,
             // It was dropped before, and could not be created again.
-            Ok(()) | Err(Error::NoSuchKeyspace { .. }) => {}
+            Err(Error::NoSuchKeyspace { .. }) => false,
             Err(error) => return Err(error),
-        }
+        };
         let old = &self.keyspaces[index];
         let is_unknown = |error: Option<Error>| matches!(error, Some(Error::UnknownKeyspace { .. }));
         assert!(is_unknown(old.get(b"k000").err()), "a keyspace that was dropped is read");
         assert!(is_unknown(old.iter().next().and_then(Result::err)), "a keyspace that was dropped is scanned");
         assert!(is_unknown(old.put(b"k000", b"").err()), "a keyspace that was dropped is written");
-        Ok(())
+        Ok(was_there)
     }
 
     /// Creates a keyspace again that was dropped.

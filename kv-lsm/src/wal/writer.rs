@@ -178,12 +178,12 @@ impl LogWriter {
         }
     }
 
-    /// A failed write may have left any part of its bytes, even all: they must go, or recovery would find a batch that was
-    /// refused.
+    /// A failed write may have left any part of its bytes, even all: they must go, durably, or recovery would find a batch that
+    /// was refused.
     fn roll_back(&mut self, cause: io::Error) -> AppendError {
         let error = Error::io("append to", &self.path, cause);
         self.ended = true;
-        match self.file.truncate(self.offset) {
+        match self.file.truncate(self.offset).and_then(|()| self.file.sync()) {
             Ok(()) => AppendError::RolledBack(error),
             Err(_) => AppendError::Broken(error),
         }
