@@ -68,9 +68,13 @@ impl<C: Cursor> MergeCursor<C> {
         Ok(())
     }
 
-    /// As a seek to a place that lies ahead: what stands at or behind it already stays where it is.
+    /// As a seek to a place that lies ahead: what stands at or behind it already stays where it is. Each cursor seeks once: in
+    /// damaged tables with their keys out of order a seek may lead nowhere.
     pub(crate) fn skip_to(&mut self, key: &[u8], trailer: Trailer) -> Result<(), Error> {
-        while self.entry().is_some_and(|entry| compare((entry.key, entry.trailer), (key, trailer)).is_lt()) {
+        for _ in 0..self.cursors.len() {
+            if self.entry().is_none_or(|entry| compare((entry.key, entry.trailer), (key, trailer)).is_ge()) {
+                break;
+            }
             self.advance(|cursor| cursor.seek(key, trailer))?;
         }
         Ok(())
@@ -78,7 +82,10 @@ impl<C: Cursor> MergeCursor<C> {
 
     /// The same backward: to the last version before the place.
     pub(crate) fn skip_before(&mut self, key: &[u8], trailer: Trailer) -> Result<(), Error> {
-        while self.entry().is_some_and(|entry| compare((entry.key, entry.trailer), (key, trailer)).is_ge()) {
+        for _ in 0..self.cursors.len() {
+            if self.entry().is_none_or(|entry| compare((entry.key, entry.trailer), (key, trailer)).is_lt()) {
+                break;
+            }
             self.advance(|cursor| cursor.seek_before(Some((key, trailer))))?;
         }
         Ok(())
@@ -210,5 +217,45 @@ impl<T: AsRef<[Arc<Table>]> + Send> Cursor for LevelCursor<T> {
         let Some((_, cursor)) = &mut self.present else { return Ok(()) };
         let result = cursor.previous().and_then(|()| self.skip_backward());
         self.settle(result)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a damaged table may be like: wherever it seeks, it stands on the same version.
+    struct Stuck;
+
+    impl Cursor for Stuck {
+        fn entry(&self) -> Option<Entry<'_>> {
+            Some(Entry { key: b"m", trailer: Trailer::at(5), value: b"" })
+        }
+
+        fn seek(&mut self, _: &[u8], _: Trailer) -> Result<(), Error> {
+            Ok(())
+        }
+
+        fn seek_before(&mut self, _: Option<(&[u8], Trailer)>) -> Result<(), Error> {
+            Ok(())
+        }
+
+        fn next(&mut self) -> Result<(), Error> {
+            Ok(())
+        }
+
+        fn previous(&mut self) -> Result<(), Error> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_skip_that_leads_nowhere_ends() {
+        let mut cursor = MergeCursor::new(vec![Stuck, Stuck]);
+        cursor.seek(b"", Trailer::NEWEST).unwrap();
+        cursor.skip_to(b"z", Trailer::NEWEST).unwrap();
+        cursor.seek_before(None).unwrap();
+        cursor.skip_before(b"a", Trailer::NEWEST).unwrap();
+        assert_eq!(cursor.entry().unwrap().key, b"m");
     }
 }

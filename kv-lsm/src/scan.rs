@@ -1,13 +1,16 @@
 //! Reading a range of a pinned version, in one direction.
 
+use std::cmp::Ordering;
 use std::ops::{Bound, Range};
+use std::path::Path;
 use std::sync::Arc;
 
 use kv_core::time::Millis;
 
+use crate::blob::files::BlobFiles;
 use crate::cursor::{Cursor, Entry};
 use crate::error::Error;
-use crate::internal_key::{Trailer, split_expiry};
+use crate::internal_key::{Trailer, compare, split_expiry};
 use crate::memtable::MemtableCursor;
 use crate::merge_iter::{LevelCursor, MergeCursor};
 use crate::range_delete::RangeDeletes;
@@ -39,6 +42,8 @@ pub(crate) struct Scan {
     operands: Operands,
     /// The versions of a key as a backward walk meets them: oldest first.
     versions: Versions,
+    /// The last place that the cursors were made to skip to.
+    skipped: Option<(Vec<u8>, Trailer)>,
 }
 
 #[derive(Copy, Clone, Eq, PartialEq)]
@@ -94,6 +99,7 @@ impl Scan {
             expire_at: None,
             operands: Operands::default(),
             versions: Versions::default(),
+            skipped: None,
         })
     }
 
@@ -188,7 +194,7 @@ impl Scan {
 
     /// Resolves the key that the cursor stands on, newest version first, and leaves the cursor behind its last version.
     fn forward_key(&mut self) -> Result<bool, Error> {
-        let Self { rules, cursor, range_deletes, tree, key, value, expire_at, operands, .. } = self;
+        let Self { rules, cursor, range_deletes, tree, key, value, expire_at, operands, skipped, .. } = self;
         let blobs = tree.as_ref().map(|tree| &tree.blobs);
         let mut found = |bytes: &[u8]| value.extend_from_slice(bytes);
         let mut resolver = Resolver::new(rules.rules(), blobs, key, operands, &mut found);
@@ -207,7 +213,9 @@ impl Scan {
             }
             steps += 1;
             if steps > STEPS_BEFORE_SEEK && (too_new || over) {
-                cursor.skip_to(key, if over { Trailer::OLDEST } else { Trailer::at(rules.moment.sequence) })?;
+                let trailer = if over { Trailer::OLDEST } else { Trailer::at(rules.moment.sequence) };
+                go_on(skipped, key, trailer, Ordering::Less, blobs)?;
+                cursor.skip_to(key, trailer)?;
                 steps = 0;
             } else {
                 cursor.next()?;
@@ -218,13 +226,14 @@ impl Scan {
 
     /// The same, with the versions coming oldest first.
     fn backward_key(&mut self) -> Result<bool, Error> {
-        let Self { rules, cursor, range_deletes, tree, key, value, expire_at, operands, versions, .. } = self;
+        let Self { rules, cursor, range_deletes, tree, key, value, expire_at, operands, versions, skipped, .. } = self;
         let blobs = tree.as_ref().map(|tree| &tree.blobs);
         versions.bytes.clear();
         versions.parts.clear();
         while let Some(entry) = cursor.entry().filter(|entry| entry.key == key.as_slice()) {
             if entry.trailer.sequence() > rules.moment.sequence {
                 // All that follow of this key are newer still.
+                go_on(skipped, key, Trailer::NEWEST, Ordering::Greater, blobs)?;
                 cursor.skip_before(key, Trailer::NEWEST)?;
                 break;
             }
@@ -247,6 +256,28 @@ impl Scan {
         }
         resolver.finish()
     }
+}
+
+/// Notes a place to skip to, which lies further on than the one before. In a damaged table whose checksums are right keys may
+/// stand in any order: steps come to an end all the same, and skips because they never go back.
+fn go_on(
+    skipped: &mut Option<(Vec<u8>, Trailer)>,
+    key: &[u8],
+    trailer: Trailer,
+    before: Ordering,
+    blobs: Option<&BlobFiles>,
+) -> Result<(), Error> {
+    if let Some((last, last_trailer)) = skipped
+        && compare((last, *last_trailer), (key, trailer)) != before
+    {
+        let directory = blobs.map_or(Path::new(""), |blobs| &blobs.directory);
+        return Err(Error::corrupt(directory, 0, "expected tables with their keys in order"));
+    }
+    let (last, last_trailer) = skipped.get_or_insert_with(|| (Vec::new(), trailer));
+    last.clear();
+    last.extend_from_slice(key);
+    *last_trailer = trailer;
+    Ok(())
 }
 
 /// What a scan merges. Told apart without a table of functions, so that a step can be compiled as one.
