@@ -96,8 +96,8 @@ fn a_write_behind_the_place_that_reading_has_reached_is_not_missed() {
     for round in 0..40 {
         let mut reading = Reading { view: &store, printer: printer(), budget: 100 };
         tree.summary(whole(), question, &mut 0, &mut reading).expect("memory reads");
-        put(&store, &mut tree, &key(round, true), 2);
         assert_eq!(tree.check(&store, printer()).expect("memory reads"), None);
+        put(&store, &mut tree, &key(round, true), 2);
     }
     assert_eq!(summary(&mut tree, &store, whole(), 100), by_force(&store, whole()));
 }
