@@ -13,6 +13,8 @@
 //!
 //! Stores come from a [`StoreFactory`], so that a simulation runs over any store that can lose its unsynced part.
 
+#[cfg(test)]
+mod birth_rules;
 mod chaos;
 mod factory;
 #[cfg(test)]

@@ -1,5 +1,8 @@
 //! The simulated cluster: nodes, links, disks and clocks, and the order in which things happen to them.
 
+mod clients;
+mod faults;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +13,6 @@ use kv_core::key::RecordKey;
 use kv_core::record::Record;
 use kv_core::store::Space;
 use kv_core::time::{Millis, Now};
-use kv_core::version::Incarnation;
 use kv_core::{NodeId, Store};
 
 use super::factory::StoreFactory;
@@ -19,17 +21,15 @@ use crate::catalog::TableSchema;
 use crate::check::{DotLedger, LivenessLedger};
 use crate::comparison::{self, Question};
 use crate::config::{Config, Settings};
-use crate::identity::ClusterId;
 use crate::liveness::LivenessChange;
-use crate::machine::{Outcome, Request};
-use crate::member::Member;
+use crate::machine::Outcome;
 use crate::message::Message;
-use crate::repair_request::{RepairError, RepairReport, RepairScope};
-use crate::request::{Get, Put, Read, ReadError, TableOptions, WriteError, Written};
+use crate::repair_request::{RepairError, RepairReport};
+use crate::request::{Read, ReadError, WriteError, Written};
 use crate::status::{Standing, Status};
 use crate::transport::{Lane, PeerInfo};
 use crate::wire;
-use crate::worker::{Birth, Input, Outside, Worker};
+use crate::worker::{Input, Outside, Worker};
 
 /// Wall clocks start here, so that a skew never goes below zero.
 const EPOCH_MS: u64 = 1_700_000_000_000;
@@ -236,200 +236,6 @@ impl World {
             Some(format!("node {node}: {what}"))
         });
         wrong.collect()
-    }
-
-    // ---- what is done to the cluster ----
-
-    /// Founds a cluster of everybody at node 1 and creates tables, without faults of the network until it is done.
-    ///
-    /// # Panics
-    /// When it does not come about.
-    pub fn found(&mut self, tables: &[(&str, TableOptions)]) {
-        let rough = std::mem::take(&mut self.network.faults);
-        let members: Vec<Member> = self.nodes().into_iter().map(|node| Member::new(node, node)).collect();
-        let cluster = ClusterId(self.random.u128(1..));
-        let first = NodeId(1);
-        let request = Request::Bootstrap { members, cluster, partitions: 16 };
-        let founding = self.ask(first, request);
-        assert_eq!(self.finish(founding), Answer::Cluster(Ok(())), "a cluster without faults is founded");
-        for (name, options) in tables {
-            let request = Request::CreateTable { name: (*name).to_owned(), options: options.clone() };
-            let creation = self.ask(first, request);
-            assert_eq!(self.finish(creation), Answer::Cluster(Ok(())), "a cluster without faults creates a table");
-        }
-        self.network.faults = rough;
-    }
-
-    /// Starts the founding of a cluster of these nodes at `founder`.
-    pub fn bootstrap(&mut self, founder: NodeId, members: &[NodeId]) -> u64 {
-        let members = members.iter().map(|node| Member::new(*node, node)).collect();
-        let cluster = ClusterId(self.random.u128(1..));
-        self.ask(founder, Request::Bootstrap { members, cluster, partitions: 16 })
-    }
-
-    /// Hands a write to a node and returns the number of the request.
-    pub fn put(&mut self, node: NodeId, put: Put) -> u64 {
-        self.ask(node, Request::Put(put))
-    }
-
-    /// Hands a read to a node and returns the number of the request.
-    pub fn get(&mut self, node: NodeId, get: Get) -> u64 {
-        self.ask(node, Request::Get(get))
-    }
-
-    /// Has a node compare what it holds with the other replicas, and returns the number of the request.
-    pub fn repair(&mut self, node: NodeId, scope: RepairScope) -> u64 {
-        self.ask_within(node, Request::Repair(scope), Millis(30_000))
-    }
-
-    fn ask(&mut self, node: NodeId, request: Request) -> u64 {
-        self.ask_within(node, request, self.settings.deadline)
-    }
-
-    fn ask_within(&mut self, node: NodeId, request: Request, patience: Millis) -> u64 {
-        self.next_request += 1;
-        let id = self.next_request;
-        let deadline = self.time_of(node).monotonic.saturating_add(patience);
-        let host = self.host(node);
-        if host.worker.is_some() {
-            host.inbox.push(Input::Request { client: id, deadline, request });
-            host.open.push(id);
-            self.answers.insert(id, Answer::Pending);
-            self.schedule_turn(node, 10);
-        } else {
-            self.answers.insert(id, Answer::Gone);
-        }
-        id
-    }
-
-    /// What is known of a request. One that has an outcome is forgotten.
-    pub fn take(&mut self, request: u64) -> Answer {
-        match self.answers.get(&request) {
-            Some(Answer::Pending) => Answer::Pending,
-            _ => self.answers.remove(&request).unwrap_or(Answer::Gone),
-        }
-    }
-
-    /// Lets time pass until a request has its outcome.
-    ///
-    /// # Panics
-    /// When it has none after a simulated minute.
-    pub fn finish(&mut self, request: u64) -> Answer {
-        let give_up = self.now_us + 60_000_000;
-        loop {
-            match self.take(request) {
-                Answer::Pending => {
-                    assert!(self.now_us < give_up, "a request without an outcome");
-                    self.step();
-                }
-                answer => return answer,
-            }
-        }
-    }
-
-    /// The power of a machine goes.
-    pub fn crash(&mut self, node: NodeId) {
-        let chance = self.random.u64(..);
-        self.note(1, node, chance);
-        self.stop(node);
-        self.factory.crash(node, chance);
-    }
-
-    /// The process dies; what it had written stays.
-    pub fn kill(&mut self, node: NodeId) {
-        self.note(2, node, 0);
-        self.stop(node);
-        self.factory.kill(node);
-    }
-
-    /// A node begins to stop in order: it notes that it forgets nothing. Whether the note becomes durable is up to its disk.
-    ///
-    /// # Panics
-    /// When the node is down or its store refuses.
-    pub fn begin_stop(&mut self, node: NodeId) {
-        let worker = self.host(node).worker.as_mut().expect("a node that is up");
-        worker.finish().expect("a simulated store takes a batch");
-        self.schedule_sync(node);
-    }
-
-    /// A machine dies and comes back with an empty disk, not started yet.
-    pub fn wipe(&mut self, node: NodeId) {
-        self.stop(node);
-        self.factory.wipe(node);
-    }
-
-    /// Copies the disk of a stopped node, for [`World::restore`].
-    pub fn remember(&mut self, node: NodeId) {
-        self.factory.remember(node);
-    }
-
-    /// Puts a disk back to an earlier copy; the node is stopped.
-    pub fn restore(&mut self, node: NodeId) {
-        self.stop(node);
-        self.factory.restore(node);
-    }
-
-    fn stop(&mut self, node: NodeId) {
-        let host = self.host(node);
-        host.worker = None;
-        host.store = None;
-        host.inbox.clear();
-        host.turn_at = None;
-        host.syncing = false;
-        let open = std::mem::take(&mut host.open);
-        for request in open {
-            if self.answers.get(&request) == Some(&Answer::Pending) {
-                self.answers.insert(request, Answer::Gone);
-            }
-        }
-    }
-
-    /// Starts a node that is down.
-    ///
-    /// # Panics
-    /// When its store cannot be opened.
-    pub fn start(&mut self, node: NodeId) {
-        if self.is_up(node) {
-            return;
-        }
-        let store = self.factory.open(node);
-        let (incarnation, nonce) = (Incarnation(self.random.u64(1..)), self.random.u64(1..));
-        self.note(3, node, nonce);
-        let seeds = self.nodes().into_iter().map(|node| PeerInfo { node, address: node.to_string() }).collect();
-        let birth = Birth { node, incarnation, nonce, seeds };
-        let worker = Worker::start(self.settings, &birth, Arc::clone(&store)).expect("a simulated node starts");
-        let born_us = self.now_us;
-        let host = self.host(node);
-        host.worker = Some(worker);
-        host.store = Some(store);
-        host.born_us = born_us;
-        self.schedule_turn(node, 10);
-    }
-
-    /// A node does nothing for a while, then finds everything that has arrived.
-    pub fn pause(&mut self, node: NodeId, span_us: u64) {
-        let until = self.now_us + span_us;
-        self.host(node).paused_until = until;
-    }
-
-    /// Sets a wall clock off.
-    pub fn set_skew(&mut self, node: NodeId, skew_ms: i64) {
-        self.host(node).skew_ms = skew_ms;
-    }
-
-    /// How long syncs of a node may take.
-    pub fn set_sync(&mut self, node: NodeId, sync_max_us: u64) {
-        self.host(node).sync_max_us = sync_max_us.max(20);
-    }
-
-    /// Cuts one direction of a link.
-    pub fn cut(&mut self, from: NodeId, to: NodeId) {
-        self.network.cut(from, to);
-    }
-
-    /// Mends every link.
-    pub fn heal_links(&mut self) {
-        self.network.heal();
     }
 
     /// Has [`World::step`] return this number after a while.

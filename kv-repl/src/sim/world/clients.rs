@@ -1,0 +1,101 @@
+//! What clients and hosts ask of the nodes of a simulated cluster.
+
+use kv_core::NodeId;
+use kv_core::time::Millis;
+
+use super::{Answer, World};
+use crate::identity::ClusterId;
+use crate::machine::Request;
+use crate::member::Member;
+use crate::repair_request::RepairScope;
+use crate::request::{Get, Put, TableOptions};
+use crate::worker::Input;
+
+impl World {
+    /// Founds a cluster of everybody at node 1 and creates tables, without faults of the network until it is done.
+    ///
+    /// # Panics
+    /// When it does not come about.
+    pub fn found(&mut self, tables: &[(&str, TableOptions)]) {
+        let rough = std::mem::take(&mut self.network.faults);
+        let members: Vec<Member> = self.nodes().into_iter().map(|node| Member::new(node, node)).collect();
+        let cluster = ClusterId(self.random.u128(1..));
+        let first = NodeId(1);
+        let request = Request::Bootstrap { members, cluster, partitions: 16 };
+        let founding = self.ask(first, request);
+        assert_eq!(self.finish(founding), Answer::Cluster(Ok(())), "a cluster without faults is founded");
+        for (name, options) in tables {
+            let request = Request::CreateTable { name: (*name).to_owned(), options: options.clone() };
+            let creation = self.ask(first, request);
+            assert_eq!(self.finish(creation), Answer::Cluster(Ok(())), "a cluster without faults creates a table");
+        }
+        self.network.faults = rough;
+    }
+
+    /// Starts the founding of a cluster of these nodes at `founder`.
+    pub fn bootstrap(&mut self, founder: NodeId, members: &[NodeId]) -> u64 {
+        let members = members.iter().map(|node| Member::new(*node, node)).collect();
+        let cluster = ClusterId(self.random.u128(1..));
+        self.ask(founder, Request::Bootstrap { members, cluster, partitions: 16 })
+    }
+
+    /// Hands a write to a node and returns the number of the request.
+    pub fn put(&mut self, node: NodeId, put: Put) -> u64 {
+        self.ask(node, Request::Put(put))
+    }
+
+    /// Hands a read to a node and returns the number of the request.
+    pub fn get(&mut self, node: NodeId, get: Get) -> u64 {
+        self.ask(node, Request::Get(get))
+    }
+
+    /// Has a node compare what it holds with the other replicas, and returns the number of the request.
+    pub fn repair(&mut self, node: NodeId, scope: RepairScope) -> u64 {
+        self.ask_within(node, Request::Repair(scope), Millis(30_000))
+    }
+
+    fn ask(&mut self, node: NodeId, request: Request) -> u64 {
+        self.ask_within(node, request, self.settings.deadline)
+    }
+
+    fn ask_within(&mut self, node: NodeId, request: Request, patience: Millis) -> u64 {
+        self.next_request += 1;
+        let id = self.next_request;
+        let deadline = self.time_of(node).monotonic.saturating_add(patience);
+        let host = self.host(node);
+        if host.worker.is_some() {
+            host.inbox.push(Input::Request { client: id, deadline, request });
+            host.open.push(id);
+            self.answers.insert(id, Answer::Pending);
+            self.schedule_turn(node, 10);
+        } else {
+            self.answers.insert(id, Answer::Gone);
+        }
+        id
+    }
+
+    /// What is known of a request. One that has an outcome is forgotten.
+    pub fn take(&mut self, request: u64) -> Answer {
+        match self.answers.get(&request) {
+            Some(Answer::Pending) => Answer::Pending,
+            _ => self.answers.remove(&request).unwrap_or(Answer::Gone),
+        }
+    }
+
+    /// Lets time pass until a request has its outcome.
+    ///
+    /// # Panics
+    /// When it has none after a simulated minute.
+    pub fn finish(&mut self, request: u64) -> Answer {
+        let give_up = self.now_us + 60_000_000;
+        loop {
+            match self.take(request) {
+                Answer::Pending => {
+                    assert!(self.now_us < give_up, "a request without an outcome");
+                    self.step();
+                }
+                answer => return answer,
+            }
+        }
+    }
+}

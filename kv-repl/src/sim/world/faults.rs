@@ -1,0 +1,117 @@
+//! What happens to the machines of a simulated cluster, and to the links between them.
+
+use std::sync::Arc;
+
+use kv_core::NodeId;
+use kv_core::version::Incarnation;
+
+use super::{Answer, World};
+use crate::transport::PeerInfo;
+use crate::worker::{Birth, Worker};
+
+impl World {
+    /// The power of a machine goes.
+    pub fn crash(&mut self, node: NodeId) {
+        let chance = self.random.u64(..);
+        self.note(1, node, chance);
+        self.stop(node);
+        self.factory.crash(node, chance);
+    }
+
+    /// The process dies; what it had written stays.
+    pub fn kill(&mut self, node: NodeId) {
+        self.note(2, node, 0);
+        self.stop(node);
+        self.factory.kill(node);
+    }
+
+    /// A node begins to stop in order: it notes that it forgets nothing. Whether the note becomes durable is up to its disk.
+    ///
+    /// # Panics
+    /// When the node is down or its store refuses.
+    pub fn begin_stop(&mut self, node: NodeId) {
+        let worker = self.host(node).worker.as_mut().expect("a node that is up");
+        worker.finish().expect("a simulated store takes a batch");
+        self.schedule_sync(node);
+    }
+
+    /// A machine dies and comes back with an empty disk, not started yet.
+    pub fn wipe(&mut self, node: NodeId) {
+        self.stop(node);
+        self.factory.wipe(node);
+    }
+
+    /// Copies the disk of a stopped node, for [`World::restore`].
+    pub fn remember(&mut self, node: NodeId) {
+        self.factory.remember(node);
+    }
+
+    /// Puts a disk back to an earlier copy; the node is stopped.
+    pub fn restore(&mut self, node: NodeId) {
+        self.stop(node);
+        self.factory.restore(node);
+    }
+
+    fn stop(&mut self, node: NodeId) {
+        let host = self.host(node);
+        host.worker = None;
+        host.store = None;
+        host.inbox.clear();
+        host.turn_at = None;
+        host.syncing = false;
+        let open = std::mem::take(&mut host.open);
+        for request in open {
+            if self.answers.get(&request) == Some(&Answer::Pending) {
+                self.answers.insert(request, Answer::Gone);
+            }
+        }
+    }
+
+    /// Starts a node that is down.
+    ///
+    /// # Panics
+    /// When its store cannot be opened.
+    pub fn start(&mut self, node: NodeId) {
+        if self.is_up(node) {
+            return;
+        }
+        let store = self.factory.open(node);
+        let (incarnation, nonce) = (Incarnation(self.random.u64(1..)), self.random.u64(1..));
+        self.note(3, node, nonce);
+        let seeds = self.nodes().into_iter().map(|node| PeerInfo { node, address: node.to_string() }).collect();
+        let birth = Birth { node, incarnation, nonce, seeds };
+        let worker = Worker::start(self.settings, &birth, Arc::clone(&store)).expect("a simulated node starts");
+        let born_us = self.now_us;
+        let host = self.host(node);
+        host.worker = Some(worker);
+        host.store = Some(store);
+        host.born_us = born_us;
+        self.schedule_turn(node, 10);
+    }
+
+    /// A node does nothing for a while, then finds everything that has arrived.
+    pub fn pause(&mut self, node: NodeId, span_us: u64) {
+        let until = self.now_us + span_us;
+        self.host(node).paused_until = until;
+    }
+
+    /// Sets a wall clock off.
+    pub fn set_skew(&mut self, node: NodeId, skew_ms: i64) {
+        self.host(node).skew_ms = skew_ms;
+    }
+
+    /// How long syncs of a node may take.
+    pub fn set_sync(&mut self, node: NodeId, sync_max_us: u64) {
+        self.host(node).sync_max_us = sync_max_us.max(20);
+    }
+
+    /// Cuts one direction of a link.
+    pub fn cut(&mut self, from: NodeId, to: NodeId) {
+        self.network.cut(from, to);
+    }
+
+    /// Mends every link.
+    pub fn heal_links(&mut self) {
+        self.network.heal();
+    }
+}
