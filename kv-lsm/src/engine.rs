@@ -392,19 +392,18 @@ impl Engine {
         if self.health.is_poisoned() {
             return false;
         }
-        let mut paths = std::mem::take(&mut *lock(&self.environment.graveyard));
+        let paths = std::mem::take(&mut *lock(&self.environment.graveyard));
         if paths.is_empty() {
             return false;
         }
         {
-            // Rule E5. Numbers are never used again, so what the manifest does not name now it never will. A damaged manifest may
-            // name one file twice: it stays as long as it is named at all.
+            // Rule E5. Numbers are never used again, so what the manifest does not name now it never will.
             let manifest = lock(&self.manifest);
             let is_named = |path: &PathBuf| {
                 let name = path.file_name().unwrap_or_default().to_string_lossy();
                 manifest.catalog().names(FileKind::of(&name))
             };
-            paths.retain(|path| !is_named(path));
+            assert!(!paths.iter().any(is_named), "no file goes that the manifest names: {paths:?}");
         }
         for path in &paths {
             // A file that stays is removed by the next recovery: the manifest does not name it.

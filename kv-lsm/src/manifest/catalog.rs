@@ -132,6 +132,7 @@ impl Catalog {
                 return Err(format!("blob file {number} removed, but not there or in use"));
             }
         }
+        self.check_added_once(edit)?;
         for item in &edit.0 {
             if let Item::Added { keyspace, level, table } = item {
                 self.next_file = self.next_file.max(table.number.saturating_add(1));
@@ -148,6 +149,21 @@ impl Catalog {
                     return Err(format!("blob file {} is larger than any", blob.number));
                 }
                 self.next_file = self.next_file.max(blob.number.saturating_add(1));
+            }
+        }
+        Ok(())
+    }
+
+    /// A table that stood in two places would be removed when it left one of them.
+    fn check_added_once(&self, edit: &Edit) -> Result<(), String> {
+        let added = edit.0.iter().filter_map(|item| match item {
+            Item::Added { table, .. } => Some((table.number, false)),
+            _ => None,
+        });
+        let mut added: BTreeMap<u64, bool> = added.collect();
+        for table in self.tables() {
+            if added.get_mut(&table.number).is_some_and(|seen| std::mem::replace(seen, true)) {
+                return Err(format!("table {} stands in two places", table.number));
             }
         }
         Ok(())
@@ -274,5 +290,46 @@ impl Usage {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::file_format::FileFormat;
+    use crate::keyspace_options::stored::StoredOptions;
+    use crate::table::meta::{Expiring, Upper};
+
+    fn added(level: usize, number: u64) -> Item {
+        let table = TableMeta {
+            number,
+            identity: 1,
+            format: FileFormat { version: 1, features: 0 },
+            bytes: 100,
+            entries: 1,
+            deletes: 0,
+            range_deletes: 0,
+            expiring: Expiring::default(),
+            sequence_min: 1,
+            sequence_max: 1,
+            lower: b"a"[..].into(),
+            upper: Upper { key: b"b"[..].into(), inclusive: true },
+            blobs: Vec::new(),
+        };
+        Item::Added { keyspace: 256, level, table }
+    }
+
+    /// Found by damaging manifests: the table was removed when it left one of its places.
+    #[test]
+    fn a_table_stands_in_one_place() {
+        let mut catalog = Catalog::default();
+        let record = KeyspaceRecord { id: 256, name: "k".to_owned(), options: StoredOptions::default() };
+        let log = Item::Log { segment: 1, position: 0, sequence: 1 };
+        catalog.apply(&Edit(vec![Item::Keyspace(record), log, added(0, 7)])).unwrap();
+        let mut moved = catalog.clone();
+        moved.apply(&Edit(vec![Item::Removed { keyspace: 256, level: 0, number: 7 }, added(3, 7)])).unwrap();
+        assert!(catalog.clone().apply(&Edit(vec![added(3, 7)])).is_err(), "on two levels");
+        assert!(catalog.apply(&Edit(vec![added(3, 8), added(4, 8)])).is_err(), "twice in one edit");
+        assert!(moved.names(FileKind::Table(7)) && !moved.names(FileKind::Table(8)));
     }
 }
