@@ -104,8 +104,9 @@ impl Builder {
         self
     }
 
-    /// The most that the log holds and that is not in tables yet. Default: 1 GiB, or four memtables when that is more. When it would be more, the memtable that
-    /// takes the writes is flushed although it is not full, and writers wait for it. At least twice
+    /// The most that the log holds and that is not in tables yet. Default: 1 GiB, or four memtables when that is more. When it
+    /// would be more, the memtable that takes the writes is flushed although it is not full, and writers wait for it; the batch
+    /// that fills the memtable and the one that seals it may exceed the bound. At least twice
     /// [`Builder::log_segment_bytes`].
     #[must_use]
     pub const fn log_bytes_max(mut self, bytes: u64) -> Self {

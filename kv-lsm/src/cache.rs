@@ -4,6 +4,9 @@
 //! line that readers write to. All blocks that are there stand in one list in the order in which they came. When there is no
 //! room a hand walks it from the oldest on; it passes by what was read since it came by last, and takes the first that was not
 //! (SIEVE: Zhang, Yang, Yue, Vigfusson, Rashmi, NSDI 2024). So what a scan touches once goes soon, and goes first.
+//!
+//! `kv_core::evict` has this policy for maps. There the marks lie with the policy; here each lies in its block, which a reader has at
+//! hand anyway, so that a hit touches nothing else.
 
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -2,13 +2,14 @@
 //! reopened in between, every read gives what a sorted map gives, at every live snapshot. And that the battery notices when
 //! rule E13 is broken.
 
+mod append;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use kv_core::store::{Corrupt, Fold, Folded, MergeOperator};
 use kv_core::time::Millis;
 use kv_lsm::battery::report::Report;
 use kv_lsm::battery::session::{Case, run_case, silence_panics};
@@ -17,29 +18,14 @@ use kv_lsm::disk::MemDisk;
 use kv_lsm::{Background, Database, Iter, Keyspace, KeyspaceOptions, Snapshot};
 use proptest::prelude::*;
 
+use append::Append;
+
 const KEYS: u8 = 3;
 const TTL_MS: u64 = 10;
 const HEAD_BYTES: u32 = 3;
 /// Index of the keyspace whose operands append, and of the one whose entries expire.
 const MERGED: usize = 1;
 const EXPIRING: usize = 2;
-
-struct Append;
-
-impl MergeOperator for Append {
-    fn fold(
-        &self,
-        _key: &[u8],
-        base: Option<&[u8]>,
-        oldest_first: &[&[u8]],
-        _how: Fold,
-        out: &mut Vec<u8>,
-    ) -> Result<Folded, Corrupt> {
-        out.extend_from_slice(base.unwrap_or_default());
-        oldest_first.iter().for_each(|operand| out.extend_from_slice(operand));
-        Ok(Folded::Value)
-    }
-}
 
 #[derive(Clone, Debug)]
 enum Step {

@@ -1,32 +1,18 @@
 //! Key-value separation: values apart from their keys, in files that come and go with what points into them.
 
+mod append;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use kv_core::store::{Corrupt, Fold, Folded, MergeOperator};
 use kv_lsm::disk::{CallKind, Disk, Effect, Fault, OpenMode, SimDisk, Survival, read_exact_at};
 use kv_lsm::{Background, CompactionStrategy, Database, Error, Keyspace, KeyspaceMetrics, KeyspaceOptions};
+
+use append::Append;
 
 const DIRECTORY: &str = "/db";
 const SEPARATE_FROM: u32 = 100;
 const PREFIX: u32 = 8;
-
-struct Append;
-
-impl MergeOperator for Append {
-    fn fold(
-        &self,
-        _key: &[u8],
-        base: Option<&[u8]>,
-        oldest_first: &[&[u8]],
-        _how: Fold,
-        out: &mut Vec<u8>,
-    ) -> Result<Folded, Corrupt> {
-        out.extend_from_slice(base.unwrap_or_default());
-        oldest_first.iter().for_each(|operand| out.extend_from_slice(operand));
-        Ok(Folded::Value)
-    }
-}
 
 fn options() -> KeyspaceOptions {
     KeyspaceOptions::default().separate_values_from(SEPARATE_FROM).inline_prefix_bytes(PREFIX)

@@ -1,17 +1,21 @@
 //! Whole databases that are kept byte for byte in `tests/golden/`: they open, hold what is listed here, and the engine that is
 //! led through the same life writes the same bytes. `docs/format.md` says how to write them anew when a format changes.
 
+mod append;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use std::{env, fs};
 
-use kv_core::store::{Corrupt, Fold, Folded, MergeOperator, Operation};
+use kv_core::store::Operation;
 use kv_core::time::Millis;
 use kv_lsm::disk::{Disk, MemDisk, OpenMode, OsDisk, read_exact_at};
 use kv_lsm::inspect::{BlockCompression, Files, Kind};
 use kv_lsm::{Background, Batch, Builder, CompactionStrategy, Compression, Database, Error, Keyspace, KeyspaceOptions};
+
+use append::Append;
 
 /// Where the databases were made: the path is a part of their identity.
 const MADE_IN: &str = "/golden";
@@ -26,23 +30,6 @@ type Image = BTreeMap<PathBuf, Vec<u8>>;
 
 /// What is in a database: of each keyspace the keys, the values, and when they expire.
 type Contents = BTreeMap<&'static str, Vec<(String, Vec<u8>, Option<u64>)>>;
-
-struct Append;
-
-impl MergeOperator for Append {
-    fn fold(
-        &self,
-        _key: &[u8],
-        base: Option<&[u8]>,
-        oldest_first: &[&[u8]],
-        _how: Fold,
-        out: &mut Vec<u8>,
-    ) -> Result<Folded, Corrupt> {
-        out.extend_from_slice(base.unwrap_or_default());
-        oldest_first.iter().for_each(|operand| out.extend_from_slice(operand));
-        Ok(Folded::Value)
-    }
-}
 
 fn builder(directory: &Path, time: u64) -> Builder {
     Database::builder(directory).background(Background::Manual).clock(Arc::new(move || Millis(time)))

@@ -6,33 +6,19 @@
 //! operations run there, in one thread, so that a schedule is the same every time. Interleavings inside the memtable's tree are
 //! those of loom, beside it; of threads that switch at any other place only chance ones are tried, in `concurrency`.
 
+mod append;
+
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use kv_core::store::{Corrupt, Fold, Folded, MergeOperator};
 use kv_lsm::battery::{Sabotage, interleave};
 use kv_lsm::disk::MemDisk;
 use kv_lsm::{Background, Batch, Database, Durability, Keyspace, KeyspaceOptions, Snapshot};
 
-struct Append;
-
-impl MergeOperator for Append {
-    fn fold(
-        &self,
-        _: &[u8],
-        base: Option<&[u8]>,
-        oldest_first: &[&[u8]],
-        _: Fold,
-        out: &mut Vec<u8>,
-    ) -> Result<Folded, Corrupt> {
-        out.extend_from_slice(base.unwrap_or_default());
-        oldest_first.iter().for_each(|operand| out.extend_from_slice(operand));
-        Ok(Folded::Value)
-    }
-}
+use append::Append;
 
 type State = BTreeMap<Vec<u8>, Vec<u8>>;
 

@@ -1,30 +1,16 @@
 //! A database is made whole again from what is left, and nothing that was there is deleted.
 
+mod append;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use kv_core::store::{Corrupt, Fold, Folded, MergeOperator};
 use kv_core::time::Millis;
 use kv_lsm::disk::{Disk, OpenMode, SimDisk, Survival, read_exact_at};
 use kv_lsm::{Background, Builder, CompactionStrategy, Database, Durability, Error, KeyspaceOptions, RepairReport};
 
-struct Append;
-
-impl MergeOperator for Append {
-    fn fold(
-        &self,
-        _: &[u8],
-        base: Option<&[u8]>,
-        oldest_first: &[&[u8]],
-        _: Fold,
-        out: &mut Vec<u8>,
-    ) -> Result<Folded, Corrupt> {
-        out.extend_from_slice(base.unwrap_or_default());
-        oldest_first.iter().for_each(|operand| out.extend_from_slice(operand));
-        Ok(Folded::Value)
-    }
-}
+use append::Append;
 
 fn builder(disk: &SimDisk) -> Builder {
     Database::builder("/db")

@@ -1,32 +1,17 @@
 //! Optimistic transactions: they see one state and their own writes, and those that commit could have run one after the
 //! other.
 
+mod append;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use kv_core::store::{Corrupt, Fold, Folded, MergeOperator};
 use kv_lsm::disk::MemDisk;
 use kv_lsm::{Background, Batch, Database, Durability, Error, Keyspace, KeyspaceOptions, Transaction, WriteOptions};
 
-/// Concatenates in order.
-struct Append;
-
-impl MergeOperator for Append {
-    fn fold(
-        &self,
-        _key: &[u8],
-        base: Option<&[u8]>,
-        oldest_first: &[&[u8]],
-        _how: Fold,
-        out: &mut Vec<u8>,
-    ) -> Result<Folded, Corrupt> {
-        out.extend_from_slice(base.unwrap_or_default());
-        oldest_first.iter().for_each(|operand| out.extend_from_slice(operand));
-        Ok(Folded::Value)
-    }
-}
+use append::Append;
 
 fn open(background: Background) -> (Database, Keyspace) {
     open_with(background, 4000)

@@ -88,24 +88,6 @@ fn writes(numbers: std::ops::Range<usize>, value_bytes: usize, buffered_run: usi
         .collect()
 }
 
-/// Every script below.
-#[must_use]
-pub fn scripts() -> Vec<Trace> {
-    vec![
-        opening(),
-        rotation(),
-        large_records(),
-        flushes(),
-        compactions(),
-        blobs(),
-        checkpoints(),
-        expiry(),
-        manifest_rolls(),
-        reopenings(),
-        dropped_keyspaces(),
-    ]
-}
-
 /// An empty directory is opened, and closed at once.
 #[must_use]
 pub fn opening() -> Trace {

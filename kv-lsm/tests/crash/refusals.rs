@@ -6,7 +6,8 @@ use kv_lsm::Error;
 use kv_lsm::battery::drive::{OnError, run};
 use kv_lsm::battery::generate::random_trace;
 use kv_lsm::battery::inspect::Inspector;
-use kv_lsm::battery::refusals::fail;
+use kv_lsm::battery::refusals::{self, fail};
+use kv_lsm::battery::report::Report;
 use kv_lsm::battery::subject::Subject;
 use kv_lsm::battery::trace::{self, Step, Trace};
 use kv_lsm::disk::{CallKind, Effect, Fault, SimDisk, Survival};
@@ -81,6 +82,17 @@ fn an_edit_that_was_rolled_back_does_not_come_back() {
             u32::from(fail(&trace, fault.after(edit), seed, &mut inspector, &format_args!("edit {edit}, seed {seed}")));
     }
     assert!(met > 40, "{met} edits failed");
+}
+
+/// A refused record that a power cut brought back (the first two), and states that the oracle got wrong.
+#[test]
+fn seeds_that_showed_something_stay_clean() {
+    let mut report = Report::default();
+    for seed in [551410001666, 551410007570, 551410002660, 551410003548, 551410007435] {
+        refusals::case(seed, &mut report);
+    }
+    // A violation is a panic.
+    assert!(report.counted("injections") > 20, "{report:?}");
 }
 
 #[test]
