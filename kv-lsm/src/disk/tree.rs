@@ -100,6 +100,15 @@ impl<T: Clone> Tree<T> {
         path.parent().is_none() || matches!(self.entries.get(path), Some(Entry::Directory))
     }
 
+    /// Whether there is such a directory.
+    pub(super) fn check_is_directory(&self, path: &Path) -> io::Result<()> {
+        match self.entries.get(path) {
+            _ if self.is_directory(path) => Ok(()),
+            Some(_) => Err(io::ErrorKind::NotADirectory.into()),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
     /// Whether `directory` and its parents can be made.
     pub(super) fn check_directory(&self, directory: &Path) -> io::Result<()> {
         if directory.ancestors().any(|path| matches!(self.entries.get(path), Some(Entry::File(_)))) {
@@ -119,12 +128,7 @@ impl<T: Clone> Tree<T> {
 
     /// Whether the directory `from` can be renamed to `to`.
     pub(super) fn check_rename_directory(&self, from: &Path, to: &Path) -> io::Result<()> {
-        if !self.is_directory(from) {
-            return Err(match self.entries.get(from) {
-                Some(_) => io::ErrorKind::NotADirectory.into(),
-                None => io::ErrorKind::NotFound.into(),
-            });
-        }
+        self.check_is_directory(from)?;
         if to.starts_with(from) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
@@ -142,12 +146,7 @@ impl<T: Clone> Tree<T> {
 
     /// The names in a directory, sorted.
     pub(super) fn list(&self, directory: &Path) -> io::Result<Vec<String>> {
-        if !self.is_directory(directory) {
-            return Err(match self.entries.get(directory) {
-                Some(_) => io::ErrorKind::NotADirectory.into(),
-                None => io::ErrorKind::NotFound.into(),
-            });
-        }
+        self.check_is_directory(directory)?;
         let below = self.entries.range(directory.to_path_buf()..).map(|(path, _)| path);
         Ok(below
             .take_while(|path| path.starts_with(directory))

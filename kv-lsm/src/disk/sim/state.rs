@@ -257,7 +257,7 @@ impl State {
 
     pub(super) fn sync_directory(&mut self, directory: &Path) -> io::Result<()> {
         self.check_power()?;
-        self.names.live().list(directory)?;
+        self.names.live().check_is_directory(directory)?;
         match self.pass(CallKind::SyncDirectory, directory)? {
             Gate::Fail(error) => {
                 self.names.sync_and_fail(directory, &mut Lottery::new(Survival::None));
