@@ -1,7 +1,8 @@
 //! Replaying the log, and telling a torn tail from corruption.
 //!
 //! 1. Follow the chain of segments from the one the manifest names: each successor states how long its predecessor was and
-//!    the checksum over its chunks, so replay never crosses a gap.
+//!    the checksum over its chunks, so replay never crosses a gap. A predecessor that goes on behind that length shows that the
+//!    successor was never used: beginning it failed, its header reached the disk, and the removal of its name did not.
 //! 2. Hand out each whole record. The first chunk that is not whole, at position *p*, ends the log.
 //! 3. Look at every byte behind *p*, in this segment and all others, for chunks that are whole and bound to their place. If
 //!    one states that the log was synced beyond *p*, what is missing had been durable: that is corruption, an error. If none
@@ -108,8 +109,8 @@ pub(crate) fn replay(
         ));
     }
     let mut replay = Replay { segments, next_sequence: begin.sequence };
-    let (end, visited) = replay.follow(disk, begin, each)?;
-    replay.judge(disk, &end, &visited)
+    let ends = replay.follow(disk, begin, each)?;
+    replay.judge(disk, &ends)
 }
 
 struct Replay {
@@ -118,56 +119,69 @@ struct Replay {
 }
 
 impl Replay {
+    /// Returns where each segment of the chain ends.
     fn follow(
         &mut self,
         disk: &dyn Disk,
         begin: LogStart,
         each: &mut dyn FnMut(u64, Batch) -> Result<(), Error>,
-    ) -> Result<(End, Vec<u64>), Error> {
-        let mut visited = Vec::new();
+    ) -> Result<Vec<End>, Error> {
+        let mut ends = Vec::new();
         let mut number = begin.segment;
         let mut start = begin.position;
         let mut before: Option<SegmentEnd> = None;
         loop {
-            visited.push(number);
-            let stop =
-                |offset: usize, expected| End { segment: number, offset, position: start + offset as u64, expected };
-            let segment = &self.segments[&number];
-            let Some(header) = segment.header else {
-                return Ok((stop(0, "a segment header whose checksum fits"), visited));
-            };
-            if header.start != start {
-                return Ok((stop(0, "a segment that begins where the one before ended"), visited));
-            }
-            if before.is_some_and(|before| before != header.previous) {
-                return Ok((stop(0, "a predecessor as long, and with the checksum, that was stated"), visited));
-            }
-            let successor = self.successor(number);
-            let path = segment.path.clone();
-            let content = read_file(disk, &path)?;
-            let stated_length = successor.map(|(_, end)| usize::try_from(end.length).unwrap_or(usize::MAX));
-            let walked = records(&content, number, stated_length.unwrap_or(content.len()), &mut |offset, record| {
-                self.hand_out(&path, offset, record, each)
-            })?;
-            let RecordsEnd { offset, chain, expected: problem } = walked;
-            match (successor, problem) {
-                (Some((next, end)), None) if end.length == offset as u64 && end.chain == chain => {
-                    start += end.length;
-                    before = Some(end);
-                    number = next;
-                }
-                (Some(_), None) => {
-                    return Ok((stop(offset, "the length and checksum that the next segment states"), visited));
-                }
-                (None, None) => return Ok((stop(offset, "the end of the log"), visited)),
-                (_, Some(expected)) => return Ok((stop(offset, expected), visited)),
-            }
+            let (offset, expected, successor) = self.walk(disk, number, start, before, each)?;
+            ends.push(End { segment: number, offset, position: start + offset as u64, expected });
+            let Some((next, end)) = successor else { return Ok(ends) };
+            start += end.length;
+            before = Some(end);
+            number = next;
         }
     }
 
-    /// The segment that says it follows `number`, and what it states about the end of `number`.
+    /// Hands out the records of one segment of the chain. Returns where they end, what was expected there, and, when that is
+    /// where its successor begins, the successor.
+    fn walk(
+        &mut self,
+        disk: &dyn Disk,
+        number: u64,
+        start: u64,
+        before: Option<SegmentEnd>,
+        each: &mut dyn FnMut(u64, Batch) -> Result<(), Error>,
+    ) -> Result<(usize, &'static str, Option<(u64, SegmentEnd)>), Error> {
+        let segment = &self.segments[&number];
+        let Some(header) = segment.header else {
+            return Ok((0, "a segment header whose checksum fits", None));
+        };
+        if header.start != start {
+            return Ok((0, "a segment that begins where the one before ended", None));
+        }
+        if before.is_some_and(|before| before != header.previous) {
+            return Ok((0, "a predecessor as long, and with the checksum, that was stated", None));
+        }
+        let path = segment.path.clone();
+        let content = read_file(disk, &path)?;
+        let successor = self.successor(number).filter(|(_, end)| !goes_on(&content, number, *end));
+        let stated_length = successor.map(|(_, end)| usize::try_from(end.length).unwrap_or(usize::MAX));
+        let walked = records(&content, number, stated_length.unwrap_or(content.len()), &mut |offset, record| {
+            self.hand_out(&path, offset, record, each)
+        })?;
+        let RecordsEnd { offset, chain, expected: problem } = walked;
+        Ok(match (successor, problem) {
+            (Some((_, end)), None) if end.length == offset as u64 && end.chain == chain => {
+                (offset, "the end that the next segment states", successor)
+            }
+            (Some(_), None) => (offset, "the length and checksum that the next segment states", None),
+            (None, None) => (offset, "the end of the log", None),
+            (_, Some(expected)) => (offset, expected, None),
+        })
+    }
+
+    /// The last segment that says it follows `number`, and what it states about the end of `number`. Whatever stands before it
+    /// and says so as well was given up.
     fn successor(&self, number: u64) -> Option<(u64, SegmentEnd)> {
-        let behind = self.segments.range(number + 1..);
+        let behind = self.segments.range(number + 1..).rev();
         behind
             .filter_map(|(&next, segment)| segment.header.map(|header| (next, header.previous)))
             .find(|(_, previous)| previous.number == number)
@@ -192,42 +206,48 @@ impl Replay {
         each(first, batch)
     }
 
-    /// Rule E4: torn or corrupt is decided by what later chunks state.
-    fn judge(&self, disk: &dyn Disk, end: &End, visited: &[u64]) -> Result<Replayed, Error> {
-        let mut stated = 0;
-        let mut position = end.position;
+    /// Rule E4: torn or corrupt is decided by what later chunks state. `ends` are those of the chain's segments, in order.
+    fn judge(&self, disk: &dyn Disk, ends: &[End]) -> Result<Replayed, Error> {
+        let last = ends.last().expect("a chain has a first segment");
+        let mut position = last.position;
         let mut discarded = Vec::new();
         for (&number, segment) in &self.segments {
-            let last = number == end.segment;
-            if !last && visited.contains(&number) {
+            let content = read_file(disk, &segment.path)?;
+            let own = ends.iter().find(|end| end.segment == number);
+            let end = own.unwrap_or(last);
+            let from = own.map_or(0, |end| end.offset);
+            let behind = Behind::look(&content, number, segment.header, from);
+            let header = segment.header.filter(|_| own.is_none());
+            let stated = behind.stated.max(header.map_or(0, |header| header.synced));
+            if stated > end.position && !sabotaged!(CallCorruptionTorn) {
+                return Err(self.corrupt(end, stated));
+            }
+            if number != last.segment && own.is_some() && behind.end.is_none() {
                 continue;
             }
-            let content = read_file(disk, &segment.path)?;
-            let from = if last { end.offset } else { 0 };
-            if let Some(header) = segment.header.filter(|_| !last) {
-                stated = stated.max(header.synced);
+            if let Some(header) = header {
                 position = position.max(header.start.saturating_add(content.len() as u64));
             }
-            let behind = Behind::look(&content, number, segment.header, from);
-            stated = stated.max(behind.stated);
-            position = position.max(end.position.saturating_add((content.len().saturating_sub(from)) as u64));
+            position = position.max(last.position.saturating_add((content.len().saturating_sub(from)) as u64));
             if let Some(end) = behind.end_of_loss(&content, segment.header.is_some(), from) {
                 let (offset, end) = (from as u64, end as u64);
                 discarded.push(Discarded { path: segment.path.clone(), offset, end });
             }
         }
-        if stated > end.position && !sabotaged!(CallCorruptionTorn) {
-            return Err(Error::corrupt(
-                &self.segments[&end.segment].path,
-                end.offset as u64,
-                format!(
-                    "expected {}: the log was synced up to position {stated}, this is {}",
-                    end.expected, end.position
-                ),
-            ));
-        }
         Ok(Replayed { position, last_sequence: self.next_sequence.saturating_sub(1), discarded })
     }
+
+    fn corrupt(&self, end: &End, stated: u64) -> Error {
+        let (expected, position) = (end.expected, end.position);
+        let what = format!("expected {expected}: the log was synced up to position {stated}, this is {position}");
+        Error::corrupt(&self.segments[&end.segment].path, end.offset as u64, what)
+    }
+}
+
+/// Whether the segment `number` was written to behind the end that its successor states.
+fn goes_on(content: &[u8], number: u64, end: SegmentEnd) -> bool {
+    let end = usize::try_from(end.length).unwrap_or(usize::MAX);
+    end < content.len() && Chunk::read(content, number, next_chunk(end)).is_ok()
 }
 
 /// The whole chunks behind the end of the log.
@@ -259,10 +279,11 @@ impl Behind {
     /// Up to where what lies at and behind `from` is worth keeping aside, or `None` when nothing is: a file that was another
     /// segment before holds that behind its end.
     fn end_of_loss(&self, content: &[u8], has_header: bool, from: usize) -> Option<usize> {
-        let next = next_chunk(from);
+        let begin = if has_header { from.max(HEADER_BYTES) } else { from };
+        let next = next_chunk(begin);
         let is_zero = |bytes: &[u8]| bytes.iter().all(|&byte| byte == 0);
         let ends_here = if has_header {
-            is_zero(&content[from.min(content.len())..(next + CHUNK_HEADER_BYTES).min(content.len())])
+            is_zero(&content[begin.min(content.len())..(next + CHUNK_HEADER_BYTES).min(content.len())])
         } else {
             // Empty, or never more than renamed: the header is whole, and that of another segment.
             is_zero(content) || SegmentHeader::decode(content).is_ok()

@@ -37,8 +37,12 @@ fn write(first: &[usize], second: &[usize], synced: u64) -> (Arc<dyn Disk>, u64)
 }
 
 fn numbers(disk: &Arc<dyn Disk>) -> Result<(Vec<u64>, Replayed), Error> {
+    numbers_in(disk, &[3, 5])
+}
+
+fn numbers_in(disk: &Arc<dyn Disk>, segments: &[u64]) -> Result<(Vec<u64>, Replayed), Error> {
     let mut numbers = Vec::new();
-    let replayed = replay(disk.as_ref(), Path::new(DIRECTORY), &[3, 5], BEGIN, &mut |first, read| {
+    let replayed = replay(disk.as_ref(), Path::new(DIRECTORY), segments, BEGIN, &mut |first, read| {
         let Some(Operation::Put { value, .. }) = read.iter().next() else { panic!("a put was written") };
         assert_eq!(read, batch(first, value.len()), "each record is what was written");
         numbers.push(first);
@@ -93,6 +97,60 @@ fn engine_rule_02_a_predecessor_with_another_checksum_is_a_gap() {
     log.append(1, 1, batch(1, 10).as_bytes()).unwrap();
     log.append(1, 2, batch(2, 10).as_bytes()).unwrap();
     assert_eq!(numbers(&disk).unwrap().0, [1, 2]);
+}
+
+/// A log that went on in segment 3 after segment 4 could not be begun: the header of that one stays as a power cut may leave it.
+fn with_a_segment_given_up(after: &[usize], synced: u64) -> (Arc<dyn Disk>, LogWriter) {
+    let (disk, directory): (Arc<dyn Disk>, _) = (Arc::new(MemDisk::new()), Path::new(DIRECTORY));
+    disk.create_dir(directory).unwrap();
+    let mut log = LogWriter::create(Arc::clone(&disk), directory, 3, 500, SegmentEnd::default(), 0, None).unwrap();
+    log.append(0, 1, batch(1, 10).as_bytes()).unwrap();
+    let path = files::log(directory, 3);
+    let before = read_file(disk.as_ref(), &path).unwrap();
+    log.rotate(4, 0, None).unwrap();
+    // Back to the segment before.
+    disk.remove(&path).unwrap();
+    let mut log = LogWriter::create(Arc::clone(&disk), directory, 3, 500, SegmentEnd::default(), 0, None).unwrap();
+    log.append(0, 1, batch(1, 10).as_bytes()).unwrap();
+    assert_eq!(read_file(disk.as_ref(), &path).unwrap(), before);
+    for (number, &bytes) in (2..).zip(after) {
+        log.append(synced, number, batch(number, bytes).as_bytes()).unwrap();
+    }
+    (disk, log)
+}
+
+#[test]
+fn engine_rule_02_a_segment_that_was_never_used_does_not_end_the_one_before() {
+    let (disk, mut log) = with_a_segment_given_up(&[10, 40_000, 20], 0);
+    let (found, replayed) = numbers_in(&disk, &[3, 4]).unwrap();
+    assert_eq!(found, [1, 2, 3, 4]);
+    assert_eq!(replayed.discarded.len(), 0, "nothing is lost with an empty segment");
+    // Nor does it take the place of the one that follows at last, even when nothing came between.
+    log.rotate(5, 0, None).unwrap();
+    log.append(0, 5, batch(5, 10).as_bytes()).unwrap();
+    assert_eq!(numbers_in(&disk, &[3, 4, 5]).unwrap().0, [1, 2, 3, 4, 5]);
+    let (disk, mut log) = with_a_segment_given_up(&[], 0);
+    log.rotate(5, 0, None).unwrap();
+    log.append(0, 2, batch(2, 10).as_bytes()).unwrap();
+    assert_eq!(numbers_in(&disk, &[3, 4, 5]).unwrap().0, [1, 2]);
+}
+
+#[test]
+fn lesson_41_what_lies_behind_the_end_that_a_successor_states_counts_too() {
+    // The record behind the end is damaged, the one after it says that it was durable.
+    let (disk, log) = with_a_segment_given_up(&[10], 0);
+    let (end, at) = (log.position(), log.position() - 500);
+    drop((disk, log));
+    let (disk, _) = with_a_segment_given_up(&[10, 10], end);
+    flip(&disk, 3, at - 1);
+    assert!(matches!(numbers_in(&disk, &[3, 4]).unwrap_err(), Error::Corrupt { .. }));
+    // And here nothing says so.
+    let (disk, _) = with_a_segment_given_up(&[10, 10], 0);
+    flip(&disk, 3, at - 1);
+    let (found, replayed) = numbers_in(&disk, &[3, 4]).unwrap();
+    assert_eq!(found, [1]);
+    assert_eq!(replayed.discarded.len(), 1, "what is torn is kept aside");
+    assert!(replayed.discarded[0].path.ends_with("000003.log"), "{:?}", replayed.discarded);
 }
 
 #[test]
