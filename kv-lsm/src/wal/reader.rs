@@ -78,6 +78,13 @@ struct End {
     expected: &'static str,
 }
 
+/// A segment, and what it states about the end of the one before.
+#[derive(Copy, Clone)]
+struct Successor {
+    number: u64,
+    stated: SegmentEnd,
+}
+
 struct Segment {
     path: PathBuf,
     header: Option<SegmentHeader>,
@@ -131,17 +138,16 @@ impl Replay {
         let mut start = begin.position;
         let mut before: Option<SegmentEnd> = None;
         loop {
-            let (offset, expected, successor) = self.walk(disk, number, start, before, each)?;
-            ends.push(End { segment: number, offset, position: start + offset as u64, expected });
-            let Some((next, end)) = successor else { return Ok(ends) };
-            start += end.length;
-            before = Some(end);
-            number = next;
+            let (end, successor) = self.walk(disk, number, start, before, each)?;
+            ends.push(end);
+            let Some(successor) = successor else { return Ok(ends) };
+            start += successor.stated.length;
+            before = Some(successor.stated);
+            number = successor.number;
         }
     }
 
-    /// Hands out the records of one segment of the chain. Returns where they end, what was expected there, and, when that is
-    /// where its successor begins, the successor.
+    /// Hands out the records of one segment of the chain. Returns where they end and, when its successor begins there, that.
     fn walk(
         &mut self,
         disk: &dyn Disk,
@@ -149,42 +155,42 @@ impl Replay {
         start: u64,
         before: Option<SegmentEnd>,
         each: &mut dyn FnMut(u64, Batch) -> Result<(), Error>,
-    ) -> Result<(usize, &'static str, Option<(u64, SegmentEnd)>), Error> {
+    ) -> Result<(End, Option<Successor>), Error> {
+        let stop = |offset: usize, expected| End { segment: number, offset, position: start + offset as u64, expected };
         let segment = &self.segments[&number];
         let Some(header) = segment.header else {
-            return Ok((0, "a segment header whose checksum fits", None));
+            return Ok((stop(0, "a segment header whose checksum fits"), None));
         };
         if header.start != start {
-            return Ok((0, "a segment that begins where the one before ended", None));
+            return Ok((stop(0, "a segment that begins where the one before ended"), None));
         }
         if before.is_some_and(|before| before != header.previous) {
-            return Ok((0, "a predecessor as long, and with the checksum, that was stated", None));
+            return Ok((stop(0, "a predecessor as long, and with the checksum, that was stated"), None));
         }
         let path = segment.path.clone();
         let content = read_file(disk, &path)?;
-        let successor = self.successor(number).filter(|(_, end)| !goes_on(&content, number, *end));
-        let stated_length = successor.map(|(_, end)| usize::try_from(end.length).unwrap_or(usize::MAX));
+        let successor = self.successor(number).filter(|next| !goes_on(&content, next.stated));
+        let stated_length = successor.map(|next| usize::try_from(next.stated.length).unwrap_or(usize::MAX));
         let walked = records(&content, number, stated_length.unwrap_or(content.len()), &mut |offset, record| {
             self.hand_out(&path, offset, record, each)
         })?;
         let RecordsEnd { offset, chain, expected: problem } = walked;
         Ok(match (successor, problem) {
-            (Some((_, end)), None) if end.length == offset as u64 && end.chain == chain => {
-                (offset, "the end that the next segment states", successor)
+            (Some(next), None) if next.stated.length == offset as u64 && next.stated.chain == chain => {
+                (stop(offset, "the end that the next segment states"), successor)
             }
-            (Some(_), None) => (offset, "the length and checksum that the next segment states", None),
-            (None, None) => (offset, "the end of the log", None),
-            (_, Some(expected)) => (offset, expected, None),
+            (Some(_), None) => (stop(offset, "the length and checksum that the next segment states"), None),
+            (None, None) => (stop(offset, "the end of the log"), None),
+            (_, Some(expected)) => (stop(offset, expected), None),
         })
     }
 
-    /// The last segment that says it follows `number`, and what it states about the end of `number`. Whatever stands before it
-    /// and says so as well was given up.
-    fn successor(&self, number: u64) -> Option<(u64, SegmentEnd)> {
+    /// The last segment that says it follows `number`. Whatever stands before it and says so as well was given up.
+    fn successor(&self, number: u64) -> Option<Successor> {
         let behind = self.segments.range(number + 1..).rev();
         behind
-            .filter_map(|(&next, segment)| segment.header.map(|header| (next, header.previous)))
-            .find(|(_, previous)| previous.number == number)
+            .filter_map(|(&next, segment)| Some(Successor { number: next, stated: segment.header?.previous }))
+            .find(|next| next.stated.number == number)
     }
 
     fn hand_out(
@@ -244,10 +250,10 @@ impl Replay {
     }
 }
 
-/// Whether the segment `number` was written to behind the end that its successor states.
-fn goes_on(content: &[u8], number: u64, end: SegmentEnd) -> bool {
-    let end = usize::try_from(end.length).unwrap_or(usize::MAX);
-    end < content.len() && Chunk::read(content, number, next_chunk(end)).is_ok()
+/// Whether a segment was written to behind the end that its successor states.
+fn goes_on(content: &[u8], stated: SegmentEnd) -> bool {
+    let end = usize::try_from(stated.length).unwrap_or(usize::MAX);
+    end < content.len() && Chunk::read(content, stated.number, next_chunk(end)).is_ok()
 }
 
 /// The whole chunks behind the end of the log.
