@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod client;
+pub mod cluster_bench;
 pub mod conflicts;
 pub mod coordinators;
 pub mod feeder;
