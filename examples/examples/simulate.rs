@@ -91,6 +91,8 @@ struct Totals {
     reads: u64,
     failures: u64,
     faults: u64,
+    hints_delivered: u64,
+    hints_shed: u64,
     violations: usize,
     trace_hash: u64,
 }
@@ -103,6 +105,8 @@ impl Totals {
         self.reads += report.reads;
         self.failures += report.failures;
         self.faults += report.faults.total();
+        self.hints_delivered += report.hints.delivered;
+        self.hints_shed += report.hints.shed;
         self.violations += report.violations.len();
         self.trace_hash = self.trace_hash.rotate_left(1) ^ report.trace_hash;
     }
@@ -110,13 +114,15 @@ impl Totals {
     fn json(&self) -> String {
         format!(
             "{{\"seeds\":{},\"operations\":{},\"acknowledged\":{},\"reads\":{},\"failures\":{},\"faults\":{},\
-             \"violations\":{},\"trace_hash\":\"{:016x}\"}}",
+             \"hints_delivered\":{},\"hints_shed\":{},\"violations\":{},\"trace_hash\":\"{:016x}\"}}",
             self.seeds,
             self.operations,
             self.acknowledged,
             self.reads,
             self.failures,
             self.faults,
+            self.hints_delivered,
+            self.hints_shed,
             self.violations,
             self.trace_hash
         )

@@ -29,7 +29,9 @@ pub fn open_store(disk: &NodeDisk, directory: &Path) -> Result<LsmStore, Error> 
         .cache_bytes(CACHE_BYTES);
     // Replicas apply each other's writes blindly; the engine joins them when it reads or compacts.
     let records = SpaceOptions { merge: Some(Arc::new(RecordJoin)) };
-    LsmStore::open(builder, &[(Space::META, "meta", SpaceOptions::default()), (Space::DATA, RECORDS, records)])
+    let plain = SpaceOptions::default;
+    let spaces = [(Space::META, "meta", plain()), (Space::DATA, RECORDS, records), (Space::HINTS, "hints", plain())];
+    LsmStore::open(builder, &spaces)
 }
 
 /// How many keys, of all tables, have a value in a store that [`open_store`] opened. Reads every record.

@@ -62,7 +62,9 @@ impl StoreFactory for LsmStores {
             .log_segment_bytes(MEMTABLE_BYTES)
             .cache_bytes(CACHE_BYTES);
         let records = SpaceOptions { merge: Some(Arc::new(RecordJoin)) };
-        let spaces = [(Space::META, "meta", SpaceOptions::default()), (Space::DATA, "records", records)];
+        let plain = SpaceOptions::default;
+        let spaces =
+            [(Space::META, "meta", plain()), (Space::DATA, "records", records), (Space::HINTS, "hints", plain())];
         let store = LsmStore::open(builder, &spaces).expect("a database opens after any power cut");
         let store = Arc::new(store);
         machine.open = Some(Arc::clone(&store));

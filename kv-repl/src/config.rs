@@ -28,6 +28,18 @@ pub struct Config {
     pub repair_every: Duration,
     /// How many bytes a node may send and receive in each second for these comparisons and for what they mend.
     pub repair_bytes_per_second: u64,
+    /// Whether a coordinator keeps what a replica has missed, and hands it over when the replica is back. Without it, what was
+    /// missed is found by anti-entropy and by reads.
+    pub hinted_handoff: bool,
+    /// How many bytes a node may keep for others, on its disk, keys included: choose what is written to one node in the time that
+    /// one may be away without a comparison afterwards. One node that is away gets up to three quarters of it. What does not fit
+    /// is left to a comparison of the partitions that it lies in.
+    pub hint_bytes_max: u64,
+    /// How long something is kept for a node. Longer spares comparisons after long absences; it holds up the removal of
+    /// tombstones as long.
+    pub hint_age_max: Duration,
+    /// How many bytes a node may send in each second of what it has kept for others.
+    pub hint_bytes_per_second: u64,
     /// Most versions a record may hold before a write that replaces none of them is refused.
     pub siblings_max: usize,
     /// Longest value of a put, in bytes.
@@ -50,6 +62,10 @@ impl Default for Config {
             gossip_every: Duration::from_secs(1),
             repair_every: Duration::from_secs(600),
             repair_bytes_per_second: 8 << 20,
+            hinted_handoff: true,
+            hint_bytes_max: 256 << 20,
+            hint_age_max: Duration::from_secs(3 * 3600),
+            hint_bytes_per_second: 4 << 20,
             siblings_max: SIBLINGS_MAX,
             value_bytes_max: VALUE_BYTES_MAX,
             clock_drift_max: Hlc::DRIFT_MAX.as_duration(),
@@ -86,6 +102,10 @@ pub(crate) struct Settings {
     pub(crate) gossip_every: Millis,
     pub(crate) repair_every: Millis,
     pub(crate) repair_bytes_per_second: u64,
+    pub(crate) hinted_handoff: bool,
+    pub(crate) hint_bytes_max: u64,
+    pub(crate) hint_age_max: Millis,
+    pub(crate) hint_bytes_per_second: u64,
     pub(crate) siblings_max: usize,
     pub(crate) value_bytes_max: usize,
     pub(crate) clock_drift_max: Millis,
@@ -109,6 +129,9 @@ impl Settings {
         if config.repair_bytes_per_second == 0 {
             return Err(InvalidConfig { setting: "repair_bytes_per_second", why: "no repair could ever run" });
         }
+        if config.hint_bytes_per_second == 0 {
+            return Err(InvalidConfig { setting: "hint_bytes_per_second", why: "no hint could ever be delivered" });
+        }
         if config.requests_max == 0 {
             return Err(InvalidConfig { setting: "requests_max", why: "no request could ever run" });
         }
@@ -130,6 +153,10 @@ impl Settings {
             gossip_every,
             repair_every: positive("repair_every", config.repair_every)?,
             repair_bytes_per_second: config.repair_bytes_per_second,
+            hinted_handoff: config.hinted_handoff,
+            hint_bytes_max: config.hint_bytes_max,
+            hint_age_max: positive("hint_age_max", config.hint_age_max)?,
+            hint_bytes_per_second: config.hint_bytes_per_second,
             siblings_max: config.siblings_max,
             value_bytes_max: config.value_bytes_max,
             clock_drift_max,

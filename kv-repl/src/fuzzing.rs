@@ -27,6 +27,13 @@ pub fn frame(bytes: &[u8]) {
     }
 }
 
+/// What a store holds of hints and owed-repair marks: the length of a key in one byte, the key, then the value.
+pub fn hint(bytes: &[u8]) {
+    let Some((length, rest)) = bytes.split_first() else { return };
+    let (key, value) = rest.split_at(usize::from(*length).min(rest.len()));
+    crate::hints::read_anything(key, value);
+}
+
 /// Gossip from peers, as frames one after the other, each with its length before it in two bytes. A node of five members
 /// takes it in, while time passes: whatever it hears, its beliefs and its own claim only move on, what it sends can be read,
 /// and it is never at a loss what to do next.

@@ -16,7 +16,8 @@
 //! let network = MemoryNetwork::new();
 //! let start = |id| {
 //!     let records = SpaceOptions { merge: Some(Arc::new(RecordJoin)) };
-//!     let store = MemStore::new([(Space::META, SpaceOptions::default()), (Space::DATA, records)]);
+//!     let plain = SpaceOptions::default;
+//!     let store = MemStore::new([(Space::META, plain()), (Space::DATA, records), (Space::HINTS, plain())]);
 //!     Node::builder(id).store(store).transport(network.transport(id)).start()
 //! };
 //! let nodes = [start(NodeId(1))?, start(NodeId(2))?, start(NodeId(3))?];
@@ -53,6 +54,8 @@ mod driver;
 pub mod events;
 pub mod fuzzing;
 mod gossip;
+pub mod hint_status;
+mod hints;
 pub mod identity;
 pub mod liveness;
 mod machine;
@@ -73,6 +76,7 @@ mod schema;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
 pub mod status;
+mod throttle;
 pub mod transport;
 mod turn;
 pub mod wire;

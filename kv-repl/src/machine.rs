@@ -6,14 +6,16 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use kv_core::hash::Token;
 use kv_core::hlc::Stamp;
-use kv_core::key::TableId;
+use kv_core::key::{RecordKey, TableId};
 use kv_core::store::Batch;
 use kv_core::time::{Millis, Now};
 use kv_core::{NodeId, View};
 
 use crate::catalog::{Catalog, Founding, TableSchema};
+use crate::comparison::Place;
 use crate::identity::{ClusterId, Identity};
 use crate::liveness::LivenessChange;
 use crate::member::Member;
@@ -215,8 +217,10 @@ pub(crate) struct Stripe(pub(crate) u16);
 impl Stripe {
     /// What the node keeps about itself.
     pub(crate) const META: Self = Self(0);
+    /// What is kept for others: no answer about a record waits for it.
+    pub(crate) const HINTS: Self = Self(1 + (1 << Self::TOKEN_BITS));
     /// How many there are.
-    pub(crate) const COUNT: usize = 1 + (1 << Self::TOKEN_BITS);
+    pub(crate) const COUNT: usize = 2 + (1 << Self::TOKEN_BITS);
     const TOKEN_BITS: u32 = 12;
 
     /// The stripe of the records at `token`.
@@ -258,4 +262,40 @@ pub(crate) enum Notice {
     ActorEpoch(u32),
     /// A stamp minted elsewhere was seen.
     Observed(Stamp),
+    /// A replica is known to have missed a change that this node coordinates.
+    Missed {
+        /// Which.
+        target: NodeId,
+        /// Of this record.
+        key: RecordKey,
+        /// The change.
+        change: Bytes,
+    },
+    /// A replica has acknowledged a change that it was said to have missed.
+    Caught {
+        /// Which.
+        target: NodeId,
+        /// Of this record.
+        key: RecordKey,
+        /// The change.
+        change: Bytes,
+    },
+    /// A replica has missed something of a place that is not kept for it: the two must be compared.
+    Owed {
+        /// Which.
+        peer: NodeId,
+        /// Of what.
+        place: Place,
+        /// Grows with each such notice.
+        ticket: u64,
+    },
+    /// A comparison has ended with both replicas equal, of a place that was owed when it began.
+    Compared {
+        /// With whom.
+        peer: NodeId,
+        /// Of what.
+        place: Place,
+        /// The number under which it was owed when the comparison began.
+        ticket: u64,
+    },
 }

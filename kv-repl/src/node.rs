@@ -3,16 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use kv_core::hlc::Stamp;
 use kv_core::version::Incarnation;
 use kv_core::{NodeId, Store};
+use kv_ring::PartitionId;
 
 use crate::client::{Operations, RepairRequest, Table};
+use crate::comparison::Place;
 use crate::config::{Config, Settings};
 use crate::driver::Driver;
 use crate::events::Events;
 use crate::identity::ClusterId;
 use crate::machine::{Outcome, Request};
 use crate::member::Member;
+use crate::node_core::NodeCore;
 use crate::repair_request::RepairScope;
 use crate::request::{ClusterError, TableOptions};
 use crate::status::Status;
@@ -35,7 +39,8 @@ pub struct NodeBuilder {
 impl NodeBuilder {
     /// Where the node keeps everything. It must have the spaces [`META`](kv_core::store::Space::META) and
     /// [`DATA`](kv_core::store::Space::DATA), the latter with [`RecordJoin`](kv_core::record::RecordJoin) as merge operator,
-    /// and belong to this node alone.
+    /// and belong to this node alone. It should have [`HINTS`](kv_core::store::Space::HINTS), without an operator: otherwise what
+    /// other nodes miss while they are away cannot be kept for them, and is compared when they are back.
     pub fn store(mut self, store: impl Store) -> Self {
         self.store = Some(Arc::new(store));
         self
@@ -158,10 +163,24 @@ impl Node {
         RepairRequest::new(Arc::clone(&self.driver), scope)
     }
 
+    /// The earliest birth of anything that this node keeps for other replicas of a partition; `None` when it keeps nothing of it. A
+    /// floor under which tombstones are forgotten stays below it. May be somewhat too early, never too late.
+    ///
+    /// # Errors
+    /// [`ClusterError::UnknownTable`], or that the node has stopped.
+    pub fn oldest_hint(&self, table: &str, partition: PartitionId) -> Result<Option<Stamp>, ClusterError> {
+        let name = table.to_owned();
+        let look = move |core: &NodeCore, _| {
+            let table = core.catalog().and_then(|catalog| catalog.named(&name))?.id;
+            Some(core.oldest_hint(Place { table, partition }))
+        };
+        self.driver.look(look).ok_or(ClusterError::Stopped)?.ok_or(ClusterError::UnknownTable)
+    }
+
     /// What the node says about itself, or `None` when it has stopped.
     #[must_use]
     pub fn status(&self) -> Option<Status> {
-        self.driver.look(crate::node_core::NodeCore::status)
+        self.driver.look(NodeCore::status)
     }
 
     /// What the node finds out from now on, without being asked: which peers it suspects, believes dead, and sees return.

@@ -6,15 +6,18 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use kv_core::hlc::Stamp;
 use kv_core::time::{Millis, Now};
 use kv_core::{NodeId, View};
 
 use crate::catalog::Catalog;
+use crate::comparison::Place;
 use crate::config::Settings;
 use crate::coordinator::forward::Forwards;
 use crate::coordinator::read::Reads;
 use crate::coordinator::write::Writes;
 use crate::gossip::Gossip;
+use crate::hints::Hints;
 use crate::identity::{ClusterId, Identity};
 use crate::liveness::{Liveness, LivenessChange};
 use crate::machine::{Action, Environment, Event, Machine, Notice, Origin, Outcome, Request};
@@ -53,6 +56,7 @@ pub(crate) struct NodeCore {
     forwards: Forwards,
     replica: Replica,
     repairs: Repairs,
+    hints: Hints,
     /// Requests that came before the node could serve.
     waiting: VecDeque<Waiting>,
 }
@@ -73,6 +77,7 @@ enum To {
     Forwards,
     Replica,
     Repairs,
+    Hints,
 }
 
 impl NodeCore {
@@ -83,13 +88,16 @@ impl NodeCore {
         seeds: &[PeerInfo],
         view: &dyn View,
     ) -> Result<Self, RestoreError> {
-        let Remembered { mark, catalog, mut peers } = Remembered::read(&me, view)?;
+        let Remembered { mark, catalog, mut peers, owed } = Remembered::read(&me, view)?;
         peers.learn(seeds, me.node);
         let standing = match &catalog {
             _ if me.quarantined => Standing::Quarantined,
             None => Standing::Unfounded,
             Some(_) => Standing::Confirming,
         };
+        let hints = Hints::restore(&settings, &me, catalog.as_ref(), owed, view)?;
+        let mut repairs = Repairs::new(&settings, &me);
+        hints.owed().for_each(|(peer, place, ticket)| repairs.owe(Millis::ZERO, peer, place, ticket));
         Ok(Self {
             me,
             standing,
@@ -106,7 +114,8 @@ impl NodeCore {
             reads: Reads::new(&settings, me.boot),
             forwards: Forwards::new(&settings, me.boot),
             replica: Replica::new(),
-            repairs: Repairs::new(&settings, &me),
+            repairs,
+            hints,
             waiting: VecDeque::new(),
             settings,
         })
@@ -145,6 +154,7 @@ impl NodeCore {
         let to = match &message {
             Message::Write { .. } | Message::Read { .. } => To::Replica,
             Message::WriteReply { tag, .. } if Reads::owns(*tag) => To::Reads,
+            Message::WriteReply { tag, .. } if Hints::owns(*tag) => To::Hints,
             Message::WriteReply { .. } => To::Writes,
             Message::ReadReply { .. } => To::Reads,
             Message::RepairAsk { .. } | Message::RepairAnswer { .. } => To::Repairs,
@@ -251,7 +261,7 @@ impl NodeCore {
         machines.chain(self.waiting.iter().map(|waiting| waiting.deadline)).min()
     }
 
-    fn deadlines(&self) -> [(To, Option<Millis>); 7] {
+    fn deadlines(&self) -> [(To, Option<Millis>); 8] {
         [
             (To::Membership, self.membership.next_deadline()),
             (To::Gossip, self.gossip.next_deadline()),
@@ -260,6 +270,7 @@ impl NodeCore {
             (To::Reads, self.reads.next_deadline()),
             (To::Forwards, self.forwards.next_deadline()),
             (To::Repairs, self.repairs.next_deadline()),
+            (To::Hints, self.hints.next_deadline()),
         ]
     }
 
@@ -275,6 +286,7 @@ impl NodeCore {
             To::Forwards => &mut self.forwards,
             To::Replica => &mut self.replica,
             To::Repairs => &mut self.repairs,
+            To::Hints => &mut self.hints,
         };
         machine.handle(&environment, event, &mut actions);
         self.carry_out(now, turn, actions);
@@ -292,9 +304,26 @@ impl NodeCore {
                     turn.outputs.push(Output::Reply { client, outcome, release });
                 }
                 Action::Reply { origin, outcome, .. } => self.settle(turn, origin, outcome),
-                Action::Notify(notice) => self.notice(now, notice),
+                Action::Notify(notice) => self.hear(now, turn, notice),
             }
         }
+    }
+
+    /// Tells the hints what others have found out, if that is what it is about.
+    fn hear(&mut self, now: Now, turn: &mut Turn<'_>, notice: Notice) {
+        let mut actions = Vec::new();
+        let environment = environment(&self.me, self.standing, self.catalog.as_ref(), &self.peers, now, turn);
+        match notice {
+            Notice::Missed { target, key, change } => {
+                self.hints.missed(&environment, target, &key, &change, &mut actions);
+            }
+            Notice::Caught { target, key, change } => {
+                self.hints.caught(&environment, target, &key, &change, &mut actions);
+            }
+            Notice::Compared { peer, place, ticket } => self.hints.compared(peer, place, ticket, &mut actions),
+            notice => return self.notice(now, notice),
+        }
+        self.carry_out(now, turn, actions);
     }
 
     /// Gives an outcome to whoever waits for it.
@@ -334,6 +363,8 @@ impl NodeCore {
             Notice::Greeted(peer) => {
                 self.peers.greeted(peer);
                 self.peers.heard(peer, now.monotonic);
+                self.hints.greeted(peer, now.monotonic);
+                self.repairs.greeted(peer, now.monotonic);
             }
             Notice::Silent(peer) => {
                 self.peers.silent(peer);
@@ -354,6 +385,10 @@ impl NodeCore {
             }
             Notice::ActorEpoch(epoch) => self.me.epoch = epoch,
             Notice::Observed(stamp) => self.writes.minter().observe(stamp, now),
+            Notice::Owed { peer, place, ticket } => self.repairs.owe(now.monotonic, peer, place, ticket),
+            Notice::Missed { .. } | Notice::Caught { .. } | Notice::Compared { .. } => {
+                unreachable!("hints were told of it")
+            }
         }
     }
 
@@ -386,6 +421,23 @@ impl NodeCore {
         self.repairs.check(store, self.cluster())
     }
 
+    /// What is wrong with what is believed of hints, between two turns.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn check_hints(&self, store: &dyn View) -> Option<String> {
+        self.hints.check(self.catalog.as_ref(), store)
+    }
+
+    /// What is kept for others.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) const fn hints(&mut self) -> &mut Hints {
+        &mut self.hints
+    }
+
+    /// Nothing that this node keeps of a place for others was born before: see [`Hints::oldest_birth`].
+    pub(crate) fn oldest_hint(&self, place: Place) -> Option<Stamp> {
+        self.hints.oldest_birth(place)
+    }
+
     pub(crate) const fn standing(&self) -> Standing {
         self.standing
     }
@@ -416,6 +468,7 @@ impl NodeCore {
     /// is not used again.
     pub(crate) fn store_failed(&mut self) {
         self.repairs.forget();
+        self.hints.store_failed();
         self.me.epoch += 1;
         self.writes.minter().store_failed();
     }
@@ -455,6 +508,7 @@ impl NodeCore {
             dropped: self.dropped,
             requests: self.requests(),
             repair: self.repairs.status(),
+            hints: self.hints.status(),
         }
     }
 }

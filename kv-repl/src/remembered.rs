@@ -2,13 +2,15 @@
 
 use std::ops::ControlFlow;
 
-use kv_core::View;
 use kv_core::codec::{DecodeError, Reader};
 use kv_core::hlc::Stamp;
 use kv_core::store::{Direction, KeyRange, Space, StoreError};
+use kv_core::{NodeId, View};
 use thiserror::Error;
 
 use crate::catalog::{Catalog, Founding, TableSchema};
+use crate::comparison::Place;
+use crate::hints::read_mark;
 use crate::identity::Identity;
 use crate::membership::FOUNDING_KEY;
 use crate::mint::MARK_KEY;
@@ -23,6 +25,8 @@ pub(crate) struct Remembered {
     pub(crate) catalog: Option<Catalog>,
     /// The other nodes, and in which lives they were met.
     pub(crate) peers: Peers,
+    /// Which places owe a comparison with whom.
+    pub(crate) owed: Vec<(NodeId, Place)>,
 }
 
 /// What the node stored about itself cannot be read.
@@ -43,6 +47,7 @@ impl Remembered {
         let mut founding = None;
         let mut tables = Vec::new();
         let mut peers = Peers::default();
+        let mut owed = Vec::new();
         let mut damage: Result<(), DecodeError> = Ok(());
         view.scan(Space::META, KeyRange::ALL, Direction::Forward, &mut |key, value| {
             let mut reader = Reader::new(value);
@@ -53,6 +58,8 @@ impl Remembered {
                     founding = Some(Founding::decode(&mut reader)?);
                 } else if key.starts_with(TABLE_KEY_PREFIX) {
                     tables.push(TableSchema::decode(&mut reader)?);
+                } else if let Some(mark) = read_mark(key, value)? {
+                    owed.push(mark);
                 } else {
                     peers.restore(key, value)?;
                 }
@@ -71,6 +78,6 @@ impl Remembered {
                 catalog.add(table.into());
             }
         }
-        Ok(Self { mark, catalog, peers })
+        Ok(Self { mark, catalog, peers, owed })
     }
 }

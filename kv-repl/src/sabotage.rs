@@ -73,6 +73,26 @@ pub enum Sabotage {
     ReplaceOnRepair,
     /// Replicas are not compared unless somebody asks.
     NeverCompare,
+    /// Nothing is kept for a replica that has missed a write.
+    NeverHint,
+    /// A hint goes as soon as it was sent.
+    DeleteHintBeforeAck,
+    /// A hint goes when what was sent of it is acknowledged, whatever was joined to it since.
+    DropGrownHint,
+    /// A hint is shed and nobody knows (lesson 17).
+    ShedWithoutMark,
+    /// A write fails when there is no room to keep what a replica has missed of it (lesson 17).
+    FailWhenHintsAreFull,
+    /// A hint goes to the node that it was kept for, wherever its record lies by now.
+    ReplayToFormerReplica,
+    /// A hint tells the birth of the latest that was joined to it (rule P7, lesson 06).
+    ForgetBirth,
+    /// Hints grow without bounds of bytes and age.
+    IgnoreHintBounds,
+    /// A comparison that was under way when a hint was shed clears the mark of it.
+    ClearMarkOfLaterSheds,
+    /// Marks of what was shed end with the life of a node.
+    ForgetMarks,
 }
 
 #[cfg(any(test, feature = "sim"))]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use kv_core::NodeId;
 use kv_core::version::Incarnation;
 
+use crate::hint_status::HintStatus;
 use crate::identity::{Boot, ClusterId};
 use crate::liveness::Liveness;
 use crate::peers::DropReason;
@@ -147,4 +148,6 @@ pub struct Status {
     pub requests: usize,
     /// What anti-entropy has done.
     pub repair: RepairStatus,
+    /// What is kept for others that have missed it.
+    pub hints: HintStatus,
 }

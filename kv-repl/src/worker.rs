@@ -304,6 +304,12 @@ impl Worker {
         &self.core
     }
 
+    /// The machines, for a simulated host.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) const fn core_mut(&mut self) -> &mut NodeCore {
+        &mut self.core
+    }
+
     /// Whether everything that was committed is durable.
     pub(crate) fn is_settled(&self) -> bool {
         self.committed <= self.durable

@@ -13,10 +13,12 @@ use kv_repl::request::{ClusterError, ReadError, WriteError};
 use kv_repl::status::Standing;
 use kv_repl::transport::MemoryNetwork;
 use kv_repl::{Consistency, Liveness, Member, Node, NodeId, RepairScope, TableOptions};
+use kv_ring::PartitionId;
 
 fn store() -> MemStore {
     let join = SpaceOptions { merge: Some(std::sync::Arc::new(RecordJoin)) };
-    MemStore::new([(Space::META, SpaceOptions::default()), (Space::DATA, join)])
+    let plain = SpaceOptions::default;
+    MemStore::new([(Space::META, plain()), (Space::DATA, join), (Space::HINTS, plain())])
 }
 
 fn start(network: &MemoryNetwork, node: u64) -> Node {
@@ -238,6 +240,7 @@ fn a_repair_brings_a_node_what_it_has_missed() {
             let config = Config {
                 hello_every: Duration::from_millis(50),
                 gossip_every: Duration::from_millis(50),
+                hinted_handoff: false,
                 ..Config::default()
             };
             let transport = network.transport(NodeId(node));
@@ -271,4 +274,54 @@ fn a_repair_brings_a_node_what_it_has_missed() {
     assert!(repair.comparisons_equal >= report.equal as u64 && repair.traffic.records_received >= 40, "{repair:?}");
     let nobody = nodes[2].repair(RepairScope::Table("nobody".to_owned())).wait();
     assert_eq!(nobody, Err(RepairError::UnknownTable));
+}
+
+#[test]
+fn hints_bring_a_node_what_it_has_missed() {
+    let network = MemoryNetwork::new();
+    let nodes: Vec<Node> = (1..=3)
+        .map(|node| {
+            let config = Config {
+                hello_every: Duration::from_millis(50),
+                gossip_every: Duration::from_millis(50),
+                repair_every: Duration::MAX,
+                ..Config::default()
+            };
+            let transport = network.transport(NodeId(node));
+            Node::builder(NodeId(node)).store(store()).transport(transport).config(config).start().unwrap()
+        })
+        .collect();
+    nodes[0].bootstrap(&[1, 2, 3].map(|node| Member::new(NodeId(node), "memory"))).unwrap();
+    let carts = nodes[0].create_table("carts", TableOptions::siblings().replicas(3)).unwrap();
+    for other in [1, 2] {
+        network.disconnect(NodeId(3), NodeId(other));
+    }
+    let births: Vec<_> = (0..50)
+        .map(|key| carts.put(format!("{key}"), "missed").deadline(Duration::from_millis(500)).wait().unwrap().birth)
+        .collect();
+    let pause = || {
+        #[expect(clippy::disallowed_methods, reason = "the test waits for greetings")]
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    let kept = || nodes[0].status().unwrap().hints;
+    // The last ones are missed at their first retry.
+    while kept().targets.iter().map(|target| target.hints).sum::<u64>() < 50 {
+        pause();
+    }
+    let hints = kept();
+    assert_eq!((hints.targets.len(), hints.targets[0].target, hints.shed), (1, NodeId(3), 0));
+    assert_eq!(hints.targets[0].oldest_birth, births.iter().min().copied());
+    let oldest = (0..1024).filter_map(|partition| nodes[0].oldest_hint("carts", PartitionId(partition)).unwrap()).min();
+    assert_eq!(oldest, hints.targets[0].oldest_birth);
+    assert_eq!(nodes[0].oldest_hint("nobody", PartitionId(0)), Err(ClusterError::UnknownTable));
+    network.heal();
+    while !kept().targets.is_empty() {
+        pause();
+    }
+    let there = nodes[2].table("carts").unwrap();
+    for key in 0..50 {
+        let read = there.get(format!("{key}")).consistency(Consistency::One).wait().unwrap();
+        assert_eq!(read.values(), ["missed"], "one replica is asked, and that is this node");
+    }
+    assert!(kept().delivered >= 50 && nodes[2].status().unwrap().repair.traffic.records_received == 0);
 }

@@ -30,6 +30,11 @@ fn frames() {
 }
 
 #[test]
+fn hints() {
+    replay("hint", fuzzing::hint);
+}
+
+#[test]
 fn gossip() {
     replay("gossip", fuzzing::gossip);
 }

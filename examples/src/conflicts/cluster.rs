@@ -23,7 +23,11 @@ impl Cluster {
         let mut nodes = Vec::new();
         for id in NODES {
             let records = SpaceOptions { merge: Some(Arc::new(RecordJoin)) };
-            let store = MemStore::new([(Space::META, SpaceOptions::default()), (Space::DATA, records)]);
+            let store = MemStore::new([
+                (Space::META, SpaceOptions::default()),
+                (Space::DATA, records),
+                (Space::HINTS, SpaceOptions::default()),
+            ]);
             nodes.push(Node::builder(id).store(store).transport(network.transport(id)).start()?);
         }
         nodes[0].bootstrap(&NODES.map(|id| Member::new(id, "in memory")))?;

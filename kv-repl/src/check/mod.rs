@@ -1,9 +1,12 @@
 //! Checkers of histories: they look at what clients and wires saw and at what nodes report, never into the nodes.
 
+mod hints;
 mod history;
 mod ledger;
 mod liveness;
 
+pub(crate) use hints::Nodes;
+pub use hints::{HintLedger, Totals as HintTotals};
 pub use history::{History, ReadBegun, WriteIndex};
 pub use ledger::DotLedger;
 pub use liveness::LivenessLedger;

@@ -6,6 +6,8 @@
 //! 4. Answer when as many replicas have acknowledged as were asked for; at the deadline, answer that it is ambiguous.
 //! 5. Ask those who have not acknowledged again, with growing pauses, until the deadline. A change may arrive any number of
 //!    times.
+//! 6. Say of a replica that cannot be reached, refuses, or has not acknowledged by the first retry, that it has missed the
+//!    change; and if it acknowledges after all, that as well. Nothing here waits for what becomes of that.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -44,6 +46,8 @@ struct UnderWay {
     epoch: u64,
     /// Replicas that have not acknowledged.
     missing: BTreeSet<NodeId>,
+    /// Those among them that were said to have missed it.
+    missed: BTreeSet<NodeId>,
     acknowledged: usize,
     required: usize,
     /// The answer, until it is given.
@@ -114,19 +118,22 @@ impl Writes {
             message: Message::WriteReply { tag, refused: None },
             release: Release::Durable(stripe),
         });
-        let write = UnderWay {
+        let mut write = UnderWay {
             origin,
             operation: put.operation,
             key: put.key.clone(),
             change: minted.change,
             epoch: env.catalog.map_or(0, |catalog| catalog.founding().epoch),
             missing: replicas.iter().copied().collect(),
+            missed: BTreeSet::new(),
             acknowledged: 0,
             required,
             written: Some(minted.written),
             patience: Patience::new(env.now.monotonic, self.retry_after, deadline),
         };
         write.send(env.me.node, tag, out);
+        let away = replicas.iter().copied().filter(|node| !env.peers.is_reachable(*node));
+        write.miss(env.me.node, away, out);
         self.agenda.add(write.patience.at, tag);
         self.under_way.insert(tag, write);
         Ok(())
@@ -136,6 +143,10 @@ impl Writes {
         let Some(write) = self.under_way.get_mut(&tag) else { return };
         if !write.missing.remove(&from) && !sabotaged!(CountAcksTwice) {
             return;
+        }
+        if write.missed.remove(&from) {
+            let (key, change) = (write.key.clone(), write.change.clone());
+            out.push(Action::Notify(Notice::Caught { target: from, key, change }));
         }
         write.acknowledged += 1;
         if write.acknowledged >= write.required
@@ -153,6 +164,8 @@ impl Writes {
     fn due(&mut self, env: &Environment<'_>, out: &mut Vec<Action>) {
         while let Some(tag) = self.agenda.pop(env.now.monotonic) {
             let write = self.under_way.get_mut(&tag).expect("the agenda lists writes under way");
+            let silent: Vec<NodeId> = write.missing.iter().copied().collect();
+            write.miss(env.me.node, silent.into_iter(), out);
             // Stragglers of an answered write are asked again only while they can be reached.
             let hopeless = write.written.is_none() && !write.missing.iter().any(|node| env.peers.is_reachable(*node));
             if env.now.monotonic >= write.patience.deadline || hopeless {
@@ -172,6 +185,16 @@ impl Writes {
 }
 
 impl UnderWay {
+    /// Says that these have missed the change, unless it was said before.
+    fn miss(&mut self, me: NodeId, nodes: impl Iterator<Item = NodeId>, out: &mut Vec<Action>) {
+        for target in nodes.filter(|node| *node != me && self.missing.contains(node)) {
+            if !sabotaged!(NeverHint) && self.missed.insert(target) {
+                let (key, change) = (self.key.clone(), self.change.clone());
+                out.push(Action::Notify(Notice::Missed { target, key, change }));
+            }
+        }
+    }
+
     /// Sends the change to the peers that have not acknowledged it. It may leave before it is durable here, but not before
     /// the mark of the clock and the epoch of the actor are.
     fn send(&self, me: NodeId, tag: u64, out: &mut Vec<Action>) {
@@ -194,8 +217,13 @@ impl Machine for Writes {
             Event::Message { from, message: Message::WriteReply { tag, refused: None } } => {
                 self.acknowledged(from, tag, out);
             }
+            // The replica is asked again all the same: the reason may have gone.
+            Event::Message { from, message: Message::WriteReply { tag, refused: Some(_) } } => {
+                if let Some(write) = self.under_way.get_mut(&tag) {
+                    write.miss(env.me.node, std::iter::once(from), out);
+                }
+            }
             Event::Deadline => self.due(env, out),
-            // A refusal is no answer: the replica is asked again when the reason may have gone.
             Event::Message { .. } | Event::Request { .. } | Event::Introduction { .. } | Event::Unreachable(_) => {}
         }
     }

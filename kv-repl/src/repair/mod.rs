@@ -14,12 +14,12 @@ mod jobs;
 mod joining;
 mod listing;
 mod measure;
+mod owed;
 mod print;
 mod schedule;
 mod serving;
 mod site;
 mod span;
-mod throttle;
 mod tree;
 mod trees;
 
@@ -29,20 +29,21 @@ use kv_core::time::Millis;
 
 use self::exchange::Exchange;
 use self::jobs::Jobs;
+use self::owed::Owed;
 use self::print::Printer;
 use self::schedule::Schedule;
 use self::serving::{Asking, Serving};
 use self::site::Site;
-use self::throttle::Throttle;
 use self::tree::Reading;
 use self::trees::Trees;
 use crate::comparison::{Answer, Place, Question};
 use crate::config::Settings;
 use crate::identity::{ClusterId, Identity};
-use crate::machine::{Action, Environment, Event, Machine, Release, Request};
+use crate::machine::{Action, Environment, Event, Machine, Notice, Release, Request};
 use crate::message::{Message, Refusal};
-use crate::repair_request::{RepairError, RepairStatus, UnfinishedReason};
+use crate::repair_request::{RepairError, RepairStatus, RepairTraffic, UnfinishedReason};
 use crate::status::Standing;
+use crate::throttle::Throttle;
 
 /// Most comparisons that this node has begun and not ended.
 const EXCHANGES_MAX: usize = 4;
@@ -63,6 +64,7 @@ pub(crate) struct Repairs {
     trees: Trees,
     schedule: Schedule,
     jobs: Jobs,
+    owed: Owed,
     exchanges: Vec<Running>,
     serving: Serving,
     throttle: Throttle,
@@ -75,7 +77,20 @@ pub(crate) struct Repairs {
 #[derive(Debug)]
 struct Running {
     exchange: Exchange,
-    job: Option<u64>,
+    cause: Cause,
+    /// Under which number it was owed when it began, whatever the cause.
+    owed: Option<u64>,
+}
+
+/// Why a comparison is made.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+enum Cause {
+    /// Somebody has asked for it.
+    Job(u64),
+    /// The other one has missed something.
+    Owed,
+    /// It was time.
+    Schedule,
 }
 
 impl Repairs {
@@ -87,6 +102,7 @@ impl Repairs {
             trees: Trees::default(),
             schedule: Schedule::new(settings.repair_every, me.nonce),
             jobs: Jobs::default(),
+            owed: Owed::new(settings.hello_every, me.nonce),
             exchanges: Vec::new(),
             serving: Serving::new(settings.record_bytes_max),
             throttle: Throttle::new(settings.repair_bytes_per_second),
@@ -114,6 +130,17 @@ impl Repairs {
     /// A table was added.
     pub(crate) const fn look_again(&mut self) {
         self.schedule.look_again();
+    }
+
+    /// A peer has missed something of a place. `ticket` grows with each time.
+    pub(crate) fn owe(&mut self, now: Millis, peer: NodeId, place: Place, ticket: u64) {
+        self.owed.owe(now, peer, place, ticket);
+    }
+
+    /// A peer has answered a greeting.
+    pub(crate) fn greeted(&mut self, peer: NodeId, now: Millis) {
+        let Self { owed, exchanges, .. } = self;
+        owed.reached(now, peer, |place| exchanges.iter().any(|running| running.exchange.site().place == place));
     }
 
     pub(crate) fn status(&self) -> RepairStatus {
@@ -154,12 +181,12 @@ impl Repairs {
                 send(&mut self.throttle, now, running, tag, question, out);
             }
         }
-        self.reap(now);
+        self.reap(now, out);
         self.start(env);
         if self.throttle.clear_at().max(self.rest_until) <= now {
             self.work(env, out);
         }
-        self.reap(now);
+        self.reap(now, out);
         self.jobs.settle(now, out);
     }
 
@@ -170,27 +197,37 @@ impl Repairs {
             // Two comparisons of one place at a time would bring the same records twice.
             let taken: Vec<Place> = self.exchanges.iter().map(|running| running.exchange.site().place).collect();
             let is_free = |place| !taken.contains(&place);
-            let (job, place, peer) = match self.jobs.pop(is_free) {
-                Some((job, place, peer)) => (Some(job), place, peer),
-                None => match self.schedule.pop(now) {
-                    Some((place, peer)) if is_free(place) => (None, place, peer),
+            let reaches = |peer| env.peers.is_reachable(peer);
+            let (cause, place, peer) = if let Some((job, place, peer)) = self.jobs.pop(is_free) {
+                (Cause::Job(job), place, peer)
+            } else if let Some((place, peer)) = self.owed.pop(now, is_free, reaches) {
+                (Cause::Owed, place, peer)
+            } else {
+                match self.schedule.pop(now) {
+                    Some((place, peer)) if is_free(place) => (Cause::Schedule, place, peer),
                     Some((place, peer)) => {
                         self.schedule.soon(now, place, peer);
                         continue;
                     }
                     None => return,
-                },
+                }
             };
             self.counters.comparisons_begun += 1;
             let begun = match Site::find(env, place, peer) {
                 _ if !env.peers.is_reachable(peer) => Err(UnfinishedReason::Unreachable),
-                _ if job.is_none() && sabotaged!(NeverCompare) => Err(UnfinishedReason::Unreachable),
+                _ if cause == Cause::Schedule && sabotaged!(NeverCompare) => Err(UnfinishedReason::Unreachable),
                 Ok(site) => Ok(Exchange::begin(site, peer)),
                 Err(_) => Err(UnfinishedReason::Refused),
             };
             match begun {
-                Ok(exchange) => self.exchanges.push(Running { exchange, job }),
-                Err(why) => self.ended(now, place, peer, job, Err(why)),
+                Ok(exchange) => {
+                    let owed = self.owed.ticket(peer, place);
+                    self.exchanges.push(Running { exchange, cause, owed });
+                }
+                Err(why) => {
+                    self.owed.ended(now, peer, place, None, false);
+                    self.ended(now, place, peer, cause, Err(why), &RepairTraffic::default());
+                }
             }
         }
     }
@@ -224,21 +261,21 @@ impl Repairs {
     }
 
     /// Takes note of comparisons that have ended.
-    fn reap(&mut self, now: Millis) {
+    fn reap(&mut self, now: Millis, out: &mut Vec<Action>) {
         let (ended, running) =
             std::mem::take(&mut self.exchanges).into_iter().partition(|running| running.exchange.outcome().is_some());
         self.exchanges = running;
-        for Running { exchange, job } in ended {
+        for Running { exchange, cause, owed } in ended {
             let outcome = exchange.outcome().unwrap_or(Ok(()));
+            let (place, peer) = (exchange.site().place, exchange.peer());
             self.counters.comparisons_idle += u64::from(outcome.is_ok() && !exchange.differed());
             self.counters.records_unfit += exchange.records_unfit();
             self.counters.traffic.add(exchange.traffic());
-            if let Some(job) = job {
-                self.jobs.ended(job, exchange.site().place, exchange.peer(), outcome, exchange.traffic());
-                self.count(outcome);
-            } else {
-                self.ended(now, exchange.site().place, exchange.peer(), None, outcome);
+            self.owed.ended(now, peer, place, owed, outcome.is_ok());
+            if let (Ok(()), Some(ticket)) = (outcome, owed) {
+                out.push(Action::Notify(Notice::Compared { peer, place, ticket }));
             }
+            self.ended(now, place, peer, cause, outcome, exchange.traffic());
         }
     }
 
@@ -247,15 +284,19 @@ impl Repairs {
         now: Millis,
         place: Place,
         peer: NodeId,
-        job: Option<u64>,
+        cause: Cause,
         outcome: Result<(), UnfinishedReason>,
+        traffic: &RepairTraffic,
     ) {
         self.count(outcome);
-        match (job, outcome) {
-            (Some(job), outcome) => self.jobs.ended(job, place, peer, outcome, &Default::default()),
+        match (cause, outcome) {
+            (Cause::Job(job), outcome) => self.jobs.ended(job, place, peer, outcome, traffic),
             // What is written all the time is not equal sooner for being compared more often.
-            (None, Ok(()) | Err(UnfinishedReason::StillDifferent)) => self.schedule.again(now, place, peer),
-            (None, Err(_)) => self.schedule.soon(now, place, peer),
+            (Cause::Schedule, Ok(()) | Err(UnfinishedReason::StillDifferent)) => {
+                self.schedule.again(now, place, peer);
+            }
+            (Cause::Schedule, Err(_)) => self.schedule.soon(now, place, peer),
+            (Cause::Owed, _) => {}
         }
     }
 
@@ -327,7 +368,11 @@ impl Machine for Repairs {
         let work = self.is_busy().then(|| self.throttle.clear_at().max(self.rest_until));
         let has_room = self.exchanges.len() < EXCHANGES_MAX;
         let begin = has_room.then(|| {
-            if self.jobs.is_queued(|place| self.is_free(place)) { Some(Millis::ZERO) } else { self.schedule.next() }
+            if self.jobs.is_queued(|place| self.is_free(place)) {
+                Some(Millis::ZERO)
+            } else {
+                [self.schedule.next(), self.owed.next()].into_iter().flatten().min()
+            }
         });
         let again = self.exchanges.iter().filter_map(|running| running.exchange.again_at()).min();
         let ended = self.exchanges.iter().any(|running| running.exchange.outcome().is_some()).then_some(Millis::ZERO);

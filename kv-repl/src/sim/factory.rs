@@ -9,8 +9,8 @@ use kv_core::{MemStore, NodeId, Store};
 
 /// Makes and breaks the stores of simulated nodes.
 pub trait StoreFactory {
-    /// Opens the store of a node: empty the first time, then with what survived. It has the spaces `META` and `DATA`, and
-    /// syncs only within [`StoreFactory::step`].
+    /// Opens the store of a node: empty the first time, then with what survived. It has the spaces `META`, `DATA` and
+    /// `HINTS`, and syncs only within [`StoreFactory::step`].
     fn open(&mut self, node: NodeId) -> Arc<dyn Store>;
 
     /// The power goes: what was not synced is lost, all or part of it as `chance` decides. The open store is of no use
@@ -55,14 +55,15 @@ impl MemStores {
 
 fn empty() -> MemStore {
     let join = SpaceOptions { merge: Some(Arc::new(RecordJoin)) };
-    MemStore::with_manual_sync([(Space::META, SpaceOptions::default()), (Space::DATA, join)])
+    let plain = SpaceOptions::default;
+    MemStore::with_manual_sync([(Space::META, plain()), (Space::DATA, join), (Space::HINTS, plain())])
 }
 
 /// A store of its own with everything that `of` holds.
 fn copy(of: &MemStore) -> MemStore {
     let copy = empty();
     let mut batch = kv_core::store::Batch::new();
-    for space in [Space::META, Space::DATA] {
+    for space in [Space::META, Space::DATA, Space::HINTS] {
         let scanned = kv_core::View::scan(
             of,
             space,

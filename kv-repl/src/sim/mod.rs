@@ -19,6 +19,8 @@ mod chaos;
 mod factory;
 #[cfg(test)]
 mod gossip_rules;
+#[cfg(test)]
+mod hint_rules;
 mod network;
 mod options;
 #[cfg(test)]

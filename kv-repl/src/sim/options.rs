@@ -23,6 +23,12 @@ pub struct Options {
     pub chaos_every_ms: u64,
     /// How often replicas compare what they hold, in milliseconds; zero for never.
     pub repair_every_ms: u64,
+    /// How many bytes a node keeps for replicas that have missed something; `None` when nothing is kept, nor owed.
+    pub hint_bytes_max: Option<u64>,
+    /// How many bytes of it a node sends in a second.
+    pub hint_bytes_per_second: u64,
+    /// How long it is kept, in milliseconds.
+    pub hint_age_ms: u64,
     /// How long a sync may take, in microseconds.
     pub sync_max_us: u64,
     /// How far wall clocks may be off, in milliseconds, in either direction.
@@ -54,6 +60,9 @@ impl Options {
             clock_skew_ms: random.u64(0..=150),
             siblings_max: 20,
             repair_every_ms: [1_000, 3_000, 10_000][random.usize(..3)],
+            hint_bytes_max: Some([0, 1_000, 10_000, 1 << 20][random.usize(..4)]),
+            hint_bytes_per_second: [2_000, 100_000, 1 << 20][random.usize(..3)],
+            hint_age_ms: [2_000, 3_600_000][random.usize(..2)],
         }
     }
 

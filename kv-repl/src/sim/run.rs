@@ -11,6 +11,7 @@ use super::factory::StoreFactory;
 use super::options::Options;
 use super::workload::Workload;
 use super::world::{Answer, World};
+use crate::check::HintTotals;
 use crate::liveness::Liveness;
 use crate::quorum::Consistency;
 use crate::request::{Get, TableOptions};
@@ -32,6 +33,8 @@ pub struct Report {
     pub failures: u64,
     /// Faults of nodes, links, clocks and disks; lost, late and doubled frames are not counted.
     pub faults: Faults,
+    /// What became of what replicas have missed.
+    pub hints: HintTotals,
     /// What was wrong.
     pub violations: Vec<String>,
 }
@@ -50,6 +53,10 @@ pub fn run(options: &Options, factory: Box<dyn StoreFactory>) -> Report {
     };
     let Options { seed, nodes, network, siblings_max, .. } = *options;
     let mut world = World::with_repair(seed, nodes, network, siblings_max, factory, repair_every);
+    if let Some(bytes_max) = options.hint_bytes_max {
+        world.bound_hints(bytes_max, options.hint_bytes_per_second);
+        world.age_hints(options.hint_age_ms);
+    }
     let replicas = options.replicas.min(usize::try_from(options.nodes).unwrap_or(usize::MAX));
     world.found(&[
         ("siblings", TableOptions::siblings().replicas(replicas)),
@@ -72,6 +79,7 @@ pub fn run(options: &Options, factory: Box<dyn StoreFactory>) -> Report {
             None => {}
             Some(CHAOS) => {
                 wrong_hashes.extend(world.wrong_hashes());
+                wrong_hashes.extend(world.wrong_hints());
                 chaos.strike(&mut world);
                 let pause = chaos.pause_us(&mut world).expect("chaos comes again");
                 world.alarm(pause, CHAOS);
@@ -91,6 +99,7 @@ pub fn run(options: &Options, factory: Box<dyn StoreFactory>) -> Report {
         become_equal(&mut world, &workload, &mut violations);
     }
     violations.extend(world.wrong_hashes());
+    violations.extend(world.wrong_hints());
     converge(&mut world, &mut workload, &mut violations);
     violations.extend_from_slice(workload.history.violations());
     violations.extend_from_slice(world.ledger().violations());
@@ -103,6 +112,7 @@ pub fn run(options: &Options, factory: Box<dyn StoreFactory>) -> Report {
         reads: workload.history.reads(),
         failures: workload.failures,
         faults: chaos.faults,
+        hints: world.hint_totals(),
         violations,
     }
 }
@@ -202,11 +212,15 @@ mod tests {
 
     #[test]
     fn runs_with_faults_have_no_violations() {
+        let mut hints = HintTotals::default();
         for seed in 0..60 {
             let report = run(&Options::from_seed(seed), Box::new(MemStores::new()));
             assert_eq!(report.violations, Vec::<String>::new(), "seed {seed}");
             assert!(report.acknowledged > 0 && report.reads > 0 && report.faults.total() > 0, "{report:?}");
+            hints.delivered += report.hints.delivered;
+            hints.shed += report.hints.shed;
         }
+        assert!(hints.delivered > 100 && hints.shed > 100, "{hints:?}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod clients;
 mod faults;
+mod hints;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use kv_core::{NodeId, Store};
 use super::factory::StoreFactory;
 use super::network::{Network, NetworkFaults};
 use crate::catalog::TableSchema;
-use crate::check::{DotLedger, LivenessLedger};
+use crate::check::{DotLedger, HintLedger, LivenessLedger};
 use crate::comparison::{self, Question};
 use crate::config::{Config, Settings};
 use crate::liveness::LivenessChange;
@@ -51,6 +52,7 @@ pub struct World {
     trace: u64,
     ledger: DotLedger,
     liveness: LivenessLedger,
+    hints: HintLedger,
 }
 
 /// One machine of the cluster.
@@ -106,7 +108,8 @@ impl World {
         Self::with_repair(seed, nodes, network, siblings_max, factory, Duration::MAX)
     }
 
-    /// The same, where replicas compare what they hold every so often. In a world of [`World::new`] they never do.
+    /// The same, where replicas compare what they hold every so often. In a world of [`World::new`] they never do. In neither
+    /// anything is kept for a replica that misses it, before [`World::bound_hints`].
     #[must_use]
     pub fn with_repair(
         seed: u64,
@@ -122,6 +125,7 @@ impl World {
             hello_every: Duration::from_millis(500),
             gossip_every: Duration::from_millis(500),
             repair_every,
+            hinted_handoff: false,
             siblings_max,
             partitions: 16,
             ..Config::default()
@@ -142,6 +146,7 @@ impl World {
             trace: seed,
             ledger: DotLedger::default(),
             liveness: LivenessLedger::default(),
+            hints: HintLedger::default(),
         };
         for node in 1..=nodes {
             let host = Host {
@@ -309,6 +314,8 @@ impl World {
         let mut outside = Collected { refused, ..Collected::default() };
         worker.turn(now, inputs.into_iter(), &mut outside);
         let next = worker.next_deadline();
+        let settled = worker.is_settled();
+        self.hints.turned(node, worker.core_mut().hints(), settled);
         if !outside.changes.is_empty() {
             // Whatever was believed of whom: everybody owns what he owned.
             for table in worker.core().catalog().into_iter().flat_map(crate::catalog::Catalog::tables) {

@@ -15,6 +15,7 @@ impl World {
         let chance = self.random.u64(..);
         self.note(1, node, chance);
         self.stop(node);
+        self.hints.crashed(node);
         self.factory.crash(node, chance);
     }
 
@@ -38,6 +39,7 @@ impl World {
     /// A machine dies and comes back with an empty disk, not started yet.
     pub fn wipe(&mut self, node: NodeId) {
         self.stop(node);
+        self.hints.wiped(node);
         self.factory.wipe(node);
     }
 
@@ -49,6 +51,7 @@ impl World {
     /// Puts a disk back to an earlier copy; the node is stopped.
     pub fn restore(&mut self, node: NodeId) {
         self.stop(node);
+        self.hints.wiped(node);
         self.factory.restore(node);
     }
 

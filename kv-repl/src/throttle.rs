@@ -1,10 +1,10 @@
-//! How fast repair may send and receive.
+//! How fast something that nobody waits for may send and receive: anti-entropy, hints.
 
 use kv_core::time::Millis;
 
 /// A budget of bytes for each second. What is spent is spent; then nothing more is begun until the time for it has passed.
 #[derive(Debug)]
-pub(super) struct Throttle {
+pub(crate) struct Throttle {
     bytes_per_second: u64,
     /// When all that was spent has been made up for.
     clear_at: Millis,
@@ -13,18 +13,18 @@ pub(super) struct Throttle {
 }
 
 impl Throttle {
-    pub(super) const fn new(bytes_per_second: u64) -> Self {
+    pub(crate) const fn new(bytes_per_second: u64) -> Self {
         Self { bytes_per_second, clear_at: Millis::ZERO, rest: 0 }
     }
 
-    pub(super) fn spend(&mut self, now: Millis, bytes: usize) {
+    pub(crate) fn spend(&mut self, now: Millis, bytes: usize) {
         let milli = (bytes as u64).saturating_mul(1000).saturating_add(self.rest);
         self.rest = milli % self.bytes_per_second;
         self.clear_at = self.clear_at.max(now).saturating_add(Millis(milli / self.bytes_per_second));
     }
 
     /// From when on something more may be begun.
-    pub(super) const fn clear_at(&self) -> Millis {
+    pub(crate) const fn clear_at(&self) -> Millis {
         self.clear_at
     }
 }
