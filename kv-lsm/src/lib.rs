@@ -81,6 +81,7 @@ mod flush;
 pub mod fuzzing;
 #[cfg(test)]
 mod golden;
+mod group;
 mod handle;
 mod health;
 mod held;

@@ -318,7 +318,7 @@ impl Recovery<'_> {
         log.file().sync().map_err(|error| Error::io("sync", &path, error))?;
         // The names of the tables as well.
         self.disk.sync_dir(&self.directory).map_err(|error| Error::io("sync", &self.directory, error))?;
-        Ok(log)
+        Ok(log.zeros_up_to(self.config.log_segment_bytes))
     }
 
     /// As far as it works: the next recovery tries again.

@@ -1,16 +1,23 @@
 //! Making the log durable. One sync runs at a time and covers everything appended before it began; whoever arrives
-//! meanwhile is covered by the next.
+//! meanwhile is covered by the next. One of those who wait does it.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::counters::Distribution;
 use crate::disk::{Disk, File};
 use crate::error::Error;
 use crate::files;
+use crate::group::Group;
 use crate::health::Health;
+
+/// The leader of a group waits for others no longer than this part of what a sync takes …
+const GATHER_SHARE: u64 = 4;
+/// … and never longer than this.
+const GATHER_MAX: Duration = Duration::from_micros(100);
 
 /// What the host wants called when the durable number has moved or the database was poisoned.
 pub(crate) type Wake = Arc<dyn Fn() + Send + Sync>;
@@ -37,9 +44,11 @@ pub(crate) struct Syncer {
     directory: PathBuf,
     health: Arc<Health>,
     tail: Mutex<Tail>,
-    /// Whether a sync is running.
-    running: Mutex<bool>,
-    finished: Condvar,
+    group: Group,
+    /// How long the last sync took.
+    last_ns: AtomicU64,
+    /// As in the tail, for whoever only looks.
+    appended_position: AtomicU64,
     synced_position: AtomicU64,
     durable_sequence: AtomicU64,
     requested_sequence: AtomicU64,
@@ -67,8 +76,9 @@ impl Syncer {
             directory,
             health,
             tail: Mutex::new(Tail { position, sequence, segments, batches: 0 }),
-            running: Mutex::new(false),
-            finished: Condvar::new(),
+            group: Group::default(),
+            last_ns: AtomicU64::new(0),
+            appended_position: AtomicU64::new(position),
             synced_position: AtomicU64::new(position),
             durable_sequence: AtomicU64::new(sequence),
             requested_sequence: AtomicU64::new(0),
@@ -86,6 +96,7 @@ impl Syncer {
     pub(crate) fn appended(&self, position: u64, sequence: u64) {
         let mut tail = self.tail();
         tail.position = position;
+        self.appended_position.store(position, Ordering::Release);
         if sequence > tail.sequence {
             tail.batches += 1;
         }
@@ -96,6 +107,7 @@ impl Syncer {
     pub(crate) fn rotated(&self, number: u64, file: Arc<dyn File>, position: u64) {
         let mut tail = self.tail();
         tail.position = position;
+        self.appended_position.store(position, Ordering::Release);
         tail.segments.push(TailSegment { number, file, name_durable: false });
     }
 
@@ -104,9 +116,9 @@ impl Syncer {
         self.synced_position.load(Ordering::Acquire)
     }
 
-    /// Whether nothing was appended since the last sync began.
+    /// Whether nothing was appended since the last sync began. Exact while nobody can append.
     pub(crate) fn is_idle(&self) -> bool {
-        self.tail().position == self.synced_position()
+        self.appended_position.load(Ordering::Acquire) == self.synced_position()
     }
 
     pub(crate) fn durable_sequence(&self) -> u64 {
@@ -126,28 +138,30 @@ impl Syncer {
     /// # Errors
     /// [`Error::Poisoned`].
     pub(crate) fn sync_through(&self, sequence: u64) -> Result<(), Error> {
-        loop {
-            if self.durable_sequence() >= sequence {
-                return Ok(());
-            }
-            let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-            if *running {
-                drop(self.finished.wait(running).unwrap_or_else(PoisonError::into_inner));
-                self.health.check()?;
-                continue;
-            }
-            // The sync that ended just before the lock was taken may have covered this.
-            if self.durable_sequence() >= sequence {
-                return Ok(());
-            }
+        let is_durable = || self.durable_sequence() >= sequence;
+        while !is_durable() {
             self.health.check()?;
-            *running = true;
-            drop(running);
-            let result = self.sync();
-            *self.running.lock().unwrap_or_else(PoisonError::into_inner) = false;
-            self.finished.notify_all();
-            self.call_wake();
-            result?;
+            let is_done = || is_durable() || self.health.is_poisoned();
+            let gather = |before: usize, now: &dyn Fn() -> usize| self.gather(before, now);
+            if let Some(result) = self.group.run(is_done, gather, || self.sync()) {
+                self.call_wake();
+                result?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Those whom the last sync woke write again within microseconds, if they do at all. Without them a sync would be for
+    /// whoever comes first, and the next for all others, in turn. So the leader waits for as many as there were, but not for
+    /// long: when fewer come, fewer are waited for the next time.
+    fn gather(&self, before: usize, now: &dyn Fn() -> usize) {
+        if before < 2 {
+            return;
+        }
+        let at_most = Duration::from_nanos(self.last_ns.load(Ordering::Relaxed) / GATHER_SHARE).min(GATHER_MAX);
+        let begin = Instant::now();
+        while now() < before && begin.elapsed() < at_most {
+            thread::yield_now();
         }
     }
 
@@ -172,7 +186,9 @@ impl Syncer {
         tail.segments.retain(|segment| segment.number >= last);
         tail.segments[0].name_durable = true;
         drop(tail);
-        self.time.add_time(begin.elapsed());
+        let took = begin.elapsed();
+        self.last_ns.store(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.time.add_time(took);
         self.groups.add(batches);
         let before = self.synced_position.swap(position, Ordering::AcqRel);
         assert!(before <= position, "the synced position never goes back");

@@ -1,5 +1,6 @@
 //! Writers, readers, snapshots, flushes and compactions at once.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -7,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use kv_core::store::{Corrupt, Fold, Folded, MergeOperator};
-use kv_lsm::disk::MemDisk;
+use kv_lsm::disk::{CallKind, Effect, Fault, MemDisk, SimDisk, Survival};
 use kv_lsm::{Batch, Database, Durability, Error, Keyspace, KeyspaceOptions};
 
 const KEYS: u64 = 40;
@@ -192,6 +193,45 @@ fn writers_that_wait_together_share_a_sync() {
     assert_eq!(metrics.durable_sequence, 800, "each put was acknowledged as durable");
     assert!(metrics.syncs < 800, "{} syncs for 800 puts", metrics.syncs);
     assert_eq!(keyspace.iter().count(), 800);
+}
+
+/// All who waited for a sync that failed are told and nobody sleeps on, whoever led; what was acknowledged before is there.
+#[test]
+fn engine_rule_06_a_sync_that_fails_is_told_to_all_who_waited_for_it() {
+    for good_syncs in [0, 1, 7, 40] {
+        let disk = SimDisk::new(good_syncs);
+        let open = |disk: &SimDisk| {
+            let db = Database::builder("/db").disk(disk.clone()).open().unwrap();
+            let keyspace = db.keyspace("a", KeyspaceOptions::default()).unwrap();
+            (db, keyspace)
+        };
+        let (db, keyspace) = open(&disk);
+        let fault = Fault::new(Effect::Fail(ErrorKind::Other)).on(CallKind::Sync).named(".log");
+        disk.inject(fault.after(good_syncs));
+        let acknowledged: Vec<u64> = thread::scope(|scope| {
+            let write = |writer: u64| {
+                let mut acknowledged = Vec::new();
+                for number in (writer..).step_by(8) {
+                    match keyspace.put(key(number), key(number)) {
+                        Ok(()) => acknowledged.push(number),
+                        Err(Error::Ambiguous { .. } | Error::Poisoned { .. }) => break,
+                        Err(other) => panic!("{other}"),
+                    }
+                }
+                acknowledged
+            };
+            let writers: Vec<_> = (0..8).map(|writer| scope.spawn(move || write(writer))).collect();
+            writers.into_iter().flat_map(|writer| writer.join().unwrap()).collect()
+        });
+        assert_eq!(disk.faults_met(), 1);
+        assert!(acknowledged.len() as u64 >= good_syncs, "{} after {good_syncs} syncs", acknowledged.len());
+        let left = disk.reboot(Survival::None);
+        drop((keyspace, db));
+        let (_db, keyspace) = open(&left);
+        for number in acknowledged {
+            assert_eq!(keyspace.get(key(number)).unwrap().as_deref(), Some(&key(number)[..]));
+        }
+    }
 }
 
 #[test]

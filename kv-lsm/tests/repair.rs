@@ -203,7 +203,8 @@ fn damaged_and_missing_blob_files_cost_their_values_and_no_others() {
 fn a_damaged_log_is_kept_up_to_the_damage() {
     let (disk, expected) = victim();
     let log = files(&disk, ".log").remove(0);
-    disk.flip_bit(&log, bytes(&disk, &log).len() as u64 / 2, 1).unwrap();
+    let end = kv_lsm::inspect::Files::on(disk.clone()).log(&log, |_| {}).unwrap().end;
+    disk.flip_bit(&log, end / 2, 1).unwrap();
     assert!(builder(&disk).open().is_err());
     let (report, db) = repaired(&disk);
     assert!(report.batches > 0 && report.batches < 61, "{report:?}");

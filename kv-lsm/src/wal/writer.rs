@@ -13,6 +13,13 @@ use crate::disk::{Disk, File, OpenMode};
 use crate::error::Error;
 use crate::files;
 
+/// Zeros are written ahead while no more than this was appended since the last sync.
+const ZEROS_WITHIN_BYTES: u64 = 32 << 10;
+/// How many at a time, and no more than there is already: a small log stays small, and a very small one is left as it is.
+const ZEROS_BYTES_MAX: u64 = 256 << 10;
+/// Blocks of file systems are no larger, or it does not matter.
+const FILE_BLOCK_BYTES: u64 = 4096;
+
 /// Writes one segment after the other. Each append is one `write_at`, so that what it returned from has reached the disk's
 /// cache and survives the death of the process.
 pub(crate) struct LogWriter {
@@ -26,6 +33,10 @@ pub(crate) struct LogWriter {
     chain: u32,
     /// Up to here the file holds what it held as another segment.
     stale_bytes: u64,
+    /// Up to here zeros were written behind what was appended.
+    zeroed_bytes: u64,
+    /// Zeros are written up to here at most, in this segment and in those that follow it.
+    zeros_max: u64,
     buffer: Vec<u8>,
     /// A write failed here. What it left behind must not be taken for part of a later record, so the next record goes to a
     /// new segment, whose header states where this one ends.
@@ -77,6 +88,8 @@ impl LogWriter {
             offset: 0,
             chain: 0,
             stale_bytes,
+            zeroed_bytes: 0,
+            zeros_max: 0,
             buffer,
             ended: false,
         };
@@ -90,6 +103,12 @@ impl LogWriter {
         Ok(log)
     }
 
+    /// Has zeros written ahead when syncs follow one another closely, up to so many bytes of each file.
+    pub(crate) const fn zeros_up_to(mut self, bytes: u64) -> Self {
+        self.zeros_max = bytes;
+        self
+    }
+
     /// Ends this segment and begins the segment `number`, in the file of `spare` when there is one.
     ///
     /// # Errors
@@ -98,7 +117,8 @@ impl LogWriter {
         assert!(number > self.number, "segment numbers ascend");
         let end = SegmentEnd { number: self.number, length: self.offset, chain: self.chain };
         let start = self.start + self.offset;
-        *self = Self::create(Arc::clone(&self.disk), &self.directory, number, start, end, synced, spare)?;
+        let next = Self::create(Arc::clone(&self.disk), &self.directory, number, start, end, synced, spare)?;
+        *self = next.zeros_up_to(self.zeros_max);
         Ok(())
     }
 
@@ -137,7 +157,22 @@ impl LogWriter {
                 break;
             }
         }
-        self.write(chain_after)
+        let zeros_end = self.zeros_end(synced);
+        self.write(chain_after, zeros_end)
+    }
+
+    /// Up to where zeros are to be written behind the record in the buffer: a sync of blocks that exist is faster than one of a
+    /// file that grows. Not if what is synced at a time is much, for then writing it twice would cost more than it saves.
+    fn zeros_end(&self, synced: u64) -> u64 {
+        let end = self.offset + self.buffer.len() as u64;
+        let grows = end > self.stale_bytes.max(self.zeroed_bytes);
+        let first_record = self.start + HEADER_BYTES as u64;
+        let is_small = self.offset < FILE_BLOCK_BYTES;
+        if !grows || is_small || synced <= first_record || self.position().saturating_sub(synced) > ZEROS_WITHIN_BYTES {
+            return end;
+        }
+        let more = self.offset.min(ZEROS_BYTES_MAX);
+        (end + more).next_multiple_of(FILE_BLOCK_BYTES).min(self.zeros_max).max(end)
     }
 
     /// Appends a marker, which states the synced position.
@@ -148,16 +183,22 @@ impl LogWriter {
         self.buffer = marker_at(self.number, self.offset, synced);
         let header = &self.buffer[self.buffer.len() - CHUNK_HEADER_BYTES..];
         let crc = u32::from_le_bytes([header[0], header[1], header[2], header[3]]);
-        self.write(chain(self.chain, crc))
+        let end = self.offset + self.buffer.len() as u64;
+        self.write(chain(self.chain, crc), end)
     }
 
-    fn write(&mut self, chain_after: u32) -> Result<(), AppendError> {
-        let bytes = self.buffer.len() as u64;
-        self.terminate();
+    fn write(&mut self, chain_after: u32, zeros_end: u64) -> Result<(), AppendError> {
+        let end = self.offset + self.buffer.len() as u64;
+        if zeros_end > end {
+            self.buffer.resize(self.buffer.len() + usize::try_from(zeros_end - end).expect("a segment fits memory"), 0);
+        } else {
+            self.terminate();
+        }
         match self.file.write_at(&self.buffer, self.offset) {
             Ok(()) => {
-                self.offset += bytes;
+                self.offset = end;
                 self.chain = chain_after;
+                self.zeroed_bytes = self.zeroed_bytes.max(zeros_end);
                 if self.buffer.capacity() > 1 << 20 {
                     self.buffer = Vec::new();
                 }
@@ -260,3 +301,6 @@ impl Parts<'_> {
         self.at = end;
     }
 }
+
+#[cfg(test)]
+mod tests;
