@@ -37,12 +37,13 @@ fn look_up(
     let (keyspace, sequence) = (rules.keyspace, rules.sequence);
     let mut operands = Operands::default();
     let tree = version.trees.get(&keyspace);
+    let hash = filter::hash(key);
     let mut resolver = Resolver::new(rules, tree.map(|tree| &tree.blobs), key, &mut operands, found);
     for memtable in version.memtables() {
         for ranges in memtable.range_deletes(keyspace) {
             resolver.cover(ranges.newest(key, sequence));
         }
-        memtable.of_key(keyspace, key, sequence, &mut |trailer, value| resolver.add(trailer, value));
+        memtable.of_key(keyspace, key, hash, sequence, &mut |trailer, value| resolver.add(trailer, value));
         if resolver.is_settled() {
             tally.memtable = 1;
             return resolver.finish();
@@ -52,7 +53,6 @@ fn look_up(
         tally.nowhere = 1;
         return resolver.finish();
     };
-    let hash = filter::hash(key);
     let mut ask = |table: &Arc<Table>, tally: &mut ReadTally| {
         if sabotaged!(FilterBeforeRangeDeletes) && !table.may_contain(hash)? {
             return Ok::<bool, Error>(false);

@@ -110,14 +110,18 @@ impl Drop for Chunk {
 /// Chunks that a memtable left behind, for the next one.
 pub(crate) struct ChunkPool {
     free: Mutex<Vec<Chunk>>,
-    chunks_max: usize,
+    bytes_max: u64,
 }
 
 impl ChunkPool {
     /// A pool that keeps at most `bytes_max`.
     pub(crate) fn new(bytes_max: u64) -> Self {
-        let chunks_max = usize::try_from(bytes_max).unwrap_or(usize::MAX) / CHUNK_BYTES;
-        Self { free: Mutex::new(Vec::new()), chunks_max }
+        Self { free: Mutex::new(Vec::new()), bytes_max }
+    }
+
+    /// The most that it keeps, which is what one memtable holds.
+    pub(super) const fn bytes_max(&self) -> u64 {
+        self.bytes_max
     }
 
     fn take(&self) -> Option<Chunk> {
@@ -125,9 +129,10 @@ impl ChunkPool {
     }
 
     fn give(&self, chunks: Vec<Chunk>) {
+        let chunks_max = usize::try_from(self.bytes_max).unwrap_or(usize::MAX) / CHUNK_BYTES;
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         for chunk in chunks {
-            if chunk.bytes == CHUNK_BYTES && free.len() < self.chunks_max {
+            if chunk.bytes == CHUNK_BYTES && free.len() < chunks_max {
                 free.push(chunk);
             }
         }

@@ -3,6 +3,7 @@
 
 mod arena;
 mod cursor;
+mod key_filter;
 mod range_log;
 mod sync;
 mod tree;
@@ -18,7 +19,9 @@ use kv_core::store::{Batch, Operation};
 
 use crate::internal_key::{Kind, Trailer};
 use crate::range_delete::{RangeDelete, RangeDeletes};
+use crate::table::filter;
 use arena::Record;
+use key_filter::KeyFilter;
 use range_log::RangeLog;
 use tree::{Place, Tree};
 
@@ -26,6 +29,7 @@ use tree::{Place, Tree};
 /// published after a batch was applied.
 pub(crate) struct Memtable {
     versions: Arc<Tree>,
+    keys: KeyFilter,
     ranges: RangeLog,
     /// Of the deleted ranges.
     range_bytes: AtomicU64,
@@ -42,6 +46,7 @@ impl Memtable {
     pub(crate) fn new(log_segment: u64, log_position: u64, pool: &Arc<ChunkPool>) -> Self {
         Self {
             versions: Arc::new(Tree::new(Arc::clone(pool))),
+            keys: KeyFilter::new(pool.bytes_max()),
             ranges: RangeLog::default(),
             range_bytes: AtomicU64::new(0),
             last_sequence: AtomicU64::new(0),
@@ -76,6 +81,7 @@ impl Memtable {
                     continue;
                 }
             };
+            self.keys.add(space, filter::hash(key));
             writer.insert(Record { trailer, space, key, value });
             sequence += 1;
         }
@@ -86,7 +92,7 @@ impl Memtable {
 
     /// Memory in use.
     pub(crate) fn bytes(&self) -> u64 {
-        self.versions.bytes() + self.range_bytes.load(Ordering::Relaxed)
+        self.versions.bytes() + self.keys.bytes() + self.range_bytes.load(Ordering::Relaxed)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -111,14 +117,19 @@ impl Memtable {
         self.ranges.of_space(space)
     }
 
-    /// Calls `each` with the versions of a key that a read at `sequence` may see, newest first, until it breaks.
+    /// Calls `each` with the versions of a key that a read at `sequence` may see, newest first, until it breaks. The key's
+    /// `hash` is that of [`filter::hash`].
     pub(crate) fn of_key(
         &self,
         space: u32,
         key: &[u8],
+        hash: u64,
         sequence: u64,
         each: &mut dyn FnMut(Trailer, &[u8]) -> ControlFlow<()>,
     ) {
+        if !self.keys.may_contain(space, hash) {
+            return;
+        }
         self.versions.of_key(Place { space, key, trailer: Trailer::at(sequence) }, each);
     }
 

@@ -138,10 +138,10 @@ impl<'a> Sources<'a> {
             newest = newest.max(trailer.sequence());
             std::ops::ControlFlow::Break(())
         };
-        for memtable in &self.memtables {
-            memtable.of_key(self.keyspace, key, SEQUENCE_MAX, &mut look);
-        }
         let hash = filter::hash(key);
+        for memtable in &self.memtables {
+            memtable.of_key(self.keyspace, key, hash, SEQUENCE_MAX, &mut look);
+        }
         for table in self.tables_for(key) {
             table.of_key(key, hash, SEQUENCE_MAX, &mut ReadTally::default(), &mut look)?;
         }
