@@ -117,16 +117,25 @@ enum Base {
 pub(crate) type Keep<'a, E> = dyn FnMut(Trailer, &[u8]) -> Result<(), E> + 'a;
 
 /// Calls `keep` with what is kept of the versions of `key`, newest first. `covering` are the numbers of the deleted ranges
-/// of the input that cover the key, newest first; `bottom` says that nothing of the key is older than the input.
+/// of the input that cover the key, newest first; `bottom` tells whether nothing of the key is older than the input. It is
+/// only asked when it matters, which for most keys it does not.
 pub(crate) fn fold_key<E>(
     key: &[u8],
     versions: &KeyVersions,
     covering: &[u64],
     rules: &FoldRules,
-    bottom: bool,
+    bottom: &dyn Fn() -> bool,
     keep: &mut Keep<'_, E>,
 ) -> Result<(), E> {
     let parts = &versions.parts;
+    if let ([(trailer, _)], []) = (parts.as_slice(), covering)
+        && trailer.kind() == Kind::Put
+        && !trailer.is_expiring()
+    {
+        // Nothing hides or changes it.
+        return keep(*trailer, versions.value(0));
+    }
+    let bottom = bottom();
     let mut kept: Vec<Kept> = Vec::new();
     let mut begin = 0;
     while begin < parts.len() {

@@ -111,10 +111,10 @@ impl Rewrite<'_> {
             if self.rules.operator.is_some() && !sabotaged!(FoldOntoPointer) {
                 versions.resolve(|pointer| self.separator.read(&key, pointer))?;
             }
-            let bottom = !self.older.may_hold(&key);
-            let Self { separator, outputs, rules, range_deletes, .. } = &mut self;
+            let Self { separator, outputs, rules, range_deletes, older, .. } = &mut self;
             let covering = range_deletes.covering(&key);
-            fold_key(&key, &versions, covering, rules, bottom, &mut |trailer, value| {
+            let bottom = || !older.may_hold(&key);
+            fold_key(&key, &versions, covering, rules, &bottom, &mut |trailer, value| {
                 let (trailer, stored) = separator.place(&key, trailer, value, &mut || outputs.blob())?;
                 let writer = match &mut writer {
                     Some(writer) => writer,

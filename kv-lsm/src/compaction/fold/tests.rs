@@ -42,7 +42,7 @@ fn fold(versions: &[&str], covering: &[u64], boundaries: &[u64], bottom: bool, o
     let boundaries = boundaries.iter().map(|&sequence| Moment { sequence, as_of: Millis(1) }).collect();
     let rules = FoldRules { boundaries, operator };
     let mut kept = Vec::new();
-    fold_key(b"k", &key, covering, &rules, bottom, &mut |trailer, value| {
+    fold_key(b"k", &key, covering, &rules, &|| bottom, &mut |trailer, value| {
         let sign = match trailer.kind() {
             Kind::Put => '=',
             Kind::Merge => '+',
