@@ -106,8 +106,10 @@ impl Histogram {
     }
 }
 
-/// Threads share a stripe only when there are more of them.
-const STRIPES: usize = 16;
+/// So many threads, the first of the process, each have a stripe that nobody else writes to …
+const OWN_STRIPES: usize = 16;
+/// … and all others share these.
+const SHARED_STRIPES: usize = 16;
 
 /// Where point reads found what they looked for, and what it took.
 #[derive(Copy, Clone, Eq, PartialEq, Default, Debug)]
@@ -137,16 +139,24 @@ impl ReadTally {
 #[derive(Default)]
 struct Stripe([AtomicU64; TALLIES]);
 
-/// Counters of point reads. Each thread has a line of its own, and touches it once per read.
+/// Counters of point reads. A thread touches one line for each read, and pays for atomic additions only where it must.
 #[derive(Default)]
 pub(crate) struct ReadCounters {
-    stripes: [Stripe; STRIPES],
+    own: [Stripe; OWN_STRIPES],
+    shared: [Stripe; SHARED_STRIPES],
 }
 
 impl ReadCounters {
     pub(crate) fn add(&self, tally: &ReadTally) {
-        let stripe = &self.stripes[stripe() % STRIPES];
-        for (counter, more) in stripe.0.iter().zip(tally.parts()) {
+        let thread = thread_number();
+        if let Some(stripe) = self.own.get(thread) {
+            for (counter, more) in stripe.0.iter().zip(tally.parts()) {
+                // Nobody else writes here.
+                counter.store(counter.load(Ordering::Relaxed) + more, Ordering::Relaxed);
+            }
+            return;
+        }
+        for (counter, more) in self.shared[thread % SHARED_STRIPES].0.iter().zip(tally.parts()) {
             if more > 0 {
                 counter.fetch_add(more, Ordering::Relaxed);
             }
@@ -154,20 +164,21 @@ impl ReadCounters {
     }
 
     pub(crate) fn total(&self) -> ReadTally {
-        let sum = |at: usize| self.stripes.iter().map(|stripe| stripe.0[at].load(Ordering::Relaxed)).sum();
+        let stripes = || self.own.iter().chain(&self.shared);
+        let sum = |at: usize| stripes().map(|stripe| stripe.0[at].load(Ordering::Relaxed)).sum();
         let [memtable, level0, deeper, nowhere, filter_checks, filter_negatives, cache_hits, cache_misses] =
             std::array::from_fn(sum);
         ReadTally { memtable, level0, deeper, nowhere, filter_checks, filter_negatives, cache_hits, cache_misses }
     }
 }
 
-/// A number of this thread's own.
-fn stripe() -> usize {
+/// A number that no other thread has or had.
+fn thread_number() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local! {
-        static STRIPE: usize = NEXT.fetch_add(1, Ordering::Relaxed);
+        static NUMBER: usize = NEXT.fetch_add(1, Ordering::Relaxed);
     }
-    STRIPE.with(|stripe| *stripe)
+    NUMBER.with(|number| *number)
 }
 
 #[cfg(test)]
