@@ -100,8 +100,8 @@ fn is_full(engine: &Engine) -> bool {
 
 /// Whether the active memtable holds all it may, in memory or (rule E7) in the log. It may fill half of the log, so that
 /// another can be written while it is flushed.
-pub(crate) fn is_active_full(engine: &Engine) -> bool {
-    active_share(engine, &engine.version()) >= 1.0
+pub(crate) fn is_active_full(engine: &Engine, version: &Version) -> bool {
+    active_share(engine, version) >= 1.0
 }
 
 /// How full the active memtable is.
@@ -113,6 +113,9 @@ fn active_share(engine: &Engine, version: &Version) -> f64 {
 
 /// Whether writers must wait for a flush.
 fn is_memory_full(engine: &Engine) -> bool {
+    if engine.sealed_memtables.load(Ordering::Relaxed) == 0 {
+        return false;
+    }
     let version = engine.version();
     let Some(oldest) = version.sealed.last() else { return false };
     let log_bytes = engine.log_position.load(Ordering::Relaxed).saturating_sub(oldest.log_position());
@@ -163,9 +166,8 @@ pub(crate) fn debt(engine: &Engine) -> f64 {
     let pending = engine.pending_bytes.load(Ordering::Relaxed);
     let pending_slow = config.level1_bytes.saturating_mul(PENDING_SLOW_FACTOR);
     let pending_full = config.level1_bytes.saturating_mul(PENDING_FULL_FACTOR);
-    let version = engine.version();
-    let memory = match version.sealed.len() >= config.sealed_max {
-        true => active_share(engine, &version),
+    let memory = match engine.sealed_memtables.load(Ordering::Relaxed) >= config.sealed_max {
+        true => active_share(engine, &engine.version()),
         false => 0.0,
     };
     share(tables, slow, stop).max(share(pending, pending_slow, pending_full)).max(memory)

@@ -86,8 +86,10 @@ fn append(engine: &Engine, batch: &Batch, mut admission: Option<&mut Admission<'
         drop(log);
         admission.validate_through(sequence)?;
     };
-    if is_active_full(engine) {
+    let mut version = engine.version();
+    if is_active_full(engine, &version) {
         flush::seal(engine, &mut log)?;
+        version = engine.version();
     }
     if log.writer.is_full(engine.config.log_segment_bytes) {
         flush::rotate(engine, &mut log)?;
@@ -103,7 +105,8 @@ fn append(engine: &Engine, batch: &Batch, mut admission: Option<&mut Admission<'
             return Err(Error::Ambiguous { reason: error.to_string() });
         }
     }
-    let last = engine.version().active.apply(batch, first);
+    let last = version.active.apply(batch, first);
+    drop(version);
     assert_eq!(last + 1, first + batch.len() as u64, "each operation has a number");
     log.next_sequence = last + 1;
     log.recent.note(batch, first);

@@ -95,6 +95,8 @@ pub(crate) struct Engine {
     next_file: AtomicU64,
     /// Most tables that any keyspace has on level 0.
     pub(crate) level0_tables: AtomicUsize,
+    /// How many memtables wait for their flush.
+    pub(crate) sealed_memtables: AtomicUsize,
     pub(crate) counters: Counters,
     /// Where the log ends.
     pub(crate) log_position: AtomicU64,
@@ -180,6 +182,7 @@ impl Engine {
             compaction_turn: Mutex::new(()),
             next_file: AtomicU64::new(parts.next_file),
             level0_tables: AtomicUsize::new(0),
+            sealed_memtables: AtomicUsize::new(0),
             counters: Counters::default(),
             log_position: AtomicU64::new(log_position),
             flush_failure: Mutex::new(None),
@@ -247,6 +250,7 @@ impl Engine {
     }
 
     fn count_debt(&self, version: &Version) {
+        self.sealed_memtables.store(version.sealed.len(), Ordering::Relaxed);
         // Where tables stay on level 0 until they are dropped, there may be any number.
         let leveled = version.trees.iter().filter(|(keyspace, _)| !self.options_of(**keyspace).is_fifo());
         let most = leveled.map(|(_, tree)| tree.levels[0].len()).max().unwrap_or(0);
