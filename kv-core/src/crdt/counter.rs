@@ -77,6 +77,13 @@ impl PnCounter {
         self.tally(actor).filter(|tally| tally.operations.contains(&operation)).map(|tally| tally.dot)
     }
 
+    /// The dot under which an actor last counted that knows `operation` by name, whoever it is: then the operation was
+    /// counted, and its count is in this state.
+    #[must_use]
+    pub fn counted_by_any(&self, operation: OperationId) -> Option<Dot> {
+        self.tallies.iter().find(|tally| tally.operations.contains(&operation)).map(|tally| tally.dot)
+    }
+
     /// The change that adds `amount`, which may be negative. A retry changes nothing, and the change says again what
     /// the actor has counted.
     ///

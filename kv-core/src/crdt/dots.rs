@@ -32,7 +32,17 @@ impl<V: Element> Dots<V> {
     /// The change that puts `value` under `dot` and replaces what is here and passes `replaces`.
     #[must_use]
     pub fn put(&self, dot: Dot, value: V, replaces: impl Fn(&V) -> bool) -> Dotted<Self> {
-        let replaced = self.entries.iter().filter(|(_, held)| replaces(held)).map(|(dot, _)| *dot);
+        self.put_over(dot, value, |_, held| replaces(held))
+    }
+
+    /// The change that puts `value` under `dot` and replaces what is here and was seen in `seen`.
+    #[must_use]
+    pub fn put_seen(&self, dot: Dot, value: V, seen: &VersionVector) -> Dotted<Self> {
+        self.put_over(dot, value, |held, _| seen.contains(held))
+    }
+
+    fn put_over(&self, dot: Dot, value: V, replaces: impl Fn(Dot, &V) -> bool) -> Dotted<Self> {
+        let replaced = self.entries.iter().filter(|(dot, held)| replaces(*dot, held)).map(|(dot, _)| *dot);
         let context = replaced.chain([dot]).collect();
         Dotted::of(Self { entries: vec![(dot, value)] }, context)
     }

@@ -2,7 +2,7 @@
 
 use super::dots::{Dots, store_as_its_field};
 use super::dotted::{DotStore, Dotted};
-use crate::version::Dot;
+use crate::version::{Dot, VersionVector};
 
 /// A flag that is enabled when any of its latest concurrent writes enables it.
 #[derive(Clone, Eq, PartialEq, Debug, Default)]
@@ -19,6 +19,12 @@ impl EnableWinsFlag {
     #[must_use]
     pub fn switch(&self, dot: Dot, enabled: bool) -> Dotted<Self> {
         self.0.put(dot, enabled, |_| true).map(Self)
+    }
+
+    /// The same in place of those that are held here and seen in `seen`; the others stand beside it.
+    #[must_use]
+    pub fn switch_seen(&self, dot: Dot, enabled: bool, seen: &VersionVector) -> Dotted<Self> {
+        self.0.put_seen(dot, enabled, seen).map(Self)
     }
 }
 
@@ -37,6 +43,12 @@ impl DisableWinsFlag {
     #[must_use]
     pub fn switch(&self, dot: Dot, enabled: bool) -> Dotted<Self> {
         self.0.put(dot, enabled, |_| true).map(Self)
+    }
+
+    /// The same in place of those that are held here and seen in `seen`; the others stand beside it.
+    #[must_use]
+    pub fn switch_seen(&self, dot: Dot, enabled: bool, seen: &VersionVector) -> Dotted<Self> {
+        self.0.put_seen(dot, enabled, seen).map(Self)
     }
 }
 

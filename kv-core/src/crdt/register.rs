@@ -3,7 +3,7 @@
 use super::dots::{Dots, store_as_its_field};
 use super::dotted::Dotted;
 use super::element::Element;
-use crate::version::Dot;
+use crate::version::{Dot, VersionVector};
 
 /// A register that keeps every concurrent write until a later one has observed it.
 #[derive(Clone, Eq, PartialEq, Debug)]
@@ -30,6 +30,12 @@ impl<V: Element> MvRegister<V> {
     #[must_use]
     pub fn write(&self, dot: Dot, value: V) -> Dotted<Self> {
         self.0.put(dot, value, |_| true).map(Self)
+    }
+
+    /// The same in place of those that are held here and seen in `seen`; the others stand beside it.
+    #[must_use]
+    pub fn write_seen(&self, dot: Dot, value: V, seen: &VersionVector) -> Dotted<Self> {
+        self.0.put_seen(dot, value, seen).map(Self)
     }
 }
 

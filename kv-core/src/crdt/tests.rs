@@ -351,3 +351,59 @@ fn a_map_of_any_depth_in_bytes_is_refused_and_does_not_exhaust_the_stack() {
     }
     assert_eq!(Dotted::<Crdt>::decode(&mut Reader::new(&bytes)).unwrap_err().what, "maps nested too deep");
 }
+
+#[test]
+fn an_update_says_which_kinds_take_it() {
+    let field = Field { kind: Kind::Counter, name: "f".into() };
+    let updates = [
+        Update::Add(1),
+        Update::Insert("e".into()),
+        Update::Remove("e".into()),
+        Update::Put { key: "k".into(), value: "v".into() },
+        Update::Switch(true),
+        Update::Offer(1),
+        Update::Write("v".into()),
+        Update::Clear,
+        Update::In(field.clone(), Box::new(Update::Add(1))),
+        Update::In(field.clone(), Box::new(Update::Offer(1))),
+        Update::RemoveField(field),
+    ];
+    for kind in Kind::ALL {
+        let state = empty(kind);
+        for update in &updates {
+            let outcome = state.change(mint(&state, 1, None), None, update);
+            assert_eq!(update.applies_to(kind), outcome.is_ok(), "{update:?} of a {kind:?}: {outcome:?}");
+        }
+    }
+}
+
+#[test]
+fn a_write_that_names_what_it_saw_replaces_no_more() {
+    for (kind, first, second) in [
+        (Kind::MvRegister, Update::Write("a".into()), Update::Write("b".into())),
+        (Kind::EnableWinsFlag, Update::Switch(true), Update::Switch(false)),
+    ] {
+        let mut state = empty(kind);
+        update(&mut state, 1, &first);
+        let seen = state.context().clone();
+        update(&mut state, 2, &first);
+        let change = state.change(mint(&state, 1, None), Some(&seen), &second).unwrap();
+        assert_eq!(live_dots(&state.join(&change)).len(), 2, "the writer had not seen the second {kind:?}");
+        let behind = empty(kind);
+        let refused = behind.change(mint(&behind, 3, None), Some(&seen), &second);
+        assert_eq!(refused, Err(UpdateRefused::ContextAhead));
+    }
+}
+
+#[test]
+fn lesson_16_whoever_holds_a_count_knows_its_latest_operations() {
+    let field = Field { kind: Kind::Counter, name: "likes".into() };
+    let add = Update::In(field, Box::new(Update::Add(1)));
+    let mut state = empty(Kind::Map);
+    for operation in 1..=9 {
+        let change = state.change(mint(&state, 1, Some(operation)), None, &add).unwrap();
+        state.absorb(&change);
+    }
+    let known = |operation| state.value().counted(&add, OperationId(operation)).is_some();
+    assert!(!known(1) && (2..=9).all(known) && !known(10));
+}

@@ -67,8 +67,8 @@ pub enum UpdateRefused {
     /// The update is of another type.
     #[error("a {0:?} has no such update")]
     WrongKind(Kind),
-    /// What is to be removed was seen elsewhere, and has not arrived here: which of it the client means cannot be told. Join
-    /// another replica's state and try again.
+    /// What is to be removed or replaced was seen elsewhere, and has not arrived here: which of it the client means cannot be
+    /// told. Join another replica's state and try again.
     #[error("the context is ahead of this replica")]
     ContextAhead,
     /// See [`CounterOverflow`].
@@ -90,7 +90,58 @@ impl Update {
         }
     }
 
-    fn depth(&self) -> usize {
+    /// Whether it adds to a counter, so that doing it twice is not doing it once.
+    #[must_use]
+    pub fn counts(&self) -> bool {
+        match self {
+            Self::Add(_) => true,
+            Self::In(_, update) => update.counts(),
+            _ => false,
+        }
+    }
+
+    /// Whether it replaces or removes what is there, and not only adds to it.
+    #[must_use]
+    pub fn replaces(&self) -> bool {
+        match self {
+            Self::Switch(_) | Self::Write(_) => true,
+            Self::In(_, update) => update.replaces(),
+            _ => self.removes(),
+        }
+    }
+
+    /// Whether a value of `kind` takes it.
+    #[must_use]
+    pub fn applies_to(&self, kind: Kind) -> bool {
+        match self {
+            Self::Add(_) => kind == Kind::Counter,
+            Self::Insert(_) => kind == Kind::Set,
+            Self::Remove(_) => matches!(kind, Kind::Set | Kind::LwwMap),
+            Self::Put { .. } => kind == Kind::LwwMap,
+            Self::Switch(_) => matches!(kind, Kind::EnableWinsFlag | Kind::DisableWinsFlag),
+            Self::Offer(_) => matches!(kind, Kind::MaxRegister | Kind::MinRegister),
+            Self::Write(_) => kind == Kind::MvRegister,
+            Self::In(field, update) => kind == Kind::Map && update.applies_to(field.kind),
+            Self::RemoveField(_) => kind == Kind::Map,
+            Self::Clear => true,
+        }
+    }
+
+    /// The bytes of the client's that it carries: elements, keys, values and names of fields.
+    #[must_use]
+    pub fn payload_bytes(&self) -> usize {
+        match self {
+            Self::Insert(bytes) | Self::Remove(bytes) | Self::Write(bytes) => bytes.len(),
+            Self::Put { key, value } => key.len() + value.len(),
+            Self::In(field, update) => field.name.len() + update.payload_bytes(),
+            Self::RemoveField(field) => field.name.len(),
+            Self::Add(_) | Self::Switch(_) | Self::Offer(_) | Self::Clear => 0,
+        }
+    }
+
+    /// Levels of fields it reaches through.
+    #[must_use]
+    pub fn depth(&self) -> usize {
         let (mut depth, mut update) = (0, self);
         while let Self::In(_, inner) = update {
             (depth, update) = (depth + 1, inner);
@@ -156,7 +207,8 @@ impl Update {
 impl Dotted<Crdt> {
     /// The change that `update` makes to this state. Joined to this state, or to any other, it does what the client asked.
     ///
-    /// A removal takes what is held here, and of that only what `seen` covers, when the client says what it had seen.
+    /// A removal takes what is held here, and of that only what `seen` covers, when the client says what it had seen; so does
+    /// what a switch or a write replaces.
     ///
     /// The change covers the dot of `mint` also when it only removes. A retry of a counter's operation that is known here
     /// gives the earlier change again, without that dot.
@@ -168,7 +220,7 @@ impl Dotted<Crdt> {
         if update.depth() > CRDT_DEPTH_MAX {
             return Err(UpdateRefused::TooDeep);
         }
-        if update.removes() && seen.is_some_and(|seen| !self.context().covers(seen)) {
+        if update.replaces() && seen.is_some_and(|seen| !self.context().covers(seen)) {
             return Err(UpdateRefused::ContextAhead);
         }
         let seen_here = seen.unwrap_or(self.context());
@@ -190,11 +242,15 @@ fn change(value: &Crdt, mint: Mint, seen: &VersionVector, update: &Update) -> Re
             map.put(dot, birth, key.clone(), value.clone()).map(Crdt::LwwMap)
         }
         (Crdt::LwwMap(map), Update::Remove(key)) => map.remove(key, seen).map(Crdt::LwwMap),
-        (Crdt::EnableWinsFlag(flag), Update::Switch(on)) => flag.switch(dot, *on).map(Crdt::EnableWinsFlag),
-        (Crdt::DisableWinsFlag(flag), Update::Switch(on)) => flag.switch(dot, *on).map(Crdt::DisableWinsFlag),
+        (Crdt::EnableWinsFlag(flag), Update::Switch(on)) => flag.switch_seen(dot, *on, seen).map(Crdt::EnableWinsFlag),
+        (Crdt::DisableWinsFlag(flag), Update::Switch(on)) => {
+            flag.switch_seen(dot, *on, seen).map(Crdt::DisableWinsFlag)
+        }
         (Crdt::MaxRegister(register), Update::Offer(number)) => register.offer(dot, *number).map(Crdt::MaxRegister),
         (Crdt::MinRegister(register), Update::Offer(number)) => register.offer(dot, *number).map(Crdt::MinRegister),
-        (Crdt::MvRegister(register), Update::Write(value)) => register.write(dot, value.clone()).map(Crdt::MvRegister),
+        (Crdt::MvRegister(register), Update::Write(value)) => {
+            register.write_seen(dot, value.clone(), seen).map(Crdt::MvRegister)
+        }
         (Crdt::Map(map), Update::In(field, update)) => map
             .try_update(field.clone(), &Crdt::empty(field.kind), |value| change(value, mint, seen, update))?
             .map(Crdt::Map),
@@ -205,6 +261,19 @@ fn change(value: &Crdt, mint: Mint, seen: &VersionVector, update: &Update) -> Re
         }
         (value, _) => return Err(UpdateRefused::WrongKind(value.kind())),
     })
+}
+
+impl Crdt {
+    /// Where `update` adds to a counter: the dot under which an actor last counted there that knows `operation` by name,
+    /// if one does. The update is then a retry, and this state has counted it.
+    #[must_use]
+    pub fn counted(&self, update: &Update, operation: OperationId) -> Option<Dot> {
+        match (self, update) {
+            (Self::Counter(counter), Update::Add(_)) => counter.counted_by_any(operation),
+            (Self::Map(fields), Update::In(field, update)) => fields.kept(field)?.counted(update, operation),
+            _ => None,
+        }
+    }
 }
 
 /// Whether a counter below knows the operation already.

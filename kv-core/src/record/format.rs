@@ -119,8 +119,11 @@ impl Record {
         Ok(Self { body })
     }
 
-    /// The front of an encoded record: all of it but the values of its versions, or the data type. Two states of one key with
-    /// equal fronts are equal, because a dot names one version, and the dots that were seen name the state of a data type.
+    /// The front of an encoded record: all of it but the values of its versions. Two states of one key with equal fronts are
+    /// equal, because a dot names one version.
+    ///
+    /// A data type is all front: what a replica has seen of it need not name its state, because a change says what it replaces
+    /// and not what that had replaced, and the change in between may not have arrived.
     ///
     /// # Errors
     /// When `bytes` do not begin like a record.
@@ -129,10 +132,10 @@ impl Record {
         if reader.u8()? != FORMAT {
             return Err(reader.error("unknown format of record"));
         }
-        reader.u8()?;
+        let rule = reader.u8()?;
         let header_bytes = reader.count(1)?;
         reader.bytes(header_bytes)?;
-        Ok(&bytes[..reader.offset()])
+        Ok(if rule == CRDT { bytes } else { &bytes[..reader.offset()] })
     }
 
     /// [`Record::decode`] for borrowed bytes, with one copy.
