@@ -6,8 +6,9 @@
 //! ```text
 //! founding := format:u8 (1)  cluster:u128  epoch:varint  partitions:varint  count:varint  member*
 //! member   := node:varint  incarnation:u64  address:prefixed  zone:prefixed  weight:varint
-//! table    := format:u8 (1)  id:varint  name:prefixed  rule:u8  replicas:varint  reads:u8  writes:u8
-//!             flags:u8 (1 default ttl)  [ttl ms:varint]  layout:prefixed
+//! table    := format:u8 (1)  id:varint  name:prefixed  rule:u8  [kind:u8]  replicas:varint  reads:u8  writes:u8
+//!             flags:u8 (1 default ttl | 4 cache)  [ttl ms:varint]
+//!             [policy:u8  memory bytes:varint  ttl max ms:varint]  layout:prefixed
 //! ```
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 
 use kv_core::NodeId;
 use kv_core::codec::{DecodeError, Reader, put_prefixed, put_varint};
+use kv_core::crdt::Kind;
 use kv_core::hash::Token;
 use kv_core::key::TableId;
 use kv_core::record::Rule;
@@ -25,7 +27,7 @@ use kv_ring::{Layout, Weight, Zone};
 use crate::identity::ClusterId;
 use crate::member::Member;
 use crate::quorum::Consistency;
-use crate::request::TableOptions;
+use crate::request::{CacheOptions, EvictionPolicy, TableOptions};
 use crate::transport::PeerInfo;
 
 const FORMAT: u8 = 1;
@@ -80,7 +82,7 @@ impl TableSchema {
     /// Whether what a replica misses of this table is kept for it, or owed to it. The one place that says so.
     #[must_use]
     pub const fn is_hinted(&self) -> bool {
-        true
+        self.options.is_replicated_durably()
     }
 }
 
@@ -189,19 +191,31 @@ impl TableSchema {
     }
 }
 
+const HAS_TTL: u8 = 1;
+const IS_CACHE: u8 = 4;
+
 /// Appends the encoding of table options.
 pub(crate) fn encode_options(options: &TableOptions, out: &mut Vec<u8>) {
     out.push(match options.rule {
         Rule::Siblings => 1,
         Rule::LastWriteWins => 2,
-        Rule::Crdt(_) => unreachable!("no table option asks for a replicated data type yet"),
+        Rule::Crdt(_) => 3,
     });
+    if let Rule::Crdt(kind) = options.rule {
+        out.push(kind.code());
+    }
     put_varint(out, options.replicas as u64);
     out.push(encode_consistency(options.reads));
     out.push(encode_consistency(options.writes));
-    out.push(u8::from(options.ttl.is_some()));
+    let cache = options.cache_options();
+    out.push(if options.ttl.is_some() { HAS_TTL } else { 0 } | if cache.is_some() { IS_CACHE } else { 0 });
     if let Some(ttl) = options.ttl {
         put_varint(out, ttl.0);
+    }
+    if let Some(CacheOptions { policy, memory_bytes, ttl_max }) = cache {
+        out.push(policy.code());
+        put_varint(out, memory_bytes);
+        put_varint(out, ttl_max.0);
     }
 }
 
@@ -210,17 +224,27 @@ pub(crate) fn decode_options(reader: &mut Reader<'_>) -> Result<TableOptions, De
     let rule = match reader.u8()? {
         1 => Rule::Siblings,
         2 => Rule::LastWriteWins,
+        3 => Rule::Crdt(Kind::from_code(reader.u8()?).ok_or_else(|| reader.error("unknown kind of data type"))?),
         _ => return Err(reader.error("unknown conflict rule")),
     };
     let replicas = usize::try_from(reader.varint32()?).map_err(|_| reader.error("number of replicas"))?;
     let reads = decode_consistency(reader)?;
     let writes = decode_consistency(reader)?;
-    let ttl = match reader.u8()? {
-        0 => None,
-        1 => Some(Millis(reader.varint()?)),
-        _ => return Err(reader.error("unknown flags of a table")),
-    };
-    Ok(TableOptions { rule, replicas, ttl, reads, writes })
+    let flags = reader.u8()?;
+    if flags & !(HAS_TTL | IS_CACHE) != 0 {
+        return Err(reader.error("unknown flags of a table"));
+    }
+    let ttl = if flags & HAS_TTL == 0 { None } else { Some(Millis(reader.varint()?)) };
+    let (mut cache, mut memory_bytes, mut ttl_max) = (None, None, None);
+    if flags & IS_CACHE != 0 {
+        let policy = EvictionPolicy::from_code(reader.u8()?);
+        cache = Some(policy.ok_or_else(|| reader.error("unknown policy of eviction"))?);
+        memory_bytes = Some(reader.varint()?);
+        ttl_max = Some(Millis(reader.varint()?));
+    }
+    let options = TableOptions { rule, replicas, ttl, reads, writes, cache, memory_bytes, ttl_max };
+    options.check().map_err(|_| reader.error("options that contradict each other"))?;
+    Ok(options)
 }
 
 pub(crate) const fn encode_consistency(consistency: Consistency) -> u8 {
@@ -310,5 +334,45 @@ impl Catalog {
     #[must_use]
     pub fn peers(&self) -> Vec<PeerInfo> {
         self.founding.members.iter().map(|member| member.member.peer_info()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options_of(bytes: &[u8]) -> Result<TableOptions, DecodeError> {
+        decode_options(&mut Reader::new(bytes))
+    }
+
+    #[test]
+    fn options_of_every_rule_come_back() {
+        let kinds = Kind::ALL.map(TableOptions::crdt);
+        let last_writes = TableOptions::last_write_wins().default_ttl(std::time::Duration::from_secs(9));
+        let cache =
+            |policy| TableOptions::cache(policy).memory_bytes(1 << 20).ttl_max(std::time::Duration::from_secs(9));
+        let caches = EvictionPolicy::ALL.map(cache);
+        for options in [TableOptions::siblings(), last_writes].into_iter().chain(kinds).chain(caches) {
+            let mut bytes = Vec::new();
+            encode_options(&options, &mut bytes);
+            assert_eq!(options_of(&bytes).as_ref(), Ok(&options));
+            for at in 0..bytes.len() {
+                assert!(options_of(&bytes[..at]).is_err(), "cut at {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn options_that_contradict_each_other_are_refused() {
+        let mut bytes = Vec::new();
+        encode_options(&TableOptions { ttl: Some(Millis(5)), ..TableOptions::crdt(Kind::Set) }, &mut bytes);
+        assert!(options_of(&bytes).is_err(), "values of data types do not expire");
+        let wrong_rule = TableOptions { rule: Rule::Siblings, ..TableOptions::cache(EvictionPolicy::Lru) };
+        let wrong_rule = wrong_rule.ttl_max(std::time::Duration::from_secs(1));
+        assert!(wrong_rule.check().is_err(), "a cache of siblings");
+        let mut unknown = Vec::new();
+        encode_options(&TableOptions::crdt(Kind::Set), &mut unknown);
+        unknown[1] = 99;
+        assert!(options_of(&unknown).is_err(), "an unknown kind");
     }
 }

@@ -1,5 +1,9 @@
 //! Requests as values that are built, then waited for: `.wait()` blocks, `.await` does not and needs no runtime.
 
+mod update;
+
+pub use update::UpdateRequest;
+
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,9 +12,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use kv_core::context::CausalContext;
+use kv_core::crdt::Update;
 use kv_core::expiry::InvalidTtl;
 use kv_core::key::{Key, RecordKey};
-use kv_core::record::{OperationId, Payload};
+use kv_core::record::{OperationId, Payload, Rule};
 use kv_core::time::Millis;
 use kv_ring::Layout;
 
@@ -20,7 +25,7 @@ use crate::driver::Driver;
 use crate::machine::{Outcome, Request};
 use crate::quorum::Consistency;
 use crate::repair_request::{RepairError, RepairReport, RepairScope};
-use crate::request::{Get, Put, Read, ReadError, WriteError, Written};
+use crate::request::{Attempt, Get, Modify, Put, Read, ReadError, Write, WriteError, Written};
 
 /// A table of the cluster, as this node sees it. Cheap to clone.
 #[derive(Clone)]
@@ -78,7 +83,7 @@ impl Table {
         self.write(key.into(), Payload::Value(value.into().into()))
     }
 
-    /// A delete of one key: a write of a tombstone.
+    /// A delete of one key: a write of a tombstone, or the removal of all parts of a data type.
     ///
     /// With a context it removes what the context covers; without, what the replica that coordinates it holds. Writes that
     /// it has not seen survive it.
@@ -176,8 +181,17 @@ impl PutRequest {
             Ok(key) => key,
             Err(error) => return Pending::ready(Err(error)),
         };
-        let put = Put { key, payload, context, ttl: ttl.map(Millis::from), operation, consistency };
-        let receiver = table.driver.request(Request::Put(put), patience);
+        let write = match (payload, table.schema.options.rule) {
+            (Payload::Tombstone, Rule::Crdt(_)) => {
+                let (update, attempt) = (Update::Clear, Attempt::First);
+                Write::Modify(Box::new(Modify { key, update, context, operation, attempt, consistency }))
+            }
+            (payload, _) => {
+                let ttl = ttl.map(Millis::from);
+                Write::Put(Box::new(Put { key, payload, context, ttl, operation, consistency }))
+            }
+        };
+        let receiver = table.driver.request(Request::Write(write), patience);
         Pending::waiting(receiver, |outcome| match outcome {
             Some(Outcome::Put(outcome)) => outcome,
             _ => Err(WriteError::Stopped),
@@ -202,8 +216,22 @@ fn check_put(
     if let Some(context) = context {
         context.open(&key)?;
     }
-    if ttl.is_some_and(|ttl| Millis::from(ttl) == Millis::ZERO) {
-        return Err(InvalidTtl::Zero.into());
+    let rule = table.schema.options.rule;
+    if let Rule::Crdt(_) = rule {
+        if ttl.is_some() {
+            return Err(WriteError::TtlOnDataType);
+        }
+        if let Payload::Value(_) = payload {
+            return Err(WriteError::WrongTable { rule });
+        }
+    }
+    if let Some(ttl) = ttl.map(Millis::from) {
+        if ttl == Millis::ZERO {
+            return Err(InvalidTtl::Zero.into());
+        }
+        if let Some(ttl_max) = table.schema.options.ttl_max.filter(|ttl_max| ttl > *ttl_max) {
+            return Err(WriteError::TtlOverMaximum { ttl, ttl_max });
+        }
     }
     Ok(key)
 }

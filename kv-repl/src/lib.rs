@@ -43,6 +43,7 @@
 #[macro_use]
 mod sabotage;
 
+mod caches;
 pub mod catalog;
 #[cfg(any(test, feature = "sim"))]
 pub mod check;
@@ -90,5 +91,5 @@ pub use node::Node;
 pub use quorum::Consistency;
 pub use remembered::RestoreError;
 pub use repair_request::RepairScope;
-pub use request::TableOptions;
+pub use request::{EvictionPolicy, TableOptions};
 pub use worker::StartError;

@@ -10,10 +10,12 @@ use bytes::Bytes;
 use kv_core::hash::Token;
 use kv_core::hlc::Stamp;
 use kv_core::key::{RecordKey, TableId};
+use kv_core::record::Record;
 use kv_core::store::Batch;
 use kv_core::time::{Millis, Now};
 use kv_core::{NodeId, View};
 
+use crate::caches::Caches;
 use crate::catalog::{Catalog, Founding, TableSchema};
 use crate::comparison::Place;
 use crate::identity::{ClusterId, Identity};
@@ -22,7 +24,7 @@ use crate::member::Member;
 use crate::message::Message;
 use crate::peers::{DropReason, Life, Peers};
 use crate::repair_request::{RepairError, RepairReport, RepairScope};
-use crate::request::{ClusterError, Get, Put, Read, ReadError, TableOptions, WriteError, Written};
+use crate::request::{ClusterError, Get, Read, ReadError, TableOptions, Write, WriteError, Written};
 use crate::status::Standing;
 use crate::transport::PeerInfo;
 use crate::wire::Header;
@@ -51,6 +53,8 @@ pub(crate) struct Environment<'a> {
     pub(crate) catalog: Option<&'a Catalog>,
     /// The other members.
     pub(crate) peers: &'a Peers,
+    /// What this node holds of cache tables, including everything that this turn has decided to put there.
+    pub(crate) caches: &'a Caches,
 }
 
 /// Something that happened.
@@ -103,7 +107,7 @@ pub(crate) enum Origin {
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) enum Request {
     /// Write a key.
-    Put(Put),
+    Write(Write),
     /// Read a key.
     Get(Get),
     /// Found a cluster.
@@ -130,7 +134,7 @@ impl Request {
     /// The outcome at a node that does not serve.
     pub(crate) const fn not_serving(&self, standing: Standing) -> Outcome {
         match self {
-            Self::Put(_) => Outcome::Put(Err(WriteError::NotServing(standing))),
+            Self::Write(_) => Outcome::Put(Err(WriteError::NotServing(standing))),
             Self::Get(_) => Outcome::Get(Err(ReadError::NotServing(standing))),
             Self::Bootstrap { .. } => Outcome::Bootstrap(Err(ClusterError::NotServing(standing))),
             Self::CreateTable { .. } => Outcome::CreateTable(Err(ClusterError::NotServing(standing))),
@@ -141,7 +145,7 @@ impl Request {
     /// The outcome at a node that has too much to do.
     pub(crate) const fn overloaded(&self) -> Outcome {
         match self {
-            Self::Put(_) => Outcome::Put(Err(WriteError::Overloaded)),
+            Self::Write(_) => Outcome::Put(Err(WriteError::Overloaded)),
             Self::Get(_) => Outcome::Get(Err(ReadError::Overloaded)),
             Self::Bootstrap { .. } => Outcome::Bootstrap(Err(ClusterError::Overloaded)),
             Self::CreateTable { .. } => Outcome::CreateTable(Err(ClusterError::Overloaded)),
@@ -153,7 +157,7 @@ impl Request {
 /// What a request came to.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) enum Outcome {
-    /// Of [`Request::Put`].
+    /// Of [`Request::Write`].
     Put(Result<Written, WriteError>),
     /// Of [`Request::Get`].
     Get(Result<Read, ReadError>),
@@ -175,6 +179,13 @@ pub(crate) enum Action {
         stripe: Stripe,
         /// What to write.
         batch: Batch,
+    },
+    /// Join a change to what is held of a cache table.
+    Cache {
+        /// Whose record.
+        key: RecordKey,
+        /// The change, which fits.
+        change: Record,
     },
     /// Send a message; one to the node itself comes back as an event.
     Send {
@@ -262,6 +273,8 @@ pub(crate) enum Notice {
     ActorEpoch(u32),
     /// A stamp minted elsewhere was seen.
     Observed(Stamp),
+    /// A cache table had no room for a delete.
+    CacheFull(TableId),
     /// A replica is known to have missed a change that this node coordinates.
     Missed {
         /// Which.

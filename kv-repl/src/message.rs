@@ -13,7 +13,7 @@ use kv_core::time::Millis;
 use crate::catalog::{Founding, TableSchema};
 use crate::comparison::{Answer, Place, Question};
 use crate::liveness::Rumour;
-use crate::request::{ClusterError, Put, TableOptions, WriteError, Written};
+use crate::request::{ClusterError, Modify, Put, TableOptions, WriteError, Written};
 use crate::transport::Lane;
 
 /// One message.
@@ -84,6 +84,17 @@ pub enum Message {
         time_left: Millis,
         /// The write.
         put: Box<Put>,
+    },
+    /// A change of a data type, passed on as [`Message::Forward`] passes on a write.
+    ForwardUpdate {
+        /// Ties the reply, a [`Message::Forwarded`].
+        tag: u64,
+        /// As in [`Message::Forward`].
+        settled_below: u64,
+        /// How much time is left.
+        time_left: Millis,
+        /// The change.
+        modify: Box<Modify>,
     },
     /// What became of [`Message::Forward`].
     Forwarded {
@@ -213,6 +224,8 @@ pub enum Refusal {
     NotServing,
     /// The record cannot be read or is not of the table's rule.
     Damaged,
+    /// A cache table has no room for it.
+    Full,
 }
 
 impl Message {
@@ -255,6 +268,7 @@ impl Message {
             | Self::News { .. }
             | Self::Exchange { .. } => Lane::Control,
             Self::Forward { .. }
+            | Self::ForwardUpdate { .. }
             | Self::Forwarded { .. }
             | Self::Write { .. }
             | Self::WriteReply { .. }

@@ -4,8 +4,11 @@
 //! against a view that holds what the same turn has already decided, so two writes of one key never read the same state
 //! (rule P5).
 
+pub(crate) mod modify;
+
 use bytes::Bytes;
 use kv_core::Expiry;
+use kv_core::codec::DecodeError;
 use kv_core::conflict::{NotAdmitted, admit};
 use kv_core::hlc::{HighWater, Hlc, Stamp};
 use kv_core::key::RecordKey;
@@ -36,6 +39,7 @@ pub(crate) struct Minter {
     saved_epoch: u32,
     siblings_max: usize,
     record_bytes_max: usize,
+    made: modify::Made,
 }
 
 /// A write that has got its name.
@@ -58,18 +62,20 @@ pub(crate) struct Minted {
 
 impl Minter {
     /// A minter that continues above the mark that an earlier life stored.
-    pub(crate) const fn new(settings: &Settings, mark: Stamp, me: &Identity) -> Self {
+    pub(crate) fn new(settings: &Settings, mark: Stamp, me: &Identity) -> Self {
         Self {
             clock: Hlc::new(mark, settings.clock_drift_max),
             mark: HighWater::new(mark, MARK_AHEAD),
             saved_epoch: me.epoch,
             siblings_max: settings.siblings_max,
             record_bytes_max: settings.record_bytes_max,
+            made: modify::Made::default(),
         }
     }
 
     /// What was on its way to the store did not arrive.
-    pub(crate) const fn store_failed(&mut self) {
+    pub(crate) fn store_failed(&mut self) {
+        self.made.doubt();
         self.mark.lost();
         self.saved_epoch = 0;
     }
@@ -112,9 +118,7 @@ impl Minter {
         let change = match rule {
             Rule::Siblings => stored.sibling(actor, 0, &seen, version),
             Rule::LastWriteWins => Record::last_write(actor, version),
-            Rule::Crdt(_) => {
-                return Err(WriteError::Store("a replicated data type takes updates, not puts".to_owned()));
-            }
+            Rule::Crdt(_) => return Err(WriteError::WrongTable { rule }),
         };
         let siblings_max = if sabotaged!(NoSiblingsLimit) { usize::MAX } else { self.siblings_max };
         let joined = admit(&stored, &change, siblings_max).map_err(|refused| match refused {
@@ -154,9 +158,17 @@ impl Minter {
 /// The record at this replica.
 fn read(env: &Environment<'_>, rule: Rule, key: &RecordKey) -> Result<Record, WriteError> {
     let mut found = None;
+    if env.caches.are_of(key.table()) {
+        found = env.caches.get(key, env.me.actor()).map(|bytes| Record::decode(&bytes));
+        return held(rule, found);
+    }
     env.view
         .get(Space::DATA, key.as_bytes(), &mut |bytes| found = Some(Record::decode_slice(bytes)))
         .map_err(|error| WriteError::Store(error.to_string()))?;
+    held(rule, found)
+}
+
+fn held(rule: Rule, found: Option<Result<Record, DecodeError>>) -> Result<Record, WriteError> {
     match found {
         None => Ok(Record::empty(rule)),
         Some(Ok(record)) if record.rule() == rule => Ok(record),

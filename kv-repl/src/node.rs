@@ -134,6 +134,7 @@ impl Node {
     /// # Errors
     /// [`ClusterError`].
     pub fn create_table(&self, name: &str, options: TableOptions) -> Result<Table, ClusterError> {
+        options.check().map_err(ClusterError::InvalidOptions)?;
         let request = Request::CreateTable { name: name.to_owned(), options };
         match self.driver.request(request, CLUSTER_PATIENCE).recv() {
             Ok(Outcome::CreateTable(outcome)) => outcome?,

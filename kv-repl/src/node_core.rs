@@ -10,7 +10,8 @@ use kv_core::hlc::Stamp;
 use kv_core::time::{Millis, Now};
 use kv_core::{NodeId, View};
 
-use crate::catalog::Catalog;
+use crate::caches::Caches;
+use crate::catalog::{Catalog, TableSchema};
 use crate::comparison::Place;
 use crate::config::Settings;
 use crate::coordinator::forward::Forwards;
@@ -28,7 +29,7 @@ use crate::peers::{DropReason, Peers};
 use crate::remembered::{Remembered, RestoreError};
 use crate::repair::Repairs;
 use crate::replica::Replica;
-use crate::request::WriteError;
+use crate::request::{Write, WriteError};
 use crate::schema::Schema;
 use crate::status::{Dropped, PeerStatus, Standing, Status};
 use crate::transport::PeerInfo;
@@ -56,6 +57,7 @@ pub(crate) struct NodeCore {
     forwards: Forwards,
     replica: Replica,
     repairs: Repairs,
+    caches: Caches,
     hints: Hints,
     /// Requests that came before the node could serve.
     waiting: VecDeque<Waiting>,
@@ -95,10 +97,15 @@ impl NodeCore {
             None => Standing::Unfounded,
             Some(_) => Standing::Confirming,
         };
+        let mut caches = Caches::new(settings.clock_drift_max);
+        for table in catalog.iter().flat_map(Catalog::tables) {
+            hold(&mut caches, table, &me);
+        }
         let hints = Hints::restore(&settings, &me, catalog.as_ref(), owed, view)?;
         let mut repairs = Repairs::new(&settings, &me);
         hints.owed().for_each(|(peer, place, ticket)| repairs.owe(Millis::ZERO, peer, place, ticket));
         Ok(Self {
+            caches,
             me,
             standing,
             catalog,
@@ -156,9 +163,10 @@ impl NodeCore {
             Message::WriteReply { tag, .. } if Reads::owns(*tag) => To::Reads,
             Message::WriteReply { tag, .. } if Hints::owns(*tag) => To::Hints,
             Message::WriteReply { .. } => To::Writes,
+            Message::ReadReply { tag, .. } if !Reads::owns(*tag) => To::Writes,
             Message::ReadReply { .. } => To::Reads,
             Message::RepairAsk { .. } | Message::RepairAnswer { .. } => To::Repairs,
-            Message::Forward { .. } => return self.forwarded(now, turn, from, message),
+            Message::Forward { .. } | Message::ForwardUpdate { .. } => return self.forwarded(now, turn, from, message),
             Message::Forwarded { .. } => To::Forwards,
             Message::CreateTable { .. }
             | Message::TableCreated { .. }
@@ -183,14 +191,20 @@ impl NodeCore {
             return self.drop_message(DropReason::Premature);
         }
         let mut actions = Vec::new();
-        let environment = environment(&self.me, self.standing, self.catalog.as_ref(), &self.peers, now, turn);
+        let environment =
+            environment(&self.me, self.standing, self.catalog.as_ref(), (&self.peers, &self.caches), now, turn);
         let is_new = self.forwards.take(&environment, from, &message, &mut actions);
         self.carry_out(now, turn, actions);
-        if let (true, Message::Forward { tag, time_left, put, .. }) = (is_new, message) {
+        let (tag, time_left, write) = match message {
+            Message::Forward { tag, time_left, put, .. } => (tag, time_left, Write::Put(put)),
+            Message::ForwardUpdate { tag, time_left, modify, .. } => (tag, time_left, Write::Modify(modify)),
+            _ => return,
+        };
+        if is_new {
             let origin = Origin::Peer { node: from, tag };
             let deadline = now.monotonic.saturating_add(time_left);
-            if self.holds(&put.key) {
-                let request = Request::Put(*put);
+            if self.holds(write.key()) {
+                let request = Request::Write(write);
                 self.handle(To::Writes, now, turn, Event::Request { origin, deadline, request });
             } else {
                 self.settle(turn, origin, Outcome::Put(Err(WriteError::UnknownTable)));
@@ -218,8 +232,8 @@ impl NodeCore {
 
     fn serve(&mut self, now: Now, turn: &mut Turn<'_>, Waiting { origin, deadline, request }: Waiting) {
         let to = match &request {
-            Request::Put(put) if self.holds(&put.key) => To::Writes,
-            Request::Put(_) => To::Forwards,
+            Request::Write(write) if self.holds(write.key()) => To::Writes,
+            Request::Write(_) => To::Forwards,
             Request::Get(_) => To::Reads,
             Request::CreateTable { .. } => To::Schema,
             Request::Bootstrap { .. } => To::Membership,
@@ -230,6 +244,7 @@ impl NodeCore {
 
     /// Tells the machines the time.
     pub(crate) fn deadline(&mut self, now: Now, turn: &mut Turn<'_>) {
+        self.caches.tick(now);
         for peer in std::mem::take(&mut self.unreachable) {
             self.handle(To::Reads, now, turn, Event::Unreachable(peer));
         }
@@ -258,7 +273,8 @@ impl NodeCore {
             return Some(Millis::ZERO);
         }
         let machines = self.deadlines().into_iter().filter_map(|(_, at)| at);
-        machines.chain(self.waiting.iter().map(|waiting| waiting.deadline)).min()
+        let sweep = self.caches.next_sweep();
+        machines.chain(self.waiting.iter().map(|waiting| waiting.deadline)).chain(sweep).min()
     }
 
     fn deadlines(&self) -> [(To, Option<Millis>); 8] {
@@ -276,7 +292,9 @@ impl NodeCore {
 
     fn handle(&mut self, to: To, now: Now, turn: &mut Turn<'_>, event: Event) {
         let mut actions = Vec::new();
-        let environment = environment(&self.me, self.standing, self.catalog.as_ref(), &self.peers, now, turn);
+        self.caches.tick(now);
+        let environment =
+            environment(&self.me, self.standing, self.catalog.as_ref(), (&self.peers, &self.caches), now, turn);
         let machine: &mut dyn Machine = match to {
             To::Membership => &mut self.membership,
             To::Gossip => &mut self.gossip,
@@ -299,6 +317,7 @@ impl NodeCore {
                     self.repairs.touch(&batch);
                     turn.store(stripe, &batch);
                 }
+                Action::Cache { key, change } => self.caches.join(&key, &change, self.me.actor()),
                 Action::Send { to, message, release } => turn.outputs.push(Output::Send { to, message, release }),
                 Action::Reply { origin: Origin::Client(client), outcome, release } => {
                     turn.outputs.push(Output::Reply { client, outcome, release });
@@ -312,7 +331,8 @@ impl NodeCore {
     /// Tells the hints what others have found out, if that is what it is about.
     fn hear(&mut self, now: Now, turn: &mut Turn<'_>, notice: Notice) {
         let mut actions = Vec::new();
-        let environment = environment(&self.me, self.standing, self.catalog.as_ref(), &self.peers, now, turn);
+        let environment =
+            environment(&self.me, self.standing, self.catalog.as_ref(), (&self.peers, &self.caches), now, turn);
         match notice {
             Notice::Missed { target, key, change } => {
                 self.hints.missed(&environment, target, &key, &change, &mut actions);
@@ -354,6 +374,7 @@ impl NodeCore {
                 self.standing = Standing::Confirming;
             }
             Notice::TableAdded(table) => {
+                hold(&mut self.caches, &table, &self.me);
                 self.catalog.as_mut().expect("tables are added to a cluster").add(table);
                 self.repairs.look_again();
             }
@@ -384,6 +405,7 @@ impl NodeCore {
                 self.standing = Standing::Quarantined;
             }
             Notice::ActorEpoch(epoch) => self.me.epoch = epoch,
+            Notice::CacheFull(table) => self.caches.count_refused(table),
             Notice::Observed(stamp) => self.writes.minter().observe(stamp, now),
             Notice::Owed { peer, place, ticket } => self.repairs.owe(now.monotonic, peer, place, ticket),
             Notice::Missed { .. } | Notice::Caught { .. } | Notice::Compared { .. } => {
@@ -413,6 +435,12 @@ impl NodeCore {
 
     pub(crate) const fn catalog(&self) -> Option<&Catalog> {
         self.catalog.as_ref()
+    }
+
+    /// What is held of cache tables.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) const fn caches(&self) -> &Caches {
+        &self.caches
     }
 
     /// What is wrong with a hash that is taken for right, between two turns.
@@ -508,8 +536,16 @@ impl NodeCore {
             dropped: self.dropped,
             requests: self.requests(),
             repair: self.repairs.status(),
+            caches: self.caches.status(),
             hints: self.hints.status(),
         }
+    }
+}
+
+/// Makes room for a cache table, if this node holds a part of it.
+fn hold(caches: &mut Caches, table: &TableSchema, me: &Identity) {
+    if table.layout.partitions_of(me.node).next().is_some() {
+        caches.add(table, me.nonce);
     }
 }
 
@@ -517,9 +553,9 @@ fn environment<'a>(
     me: &'a Identity,
     standing: Standing,
     catalog: Option<&'a Catalog>,
-    peers: &'a Peers,
+    (peers, caches): (&'a Peers, &'a Caches),
     now: Now,
     turn: &'a Turn<'_>,
 ) -> Environment<'a> {
-    Environment { now, view: turn, me, standing, catalog, peers }
+    Environment { now, view: turn, me, standing, catalog, peers, caches }
 }

@@ -92,6 +92,9 @@ pub enum RepairError {
     /// No table of that name.
     #[error("unknown table")]
     UnknownTable,
+    /// Nothing of a cache table is brought back to where it was evicted.
+    #[error("a cache table is not repaired")]
+    CacheTable,
     /// This node does not hold that partition.
     #[error("this node does not hold that partition")]
     NotReplica,

@@ -45,6 +45,15 @@ impl Replica {
         if change.rule() != rule {
             return Err(Refusal::Damaged);
         }
+        if env.caches.are_of(key.table()) {
+            if !env.caches.has_room(key, &change, record.len()) {
+                out.push(Action::Notify(Notice::CacheFull(key.table())));
+                return Err(Refusal::Full);
+            }
+            out.push(Action::Notify(Notice::Observed(change.birth_max())));
+            out.push(Action::Cache { key: key.clone(), change });
+            return Ok(());
+        }
         let mut batch = Batch::new();
         if self.folds_now(key) {
             let held = Self::held(env, key)?.map_or(Ok(change.clone()), |held| Record::decode(&held));
@@ -60,6 +69,9 @@ impl Replica {
 
     fn read(env: &Environment<'_>, epoch: u64, key: &RecordKey) -> Result<Option<Bytes>, Refusal> {
         check(env, epoch, key)?;
+        if env.caches.are_of(key.table()) {
+            return Ok(env.caches.get(key, env.me.actor()));
+        }
         Self::held(env, key)
     }
 
@@ -99,11 +111,11 @@ impl Machine for Replica {
         match message {
             Message::Write { tag, epoch, key, record } => {
                 let refused = self.write(env, epoch, &key, &record, out).err();
-                reply(from, &key, Message::WriteReply { tag, refused }, out);
+                reply(env, from, &key, Message::WriteReply { tag, refused }, out);
             }
             Message::Read { tag, epoch, key } => {
                 let outcome = Self::read(env, epoch, &key);
-                reply(from, &key, Message::ReadReply { tag, outcome }, out);
+                reply(env, from, &key, Message::ReadReply { tag, outcome }, out);
             }
             _ => {}
         }
@@ -114,6 +126,9 @@ impl Machine for Replica {
     }
 }
 
-fn reply(to: NodeId, key: &RecordKey, message: Message, out: &mut Vec<Action>) {
-    out.push(Action::Send { to, message, release: Release::Durable(Stripe::of(key.token())) });
+fn reply(env: &Environment<'_>, to: NodeId, key: &RecordKey, message: Message, out: &mut Vec<Action>) {
+    // What is in memory only is never more durable than it is now.
+    let is_cached = env.caches.are_of(key.table());
+    let release = if is_cached { Release::Now } else { Release::Durable(Stripe::of(key.token())) };
+    out.push(Action::Send { to, message, release });
 }

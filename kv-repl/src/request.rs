@@ -1,8 +1,17 @@
 //! What a client asks of a node, and what it gets: plain values, the same whether the client is in the process or the
 //! request was passed on by a peer.
 
+mod cache;
+mod typed;
+
+pub(crate) use cache::CacheOptions;
+pub use cache::EvictionPolicy;
+pub use typed::Merged;
+
 use bytes::Bytes;
+use kv_core::NodeId;
 use kv_core::context::{CausalContext, InvalidContext};
+use kv_core::crdt::{Kind, Update, UpdateRefused};
 use kv_core::expiry::InvalidTtl;
 use kv_core::hlc::{ClockDrift, Stamp};
 use kv_core::key::{InvalidKey, RecordKey};
@@ -11,6 +20,7 @@ use kv_core::time::Millis;
 use kv_core::version::Dot;
 use thiserror::Error;
 
+use crate::identity::Boot;
 use crate::quorum::Consistency;
 use crate::status::Standing;
 
@@ -29,6 +39,68 @@ pub struct Put {
     pub operation: OperationId,
     /// How many replicas must hold it durably before it is acknowledged.
     pub consistency: Consistency,
+}
+
+/// One change of one value of a replicated data type.
+#[derive(Clone, Eq, PartialEq, Debug)]
+pub struct Modify {
+    /// Which key.
+    pub key: RecordKey,
+    /// The change.
+    pub update: Update,
+    /// What the client has seen: all that a removal takes, and all that a switch or a write replaces. Without it, that is what
+    /// the replica holds which coordinates the change.
+    pub context: Option<CausalContext>,
+    /// The name under which a retry is known.
+    pub operation: OperationId,
+    /// Whether it was asked for before.
+    pub attempt: Attempt,
+    /// How many replicas must hold it durably before it is acknowledged.
+    pub consistency: Consistency,
+}
+
+/// Whether a change was asked for before, and of whom.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub enum Attempt {
+    /// It was not.
+    First,
+    /// It was, and the outcome was ambiguous.
+    Again {
+        /// The only life of a replica that can have made it, if the asker remembers.
+        asked: Option<(NodeId, Boot)>,
+    },
+}
+
+/// A write of either sort, as those see it who coordinate it or pass it on.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) enum Write {
+    /// Of a value or a tombstone.
+    Put(Box<Put>),
+    /// A change of a data type.
+    Modify(Box<Modify>),
+}
+
+impl Write {
+    pub(crate) const fn key(&self) -> &RecordKey {
+        match self {
+            Self::Put(put) => &put.key,
+            Self::Modify(modify) => &modify.key,
+        }
+    }
+
+    pub(crate) const fn operation(&self) -> OperationId {
+        match self {
+            Self::Put(put) => put.operation,
+            Self::Modify(modify) => modify.operation,
+        }
+    }
+
+    pub(crate) const fn consistency(&self) -> Consistency {
+        match self {
+            Self::Put(put) => put.consistency,
+            Self::Modify(modify) => modify.consistency,
+        }
+    }
 }
 
 /// One read of one key.
@@ -59,6 +131,18 @@ pub struct Read {
     record: Option<Record>,
     context: CausalContext,
     as_of: Millis,
+    /// The table's data type, if it is a table of one.
+    kind: Option<Kind>,
+}
+
+/// A value was asked for as another data type than the table's.
+#[derive(Copy, Clone, Eq, PartialEq, Debug, Error)]
+#[error("the table holds {held:?}, not a {wanted}")]
+pub struct WrongType {
+    /// What the table is of; nothing when it is of no data type.
+    pub held: Option<Kind>,
+    /// What was asked for.
+    pub wanted: &'static str,
 }
 
 impl Read {
@@ -67,7 +151,15 @@ impl Read {
             Some(record) => CausalContext::seal(key, record.context()),
             None => CausalContext::seal(key, &kv_core::VersionVector::new()),
         };
-        Self { record, context, as_of }
+        Self { record, context, as_of, kind: None }
+    }
+
+    /// The same of a table with this rule.
+    pub(crate) fn under(mut self, rule: Rule) -> Self {
+        if let Rule::Crdt(kind) = rule {
+            self.kind = Some(kind);
+        }
+        self
     }
 
     /// The values, oldest first: none when the key is absent, deleted or expired; several when concurrent writes stand side
@@ -127,6 +219,30 @@ pub enum WriteError {
     /// The context is not this key's, or was altered.
     #[error(transparent)]
     InvalidContext(#[from] InvalidContext),
+    /// The table takes other operations: puts, or updates of its data type.
+    #[error("the operation is not one of a {rule:?} table")]
+    WrongTable {
+        /// The table's rule.
+        rule: Rule,
+    },
+    /// The data type does not take the update: see there.
+    #[error(transparent)]
+    Update(#[from] UpdateRefused),
+    /// Values of data types do not expire.
+    #[error("values of replicated data types have no time to live")]
+    TtlOnDataType,
+    /// Values of this cache table live no longer than so.
+    #[error("a time to live of {ttl:?} is over the table's maximum of {ttl_max:?}")]
+    TtlOverMaximum {
+        /// What was asked for.
+        ttl: Millis,
+        /// The table's maximum.
+        ttl_max: Millis,
+    },
+    /// The deletes of this cache table fill the memory that they may take at this replica. They go as they grow older than the
+    /// table's maximum time to live.
+    #[error("the cache table has no room for another delete")]
+    CacheFull,
     /// The time to live cannot be meant.
     #[error(transparent)]
     InvalidTtl(#[from] InvalidTtl),
@@ -233,6 +349,10 @@ pub struct TableOptions {
     pub(crate) ttl: Option<Millis>,
     pub(crate) reads: Consistency,
     pub(crate) writes: Consistency,
+    /// Of a cache table, the rest too.
+    pub(crate) cache: Option<EvictionPolicy>,
+    pub(crate) memory_bytes: Option<u64>,
+    pub(crate) ttl_max: Option<Millis>,
 }
 
 impl TableOptions {
@@ -242,14 +362,41 @@ impl TableOptions {
         Self::of(Rule::Siblings)
     }
 
+    /// Values of a replicated data type: writes are changes of it ([`Table::update`](crate::Table::update) and what is built
+    /// on it), concurrent ones are all kept as the type says, and nothing is lost silently. Values do not expire.
+    #[must_use]
+    pub const fn crdt(kind: Kind) -> Self {
+        Self::of(Rule::Crdt(kind))
+    }
+
     /// Of concurrent writes the one with the later stamp stays, and the others are gone, acknowledged or not.
     #[must_use]
     pub const fn last_write_wins() -> Self {
         Self::of(Rule::LastWriteWins)
     }
 
+    /// Whether such a table can be.
+    ///
+    /// # Errors
+    /// [`InvalidOptions`].
+    pub fn check(&self) -> Result<(), InvalidOptions> {
+        if matches!(self.rule, Rule::Crdt(_)) && self.ttl.is_some() {
+            return Err(InvalidOptions::TtlOnDataType);
+        }
+        self.check_cache()
+    }
+
     const fn of(rule: Rule) -> Self {
-        Self { rule, replicas: 3, ttl: None, reads: Consistency::Quorum, writes: Consistency::Quorum }
+        Self {
+            rule,
+            replicas: 3,
+            ttl: None,
+            reads: Consistency::Quorum,
+            writes: Consistency::Quorum,
+            cache: None,
+            memory_bytes: None,
+            ttl_max: None,
+        }
     }
 
     /// How many nodes hold each key; three unless said otherwise.
@@ -275,6 +422,36 @@ impl TableOptions {
     }
 }
 
+/// Options that no table can have.
+#[derive(Copy, Clone, Eq, PartialEq, Debug, Error)]
+#[non_exhaustive]
+pub enum InvalidOptions {
+    /// Values of data types do not expire: a part that had gone at one replica would come back from another.
+    #[error("values of replicated data types have no time to live")]
+    TtlOnDataType,
+    /// A cache table without [`TableOptions::ttl_max`].
+    #[error("a cache table must say how long its values live at most")]
+    CacheWithoutTtlMax,
+    /// [`TableOptions::ttl_max`] is zero, or too long.
+    #[error("values of a cache table live at least a millisecond and at most {ttl_max_limit:?}")]
+    CacheTtlMax {
+        /// The longest there is.
+        ttl_max_limit: Millis,
+    },
+    /// Values would live longer by default than they may.
+    #[error("the default time to live is over the maximum")]
+    DefaultOverTtlMax,
+    /// [`TableOptions::memory_bytes`] is too little to hold anything.
+    #[error("a cache table takes at least {memory_bytes_min} bytes of each node")]
+    CacheTooSmall {
+        /// The least there is.
+        memory_bytes_min: u64,
+    },
+    /// Bounds of a cache for a table that is none.
+    #[error("memory and a maximum time to live are bounded in cache tables only")]
+    NotACache,
+}
+
 /// Why an operation on the cluster itself failed.
 #[derive(Clone, Eq, PartialEq, Debug, Error)]
 #[non_exhaustive]
@@ -284,13 +461,16 @@ pub enum ClusterError {
     AlreadyFounded,
     /// A member belongs to another cluster, or is not the node it was.
     #[error("{0} belongs to another cluster")]
-    MemberTaken(kv_core::NodeId),
+    MemberTaken(NodeId),
     /// The list of members cannot found a cluster.
     #[error("these members cannot found a cluster: {0}")]
     InvalidMembers(String),
     /// The table cannot be laid out over the members.
     #[error("the table cannot be laid out: {0}")]
     InvalidTable(String),
+    /// The options contradict each other.
+    #[error(transparent)]
+    InvalidOptions(InvalidOptions),
     /// There is a table of that name with other options.
     #[error("there is a table of that name with other options")]
     TableExists,
@@ -301,7 +481,7 @@ pub enum ClusterError {
     #[error("not every member acknowledged in time; still missing: {missing:?}")]
     Incomplete {
         /// Who has not.
-        missing: Vec<kv_core::NodeId>,
+        missing: Vec<NodeId>,
     },
     /// The node serves no requests; its status says why.
     #[error("the node does not serve: {0}")]

@@ -73,6 +73,18 @@ pub enum Sabotage {
     ReplaceOnRepair,
     /// Replicas are not compared unless somebody asks.
     NeverCompare,
+    /// An increment that is asked for again counts again (rule P10, lesson 16).
+    CountRetriedUpdates,
+    /// A removal takes everything its replica holds, seen or not (rule P18).
+    ClearUnseen,
+    /// A removal says what it takes, and not what its replica knew to be gone before (rule P18).
+    RemoveByDelta,
+    /// Deletes of a cache table are evicted as values are (rule P19).
+    EvictTombstones,
+    /// A node that has started shows of cache tables what was written before (rule P19).
+    ForgetColdStart,
+    /// A read brings back what a replica of a cache table has evicted (rule P19, lesson 20).
+    RepairCaches,
     /// Nothing is kept for a replica that has missed a write.
     NeverHint,
     /// A hint goes as soon as it was sent.

@@ -224,6 +224,7 @@ fn at_home(catalog: &Catalog, name: String, options: TableOptions) -> Result<Tab
     if name.is_empty() || name.len() > NAME_BYTES_MAX {
         return Err(ClusterError::InvalidTable(format!("a name of {} bytes", name.len())));
     }
+    options.check().map_err(ClusterError::InvalidOptions)?;
     let layout =
         catalog.founding().lay_out(options.replicas).map_err(|error| ClusterError::InvalidTable(error.to_string()))?;
     Ok(Table::New(Arc::new(TableSchema { id: catalog.next_id(), name, options, layout: Arc::new(layout) })))

@@ -123,6 +123,31 @@ pub struct PeerStatus {
     pub phi: f64,
 }
 
+/// What a node holds of a cache table.
+#[derive(Clone, Eq, PartialEq, Debug)]
+pub struct CacheStatus {
+    /// The table's name.
+    pub table: String,
+    /// What its entries take, tombstones included.
+    pub bytes: u64,
+    /// The most they may take.
+    pub bytes_max: u64,
+    /// Values held, expired ones that are not reclaimed yet included.
+    pub values: u64,
+    /// Tombstones held.
+    pub tombstones: u64,
+    /// Looks at a key that found a value.
+    pub hits: u64,
+    /// Looks that did not.
+    pub misses: u64,
+    /// Values that had to make room.
+    pub evictions: u64,
+    /// Values whose time was over.
+    pub expirations: u64,
+    /// Deletes that had no room.
+    pub deletes_refused: u64,
+}
+
 /// A node at one moment.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Status {
@@ -148,6 +173,8 @@ pub struct Status {
     pub requests: usize,
     /// What anti-entropy has done.
     pub repair: RepairStatus,
+    /// What it holds of cache tables.
+    pub caches: Vec<CacheStatus>,
     /// What is kept for others that have missed it.
     pub hints: HintStatus,
 }

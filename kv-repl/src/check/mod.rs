@@ -1,12 +1,18 @@
 //! Checkers of histories: they look at what clients and wires saw and at what nodes report, never into the nodes.
 
+mod cache;
+mod counter;
 mod hints;
 mod history;
 mod ledger;
 mod liveness;
+mod set;
 
+pub use cache::{CacheHistory, CacheReadBegun};
+pub use counter::{AddIndex, CounterHistory, CounterReadBegun};
 pub(crate) use hints::Nodes;
 pub use hints::{HintLedger, Totals as HintTotals};
 pub use history::{History, ReadBegun, WriteIndex};
 pub use ledger::DotLedger;
 pub use liveness::LivenessLedger;
+pub use set::{ChangeIndex, SetHistory, SetReadBegun};

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use kv_core::NodeId;
 use kv_core::time::Millis;
 
+use super::asked::Asked;
 use super::retry::{Agenda, Patience};
 use super::{placed, reachable, required};
 use crate::config::Settings;
@@ -21,7 +22,7 @@ use crate::identity::Boot;
 use crate::machine::{Action, Environment, Event, Machine, Notice, Origin, Outcome, Release, Request};
 use crate::message::Message;
 use crate::peers::DropReason;
-use crate::request::{Put, WriteError, Written};
+use crate::request::{Attempt, Modify, Write, WriteError, Written};
 
 /// The machine of writes passed on.
 #[derive(Debug)]
@@ -31,12 +32,14 @@ pub(crate) struct Forwards {
     agenda: Agenda,
     next_tag: u64,
     taken: BTreeMap<NodeId, Taken>,
+    asked: Asked,
 }
 
 #[derive(Debug)]
 struct UnderWay {
     origin: Origin,
-    put: Box<Put>,
+    write: Write,
+    began: Millis,
     to: NodeId,
     /// The life that was asked.
     boot: Option<Boot>,
@@ -61,6 +64,7 @@ impl Forwards {
             agenda: Agenda::new(),
             next_tag: boot.first_tag(),
             taken: BTreeMap::new(),
+            asked: Asked::default(),
         }
     }
 
@@ -74,14 +78,15 @@ impl Forwards {
         env: &Environment<'_>,
         origin: Origin,
         deadline: Millis,
-        put: Put,
+        mut write: Write,
         out: &mut Vec<Action>,
     ) -> Result<(), WriteError> {
-        let (_, replicas) = placed(env, &put.key).ok_or(WriteError::UnknownTable)?;
-        let required = required(env, put.consistency, replicas);
+        let (_, replicas) = placed(env, write.key()).ok_or(WriteError::UnknownTable)?;
+        let required = required(env, write.consistency(), replicas);
         let reachable = reachable(env, replicas);
         let to = replicas.iter().copied().filter(|node| env.peers.is_reachable(*node));
         let to = to.min_by_key(|node| env.peers.liveness(*node));
+        let to = self.asked_before(env, &mut write).or(to);
         let Some(to) = to.filter(|_| reachable >= required) else {
             return Err(WriteError::Unavailable { reachable, required });
         };
@@ -90,18 +95,28 @@ impl Forwards {
         self.next_tag += 1;
         self.agenda.add(patience.at, tag);
         let boot = boot_of(env, to);
-        self.under_way.insert(tag, UnderWay { origin, put: Box::new(put), to, boot, required, patience });
+        self.under_way.insert(tag, UnderWay { origin, write, began: env.now.monotonic, to, boot, required, patience });
         self.send(env, tag, out);
         Ok(())
     }
 
+    /// The replica that was asked for the same before, if this is a retry and the replica can tell whether it has done it. It is
+    /// told that nobody else was asked.
+    fn asked_before(&self, env: &Environment<'_>, write: &mut Write) -> Option<NodeId> {
+        let Write::Modify(modify) = write else { return None };
+        let Modify { attempt: Attempt::Again { asked }, operation, .. } = &mut **modify else { return None };
+        *asked = self.asked.find(env.now.monotonic, *operation);
+        let (node, boot) = (*asked)?;
+        (env.peers.is_reachable(node) && boot_of(env, node) == Some(boot)).then_some(node)
+    }
+
     fn send(&self, env: &Environment<'_>, tag: u64, out: &mut Vec<Action>) {
         let forward = &self.under_way[&tag];
-        let message = Message::Forward {
-            tag,
-            settled_below: self.under_way.keys().next().copied().unwrap_or(tag),
-            time_left: forward.patience.deadline.saturating_sub(env.now.monotonic),
-            put: forward.put.clone(),
+        let settled_below = self.under_way.keys().next().copied().unwrap_or(tag);
+        let time_left = forward.patience.deadline.saturating_sub(env.now.monotonic);
+        let message = match forward.write.clone() {
+            Write::Put(put) => Message::Forward { tag, settled_below, time_left, put },
+            Write::Modify(modify) => Message::ForwardUpdate { tag, settled_below, time_left, modify },
         };
         out.push(Action::Send { to: forward.to, message, release: Release::Now });
     }
@@ -109,6 +124,12 @@ impl Forwards {
     fn finish(&mut self, tag: u64, outcome: Result<Written, WriteError>, out: &mut Vec<Action>) {
         if let Some(forward) = self.under_way.remove(&tag) {
             self.agenda.remove(forward.patience.at, tag);
+            if let (Err(WriteError::Ambiguous { .. }), Write::Modify(modify), Some(boot)) =
+                (&outcome, &forward.write, forward.boot)
+                && modify.attempt == Attempt::First
+            {
+                self.asked.add(forward.began, modify.operation, forward.to, boot);
+            }
             out.push(reply(forward.origin, outcome));
         }
     }
@@ -119,7 +140,7 @@ impl Forwards {
             if env.now.monotonic >= forward.patience.deadline
                 || (forward.boot != boot_of(env, forward.to) && !sabotaged!(ForwardToNextLife))
             {
-                let (operation, required) = (forward.put.operation, forward.required);
+                let (operation, required) = (forward.write.operation(), forward.required);
                 let error = WriteError::Ambiguous { operation, acknowledged: 0, required };
                 self.finish(tag, Err(error), out);
                 continue;
@@ -138,7 +159,11 @@ impl Forwards {
         message: &Message,
         out: &mut Vec<Action>,
     ) -> bool {
-        let (Message::Forward { tag, settled_below, .. }, Some(life)) = (message, env.peers.life(from)) else {
+        let (
+            Message::Forward { tag, settled_below, .. } | Message::ForwardUpdate { tag, settled_below, .. },
+            Some(life),
+        ) = (message, env.peers.life(from))
+        else {
             return false;
         };
         let fresh = || Taken { boot: life.boot, settled_below: 0, tags: BTreeMap::new() };
@@ -184,8 +209,8 @@ impl Forwards {
 impl Machine for Forwards {
     fn handle(&mut self, env: &Environment<'_>, event: Event, out: &mut Vec<Action>) {
         match event {
-            Event::Request { origin, deadline, request: Request::Put(put) } => {
-                if let Err(error) = self.begin(env, origin, deadline, put, out) {
+            Event::Request { origin, deadline, request: Request::Write(write) } => {
+                if let Err(error) = self.begin(env, origin, deadline, write, out) {
                     out.push(reply(origin, Err(error)));
                 }
             }

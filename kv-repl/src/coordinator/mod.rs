@@ -1,5 +1,7 @@
 //! The machines that see a request through: one for writes, one for reads, one that passes writes on.
 
+mod asked;
+mod catch_up;
 pub(crate) mod forward;
 pub(crate) mod read;
 mod retry;

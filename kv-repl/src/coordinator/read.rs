@@ -132,7 +132,9 @@ impl Reads {
                 let holders: BTreeSet<NodeId> =
                     answers.iter().filter(|(_, held)| held.as_ref() == Some(&bytes)).map(|(node, _)| *node).collect();
                 out.push(Action::Notify(Notice::Observed(joined.birth_max())));
-                if holders.len() >= read.required || sabotaged!(AnswerBeforeRepair) {
+                // What is missing in a cache was evicted, and is not brought back (lesson 20).
+                let mends = !is_cache(env, &read.get) || sabotaged!(RepairCaches);
+                if holders.len() >= read.required || !mends || sabotaged!(AnswerBeforeRepair) {
                     self.answer(env, tag, Some(joined), out);
                     return;
                 }
@@ -169,7 +171,15 @@ impl Reads {
 
     fn answer(&mut self, env: &Environment<'_>, tag: u64, record: Option<Record>, out: &mut Vec<Action>) {
         if let Some(read) = self.finish(tag) {
-            out.push(reply(read.origin, Ok(Read::new(&read.get.key, record, env.now.wall))));
+            let mut answer = Read::new(&read.get.key, record, env.now.wall);
+            if is_cache(env, &read.get) && answer.values().is_empty() {
+                // A node that has started answers with the time of its start, which no later write needs to top.
+                answer = Read::new(&read.get.key, None, env.now.wall);
+            }
+            if let Some((table, _)) = placed(env, &read.get.key) {
+                answer = answer.under(table.options.rule);
+            }
+            out.push(reply(read.origin, Ok(answer)));
         }
     }
 
@@ -236,6 +246,10 @@ impl UnderWay {
             }));
         }
     }
+}
+
+fn is_cache(env: &Environment<'_>, get: &Get) -> bool {
+    placed(env, &get.key).is_some_and(|(table, _)| !table.options.is_replicated_durably())
 }
 
 /// This node first, then the others from a place that moves with each request, so that the load is spread; those that

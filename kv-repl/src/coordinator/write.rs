@@ -13,24 +13,28 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use kv_core::NodeId;
+use kv_core::crdt::UpdateRefused;
 use kv_core::key::RecordKey;
-use kv_core::record::{OperationId, Payload};
+use kv_core::record::{OperationId, Payload, Record, Rule};
 use kv_core::store::{Batch, Space};
 use kv_core::time::Millis;
 
+use super::catch_up::CatchUps;
 use super::retry::{Agenda, Patience};
 use super::{placed, reachable, required};
+use crate::catalog::TableSchema;
 use crate::config::Settings;
 use crate::identity::Boot;
 use crate::machine::{Action, Environment, Event, Machine, Notice, Origin, Outcome, Release, Request, Stripe};
 use crate::message::Message;
-use crate::mint::Minter;
-use crate::request::{Put, WriteError, Written};
+use crate::mint::{Minted, Minter};
+use crate::request::{CacheOptions, Modify, Put, Write, WriteError, Written};
 
 /// The machine of writes.
 #[derive(Debug)]
 pub(crate) struct Writes {
     minter: Minter,
+    catch_ups: CatchUps,
     retry_after: Millis,
     under_way: BTreeMap<u64, UnderWay>,
     agenda: Agenda,
@@ -59,6 +63,7 @@ impl Writes {
     pub(crate) fn new(settings: &Settings, boot: Boot, minter: Minter) -> Self {
         Self {
             minter,
+            catch_ups: CatchUps::new(),
             retry_after: settings.retry_after,
             under_way: BTreeMap::new(),
             agenda: Agenda::new(),
@@ -68,7 +73,7 @@ impl Writes {
 
     /// How many writes wait for their answer or for stragglers.
     pub(crate) fn len(&self) -> usize {
-        self.under_way.len()
+        self.under_way.len() + self.catch_ups.len()
     }
 
     pub(crate) const fn minter(&mut self) -> &mut Minter {
@@ -80,12 +85,14 @@ impl Writes {
         env: &Environment<'_>,
         origin: Origin,
         deadline: Millis,
-        put: &Put,
+        write: &Write,
+        news: Option<&Record>,
         out: &mut Vec<Action>,
     ) -> Result<(), WriteError> {
-        let (table, replicas) = placed(env, &put.key).ok_or(WriteError::UnknownTable)?;
+        let key = write.key();
+        let (table, replicas) = placed(env, key).ok_or(WriteError::UnknownTable)?;
         assert!(replicas.contains(&env.me.node), "a write is coordinated by a replica of its key");
-        let required = required(env, put.consistency, replicas);
+        let required = required(env, write.consistency(), replicas);
         let reachable = reachable(env, replicas);
         if reachable < required {
             return Err(WriteError::Unavailable { reachable, required });
@@ -93,11 +100,12 @@ impl Writes {
         if env.now.monotonic >= deadline {
             return Err(WriteError::DeadlinePassed);
         }
-        let minted = match (&put.payload, put.ttl, table.options.ttl) {
-            (Payload::Value(_), None, ttl @ Some(_)) => {
-                self.minter.mint(env, table.options.rule, &Put { ttl, ..put.clone() })?
-            }
-            _ => self.minter.mint(env, table.options.rule, put)?,
+        let minted = match write {
+            Write::Put(put) => match table.options.cache_options() {
+                Some(cache) => self.mint_cached(env, table, cache, put, out)?,
+                None => self.mint_put(env, table, put)?,
+            },
+            Write::Modify(modify) => self.mint_update(env, table, modify, news, required)?,
         };
         if !minted.meta.is_empty() {
             out.push(Action::Store { stripe: Stripe::META, batch: minted.meta });
@@ -105,10 +113,15 @@ impl Writes {
         if let Some(epoch) = minted.epoch {
             out.push(Action::Notify(Notice::ActorEpoch(epoch)));
         }
-        let stripe = Stripe::of(put.key.token());
-        if let Some(record) = &minted.record {
+        let stripe = Stripe::of(key.token());
+        let is_cached = env.caches.are_of(key.table());
+        if is_cached {
+            if let Some(change) = minted.record.as_ref().and_then(|record| Record::decode(record).ok()) {
+                out.push(Action::Cache { key: key.clone(), change });
+            }
+        } else if let Some(record) = &minted.record {
             let mut batch = Batch::new();
-            batch.put(Space::DATA, put.key.as_bytes(), record);
+            batch.put(Space::DATA, key.as_bytes(), record);
             out.push(Action::Store { stripe, batch });
         }
         let tag = self.next_tag;
@@ -116,12 +129,12 @@ impl Writes {
         out.push(Action::Send {
             to: env.me.node,
             message: Message::WriteReply { tag, refused: None },
-            release: Release::Durable(stripe),
+            release: Release::Durable(if is_cached { Stripe::META } else { stripe }),
         });
         let mut write = UnderWay {
             origin,
-            operation: put.operation,
-            key: put.key.clone(),
+            operation: write.operation(),
+            key: key.clone(),
             change: minted.change,
             epoch: env.catalog.map_or(0, |catalog| catalog.founding().epoch),
             missing: replicas.iter().copied().collect(),
@@ -137,6 +150,102 @@ impl Writes {
         self.agenda.add(write.patience.at, tag);
         self.under_way.insert(tag, write);
         Ok(())
+    }
+
+    fn mint_put(&mut self, env: &Environment<'_>, table: &TableSchema, put: &Put) -> Result<Minted, WriteError> {
+        match (&put.payload, put.ttl, table.options.ttl) {
+            (Payload::Value(_), None, ttl @ Some(_)) => {
+                self.minter.mint(env, table.options.rule, &Put { ttl, ..put.clone() })
+            }
+            _ => self.minter.mint(env, table.options.rule, put),
+        }
+    }
+
+    /// In memory only, for a while, and if there is room.
+    fn mint_cached(
+        &mut self,
+        env: &Environment<'_>,
+        table: &TableSchema,
+        cache: CacheOptions,
+        put: &Put,
+        out: &mut Vec<Action>,
+    ) -> Result<Minted, WriteError> {
+        let is_value = matches!(put.payload, Payload::Value(_));
+        let ttl = put.ttl.or(table.options.ttl).unwrap_or(cache.ttl_max);
+        if is_value && ttl > cache.ttl_max {
+            return Err(WriteError::TtlOverMaximum { ttl, ttl_max: cache.ttl_max });
+        }
+        let put = Put { ttl: is_value.then_some(ttl), ..put.clone() };
+        let minted = self.minter.mint(env, table.options.rule, &put)?;
+        let Ok(change) = Record::decode(&minted.change) else {
+            return Err(WriteError::Store("what was just minted cannot be read".to_owned()));
+        };
+        let bytes = minted.change.len();
+        if env.caches.has_room(&put.key, &change, bytes) {
+            return Ok(minted);
+        }
+        if is_value {
+            return Err(WriteError::RecordTooLarge { bytes, bytes_max: env.caches.record_bytes_max(&put.key) });
+        }
+        out.push(Action::Notify(Notice::CacheFull(table.id)));
+        Err(WriteError::CacheFull)
+    }
+
+    fn mint_update(
+        &mut self,
+        env: &Environment<'_>,
+        table: &TableSchema,
+        modify: &Modify,
+        news: Option<&Record>,
+        required: usize,
+    ) -> Result<Minted, WriteError> {
+        let Rule::Crdt(kind) = table.options.rule else {
+            return Err(WriteError::WrongTable { rule: table.options.rule });
+        };
+        self.minter.modify(env, kind, modify, news).map_err(|error| match error {
+            WriteError::Ambiguous { operation, acknowledged, .. } => {
+                WriteError::Ambiguous { operation, acknowledged, required }
+            }
+            other => other,
+        })
+    }
+
+    /// Coordinates a write, or asks the other replicas first for what its client has seen and this one has not.
+    fn request(
+        &mut self,
+        env: &Environment<'_>,
+        (origin, deadline): (Origin, Millis),
+        write: Write,
+        out: &mut Vec<Action>,
+    ) {
+        match (self.begin(env, origin, deadline, &write, None, out), write) {
+            (Err(WriteError::Update(UpdateRefused::ContextAhead)), Write::Modify(modify)) => {
+                let replicas = placed(env, &modify.key).map_or(&[][..], |(_, replicas)| replicas);
+                let tag = self.next_tag;
+                self.next_tag += 1;
+                self.catch_ups.begin(env, tag, self.retry_after, (origin, deadline, modify), replicas, out);
+            }
+            (Err(error), _) => out.push(reply(origin, Err(error))),
+            (Ok(()), _) => {}
+        }
+    }
+
+    /// Another replica has said what it holds of a record that this one is behind with.
+    fn caught_up(&mut self, env: &Environment<'_>, from: NodeId, tag: u64, record: &Bytes, out: &mut Vec<Action>) {
+        let Ok(record) = Record::decode(record) else { return };
+        let Some(waiting) = self.catch_ups.answered(from, tag, &record) else { return };
+        let write = Write::Modify(waiting.modify.clone());
+        let error = match self.begin(env, waiting.origin, waiting.deadline, &write, waiting.news.as_ref(), out) {
+            Ok(()) => return,
+            Err(error) => error,
+        };
+        let waiting = match error {
+            WriteError::Update(UpdateRefused::ContextAhead) => self.catch_ups.back(tag, waiting),
+            _ => Some(waiting),
+        };
+        if let Some(waiting) = waiting {
+            out.push(reply(waiting.origin, Err(error)));
+        }
     }
 
     fn acknowledged(&mut self, from: NodeId, tag: u64, out: &mut Vec<Action>) {
@@ -209,13 +318,21 @@ impl UnderWay {
 impl Machine for Writes {
     fn handle(&mut self, env: &Environment<'_>, event: Event, out: &mut Vec<Action>) {
         match event {
-            Event::Request { origin, deadline, request: Request::Put(put) } => {
-                if let Err(error) = self.begin(env, origin, deadline, &put, out) {
-                    out.push(reply(origin, Err(error)));
-                }
+            Event::Request { origin, deadline, request: Request::Write(write) } => {
+                self.request(env, (origin, deadline), write, out);
+            }
+            Event::Message { from, message: Message::ReadReply { tag, outcome: Ok(Some(record)) } } => {
+                self.caught_up(env, from, tag, &record, out);
             }
             Event::Message { from, message: Message::WriteReply { tag, refused: None } } => {
                 self.acknowledged(from, tag, out);
+            }
+            Event::Deadline => {
+                self.due(env, out);
+                for waiting in self.catch_ups.due(env.now.monotonic, out) {
+                    let error = UpdateRefused::ContextAhead.into();
+                    out.push(reply(waiting.origin, Err(error)));
+                }
             }
             // The replica is asked again all the same: the reason may have gone.
             Event::Message { from, message: Message::WriteReply { tag, refused: Some(_) } } => {
@@ -223,13 +340,12 @@ impl Machine for Writes {
                     write.miss(env.me.node, std::iter::once(from), out);
                 }
             }
-            Event::Deadline => self.due(env, out),
             Event::Message { .. } | Event::Request { .. } | Event::Introduction { .. } | Event::Unreachable(_) => {}
         }
     }
 
     fn next_deadline(&self) -> Option<Millis> {
-        self.agenda.next()
+        self.agenda.next().into_iter().chain(self.catch_ups.next_deadline()).min()
     }
 }
 

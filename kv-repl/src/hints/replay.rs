@@ -299,7 +299,13 @@ impl Hints {
                     self.let_go(from, (place, &key), &name, bytes, &change, out);
                 }
             }
-            Some(Refusal::NotServing | Refusal::Fenced { .. } | Refusal::UnknownTable | Refusal::NotReplica) => {
+            Some(
+                Refusal::NotServing
+                | Refusal::Fenced { .. }
+                | Refusal::UnknownTable
+                | Refusal::NotReplica
+                | Refusal::Full,
+            ) => {
                 walk.give_up();
             }
         }

@@ -79,6 +79,7 @@ impl<'a> One<'a> {
             standing: Standing::Serving,
             catalog: Some(&self.catalog),
             peers: &self.peers,
+            caches: &crate::caches::Caches::new(Millis(500)),
         };
         act(&mut self.hints, &environment, &mut out);
         let (mut sent, mut tickets) = (Vec::new(), Vec::new());

@@ -122,7 +122,10 @@ impl Jobs {
 
 /// Everybody with whom this node shares what is in the scope.
 fn comparisons(me: NodeId, catalog: &Catalog, scope: &RepairScope) -> Result<VecDeque<(Place, NodeId)>, RepairError> {
-    let named = |name: &str| catalog.named(name).ok_or(RepairError::UnknownTable);
+    let named = |name: &str| match catalog.named(name) {
+        Some(table) if !table.options.is_replicated_durably() => Err(RepairError::CacheTable),
+        table => table.ok_or(RepairError::UnknownTable),
+    };
     let of_partition = |table: &TableSchema, partition| {
         let place = Place { table: table.id, partition };
         let peers = table.layout.replicas(partition).iter().copied().filter(move |peer| *peer != me);
@@ -132,7 +135,10 @@ fn comparisons(me: NodeId, catalog: &Catalog, scope: &RepairScope) -> Result<Vec
         table.layout.partitions_of(me).flat_map(|partition| of_partition(table, partition)).collect()
     };
     Ok(match scope {
-        RepairScope::Everything => catalog.tables().iter().flat_map(|table| of_table(table)).collect(),
+        RepairScope::Everything => {
+            let durable = catalog.tables().iter().filter(|table| table.options.is_replicated_durably());
+            durable.flat_map(|table| of_table(table)).collect()
+        }
         RepairScope::Table(name) => of_table(named(name)?).into(),
         RepairScope::Partition { table, partition } => {
             let table = named(table)?;

@@ -10,7 +10,7 @@ use kv_core::NodeId;
 use kv_core::hash::seeded;
 use kv_core::time::Millis;
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, TableSchema};
 use crate::comparison::Place;
 
 /// Whose turn it is when.
@@ -38,7 +38,8 @@ impl Schedule {
     /// Takes up the tables that were added.
     pub(super) fn learn(&mut self, now: Millis, me: NodeId, catalog: &Catalog) {
         self.look = false;
-        for table in &catalog.tables()[self.tables..] {
+        let durable = |table: &&std::sync::Arc<TableSchema>| table.options.is_replicated_durably();
+        for table in catalog.tables()[self.tables..].iter().filter(durable) {
             for partition in table.layout.partitions_of(me) {
                 let place = Place { table: table.id, partition };
                 for peer in table.layout.replicas(partition).iter().copied().filter(|peer| *peer > me) {
@@ -91,7 +92,7 @@ impl Schedule {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::{Founding, FoundingMember, TableSchema};
+    use crate::catalog::{Founding, FoundingMember};
     use crate::identity::ClusterId;
     use crate::member::Member;
     use crate::request::TableOptions;

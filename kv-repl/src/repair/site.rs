@@ -27,7 +27,7 @@ impl Site {
     pub(super) fn find(env: &Environment<'_>, place: Place, peer: NodeId) -> Result<Self, Refusal> {
         let catalog = env.catalog.filter(|_| env.standing == Standing::Serving).ok_or(Refusal::NotServing)?;
         let table = catalog.table(place.table).ok_or(Refusal::UnknownTable)?;
-        if place.partition.0 >= table.layout.partitions() {
+        if place.partition.0 >= table.layout.partitions() || !table.options.is_replicated_durably() {
             return Err(Refusal::NotReplica);
         }
         let replicas = table.layout.replicas(place.partition);

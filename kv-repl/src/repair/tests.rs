@@ -97,6 +97,7 @@ impl Pair {
             standing: Standing::Serving,
             catalog: Some(&self.catalog),
             peers,
+            caches: &crate::caches::Caches::new(Millis(500)),
         };
         machine.handle(&environment, event, &mut out);
         for action in out {
@@ -113,7 +114,7 @@ impl Pair {
                     }
                 }
                 Action::Reply { outcome: Outcome::Repair(outcome), .. } => self.outcome = Some(outcome),
-                Action::Reply { .. } | Action::Notify(_) => {}
+                Action::Reply { .. } | Action::Notify(_) | Action::Cache { .. } => {}
             }
         }
     }

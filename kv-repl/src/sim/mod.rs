@@ -15,7 +15,13 @@
 
 #[cfg(test)]
 mod birth_rules;
+#[cfg(test)]
+mod cache_rules;
+mod caches;
 mod chaos;
+#[cfg(test)]
+mod data_type_rules;
+mod data_types;
 mod factory;
 #[cfg(test)]
 mod gossip_rules;

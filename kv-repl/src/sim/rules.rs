@@ -71,7 +71,7 @@ fn every_rule_is_missed_when_it_is_off() {
 }
 
 /// Runs seeds until one shows a violation.
-fn search(seeds: std::ops::Range<u64>, options: impl Fn(u64) -> Options) -> Result<(), String> {
+pub(super) fn search(seeds: std::ops::Range<u64>, options: impl Fn(u64) -> Options) -> Result<(), String> {
     for seed in seeds {
         // Replicas that compare what they hold, or keep it for each other, mend what a rule has let slip before anybody sees it.
         let options = Options { repair_every_ms: 0, hint_bytes_max: None, ..options(seed) };

@@ -6,7 +6,9 @@ use std::time::Duration;
 use kv_core::key::RecordKey;
 use kv_core::record::{Record, Rule};
 
+use super::caches::{self, CacheClients};
 use super::chaos::{Chaos, Faults, MEND};
+use super::data_types::{self, DataTypes};
 use super::factory::StoreFactory;
 use super::options::Options;
 use super::workload::Workload;
@@ -14,7 +16,7 @@ use super::world::{Answer, World};
 use crate::check::HintTotals;
 use crate::liveness::Liveness;
 use crate::quorum::Consistency;
-use crate::request::{Get, TableOptions};
+use crate::request::{Get, Read, TableOptions};
 
 /// What a run came to.
 #[derive(Clone, Debug)]
@@ -40,6 +42,10 @@ pub struct Report {
 }
 
 const CHAOS: u64 = u64::MAX;
+/// The alarms of clients of data types are counted on from here.
+const DATA_TYPES: u64 = 1 << 32;
+/// And those of the clients of a cache from here.
+const CACHES: u64 = 1 << 40;
 /// How long healing may take, in microseconds.
 const PATIENCE_US: u64 = 30_000_000;
 const ATTEMPTS: usize = 20;
@@ -58,17 +64,29 @@ pub fn run(options: &Options, factory: Box<dyn StoreFactory>) -> Report {
         world.age_hints(options.hint_age_ms);
     }
     let replicas = options.replicas.min(usize::try_from(options.nodes).unwrap_or(usize::MAX));
-    world.found(&[
+    let mut tables = vec![
         ("siblings", TableOptions::siblings().replicas(replicas)),
         ("last writes", TableOptions::last_write_wins().replicas(replicas)),
-    ]);
-    let tables: Vec<_> = ["siblings", "last writes"].map(|name| world.table(name).expect("it was created")).to_vec();
-    let mut workload = Workload::new(options, &tables);
+    ];
+    tables.extend(data_types::TABLES.map(|(name, kind)| (name, TableOptions::crdt(kind).replicas(replicas))));
+    tables.push((caches::TABLE, caches::table(options, replicas)));
+    world.found(&tables);
+    let named =
+        |names: &[&str]| -> Vec<_> { names.iter().map(|name| world.table(name).expect("it was created")).collect() };
+    let mut workload = Workload::new(options, &named(&["siblings", "last writes"]));
+    let mut data_types = DataTypes::new(options, &named(&data_types::TABLES.map(|(name, _)| name)));
+    let mut cache_clients = CacheClients::new(options, &named(&[caches::TABLE])[0]);
     let mut chaos = Chaos::new(options, &mut world);
 
     let end = world.now_us() + options.duration_ms * 1000;
     for client in 0..options.clients {
         world.alarm(1 + client as u64, client as u64);
+    }
+    for client in 0..data_types.clients() {
+        world.alarm(1 + client as u64, DATA_TYPES + client as u64);
+    }
+    for client in 0..cache_clients.clients() {
+        world.alarm(1 + client as u64, CACHES + client as u64);
     }
     if let Some(pause) = chaos.pause_us(&mut world) {
         world.alarm(pause, CHAOS);
@@ -86,7 +104,12 @@ pub fn run(options: &Options, factory: Box<dyn StoreFactory>) -> Report {
             }
             Some(MEND) => chaos.mend(&mut world),
             Some(client) => {
-                workload.attend(&mut world, usize::try_from(client).expect("a client"));
+                let number = |client| usize::try_from(client).expect("a client");
+                match (client.checked_sub(CACHES), client.checked_sub(DATA_TYPES)) {
+                    (Some(client), _) => cache_clients.attend(&mut world, number(client)),
+                    (None, Some(client)) => data_types.attend(&mut world, number(client)),
+                    (None, None) => workload.attend(&mut world, number(client)),
+                }
                 let think = world.random.u64(100..20_000);
                 world.alarm(think, client);
             }
@@ -94,23 +117,30 @@ pub fn run(options: &Options, factory: Box<dyn StoreFactory>) -> Report {
     }
     chaos.heal(&mut world);
     let mut violations = wrong_hashes;
-    settle(&mut world, &mut workload, &mut violations);
+    let drain = |world: &mut World| workload.drain(world) | data_types.drain(world) | cache_clients.drain(world);
+    settle(&mut world, drain, &mut violations);
     if options.repair_every_ms > 0 {
-        become_equal(&mut world, &workload, &mut violations);
+        let keys = [workload.keys(), data_types.keys()].concat();
+        become_equal(&mut world, &keys, &mut violations);
     }
     violations.extend(world.wrong_hashes());
     violations.extend(world.wrong_hints());
     converge(&mut world, &mut workload, &mut violations);
+    data_types.converge(&mut world, |world, key| read_equal(world, key, &mut violations));
+    violations.extend(data_types.violations());
+    violations.extend(cache_clients.violations());
     violations.extend_from_slice(workload.history.violations());
     violations.extend_from_slice(world.ledger().violations());
     violations.extend_from_slice(world.liveness().violations());
     Report {
         seed: options.seed,
         trace_hash: world.trace_hash(),
-        operations: workload.operations,
-        acknowledged: workload.history.acknowledged(),
-        reads: workload.history.reads(),
-        failures: workload.failures,
+        operations: workload.operations + data_types.operations + cache_clients.operations,
+        acknowledged: workload.history.acknowledged()
+            + data_types.acknowledged()
+            + cache_clients.history.acknowledged(),
+        reads: workload.history.reads() + data_types.reads() + cache_clients.history.reads(),
+        failures: workload.failures + data_types.failures + cache_clients.failures,
         faults: chaos.faults,
         hints: world.hint_totals(),
         violations,
@@ -118,11 +148,11 @@ pub fn run(options: &Options, factory: Box<dyn StoreFactory>) -> Report {
 }
 
 /// Everybody serves again and takes everybody for alive, and nobody waits for an outcome.
-fn settle(world: &mut World, workload: &mut Workload, violations: &mut Vec<String>) {
+fn settle(world: &mut World, mut drain: impl FnMut(&mut World) -> bool, violations: &mut Vec<String>) {
     let give_up = world.now_us() + PATIENCE_US;
     loop {
         world.run_for(50_000);
-        let waiting = workload.drain(world);
+        let waiting = drain(world);
         let serving = world.nodes().iter().all(|node| world.is_serving(*node));
         let doubted = doubted(world);
         if serving && !waiting && doubted.is_none() {
@@ -149,17 +179,16 @@ fn doubted(world: &World) -> Option<String> {
 }
 
 /// Replicas become equal although nobody reads.
-fn become_equal(world: &mut World, workload: &Workload, violations: &mut Vec<String>) {
+fn become_equal(world: &mut World, keys: &[(RecordKey, Rule)], violations: &mut Vec<String>) {
     let give_up = world.now_us() + PATIENCE_US;
     loop {
-        let mut keys = workload.keys().iter();
-        let differing = keys.find(|(key, rule)| {
-            let held = held(world, key, *rule);
+        let differing = keys.iter().find(|(key, _)| {
+            let held = held(world, key);
             held.iter().any(|record| *record != held[0])
         });
-        let Some((key, rule)) = differing else { return };
+        let Some((key, _)) = differing else { return };
         if world.now_us() > give_up {
-            violations.push(format!("{key:?} differs between replicas that compare: {:?}", held(world, key, *rule)));
+            violations.push(format!("{key:?} differs between replicas that compare: {:?}", held(world, key)));
             return;
         }
         world.run_for(50_000);
@@ -167,42 +196,49 @@ fn become_equal(world: &mut World, workload: &Workload, violations: &mut Vec<Str
 }
 
 /// What each replica holds of a key.
-fn held(world: &World, key: &RecordKey, rule: Rule) -> Vec<Option<Record>> {
-    let table = world.table(if rule == Rule::Siblings { "siblings" } else { "last writes" }).expect("it was created");
+fn held(world: &World, key: &RecordKey) -> Vec<Option<Record>> {
+    let table = world.table_of(key).expect("it was created");
     table.replicas_of(key.token()).iter().map(|node| world.record_at(*node, key)).collect()
 }
 
 /// A read of all replicas makes them equal; it sees all that was acknowledged.
 fn converge(world: &mut World, workload: &mut Workload, violations: &mut Vec<String>) {
     for (key, rule) in workload.keys().to_vec() {
-        let nodes = world.nodes();
         let begun = workload.history.read_begins(&key, world.now_us());
-        let read = (0..ATTEMPTS).find_map(|attempt| {
-            let get = Get { key: key.clone(), consistency: Consistency::All };
-            let request = world.get(nodes[attempt % nodes.len()], get);
-            match world.finish(request) {
-                Answer::Read(Ok(read)) => Some(read),
-                _ => {
-                    // Nodes that serve may still have to greet each other.
-                    world.run_for(500_000);
-                    None
-                }
-            }
-        });
-        let Some(read) = read else {
-            violations.push(format!("liveness: {key:?} cannot be read after healing"));
-            continue;
-        };
-        workload.history.read_ends(&begun, rule, &read);
-        let held = held(world, &key, rule);
-        if held.iter().any(|record| record.as_ref() != read.record()) {
-            let mut what = format!("{key:?} differs between replicas after healing:");
-            for record in held {
-                let _ = write!(what, " {record:?}");
-            }
-            violations.push(what);
+        if let Some(read) = read_equal(world, &key, violations) {
+            workload.history.read_ends(&begun, rule, &read);
         }
     }
+}
+
+/// A read of all replicas, which hold the same then.
+fn read_equal(world: &mut World, key: &RecordKey, violations: &mut Vec<String>) -> Option<Read> {
+    let nodes = world.nodes();
+    let read = (0..ATTEMPTS).find_map(|attempt| {
+        let get = Get { key: key.clone(), consistency: Consistency::All };
+        let request = world.get(nodes[attempt % nodes.len()], get);
+        match world.finish(request) {
+            Answer::Read(Ok(read)) => Some(read),
+            _ => {
+                // Nodes that serve may still have to greet each other.
+                world.run_for(500_000);
+                None
+            }
+        }
+    });
+    let Some(read) = read else {
+        violations.push(format!("liveness: {key:?} cannot be read after healing"));
+        return None;
+    };
+    let held = held(world, key);
+    if held.iter().any(|record| record.as_ref() != read.record()) {
+        let mut what = format!("{key:?} differs between replicas after healing:");
+        for record in held {
+            let _ = write!(what, " {record:?}");
+        }
+        violations.push(what);
+    }
+    Some(read)
 }
 
 #[cfg(test)]

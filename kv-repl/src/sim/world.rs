@@ -222,6 +222,13 @@ impl World {
         workers.filter_map(|worker| worker.core().catalog()?.named(name).cloned()).next()
     }
 
+    /// The table of a key, as a running node knows it.
+    #[must_use]
+    pub fn table_of(&self, key: &RecordKey) -> Option<Arc<TableSchema>> {
+        let workers = self.nodes.values().filter_map(|host| host.worker.as_ref());
+        workers.filter_map(|worker| worker.core().catalog()?.table(key.table()).cloned()).next()
+    }
+
     /// What a running node holds under a key, durable or not.
     #[must_use]
     pub fn record_at(&self, node: NodeId, key: &RecordKey) -> Option<Record> {
@@ -229,6 +236,13 @@ impl World {
         let store = self.nodes[&node].store.as_ref()?;
         store.get(Space::DATA, key.as_bytes(), &mut |bytes| record = Record::decode_slice(bytes).ok()).ok()?;
         record
+    }
+
+    /// What a running node holds of a cache table under a key, a tombstone included.
+    #[must_use]
+    pub fn cached_at(&self, node: NodeId, key: &RecordKey) -> Option<Record> {
+        let core = self.nodes[&node].worker.as_ref()?.core();
+        Record::decode(&core.caches().get(key, core.me().actor())?).ok()
     }
 
     /// What running nodes believe of the hashes of their records, where it is wrong.

@@ -11,7 +11,7 @@ use kv_core::limits::{STORE_KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use kv_core::record::{OperationId, Payload};
 use kv_core::time::Millis;
 
-use super::{outcome, repair, rumour};
+use super::{outcome, repair, rumour, update};
 use crate::catalog::{
     Founding, TableSchema, decode_consistency, decode_options, encode_consistency, encode_options, text,
 };
@@ -41,9 +41,10 @@ const NEWS: u8 = 36;
 const EXCHANGE: u8 = 37;
 const REPAIR_ASK: u8 = 40;
 const REPAIR_ANSWER: u8 = 41;
+const FORWARD_UPDATE: u8 = 64;
 
 /// A causal context is bounded by what a record may hold; this is far above it.
-const CONTEXT_BYTES_MAX: usize = 1 << 20;
+pub(super) const CONTEXT_BYTES_MAX: usize = 1 << 20;
 
 /// Appends the body and returns the kind.
 pub(super) fn encode(message: &Message, out: &mut Vec<u8>) -> u8 {
@@ -102,6 +103,13 @@ pub(super) fn encode(message: &Message, out: &mut Vec<u8>) -> u8 {
             put_varint(out, time_left.0);
             encode_put(put, out);
             FORWARD
+        }
+        Message::ForwardUpdate { tag, settled_below, time_left, modify } => {
+            put_varint(out, *tag);
+            put_varint(out, *settled_below);
+            put_varint(out, time_left.0);
+            update::encode(modify, out);
+            FORWARD_UPDATE
         }
         Message::Forwarded { tag, outcome } => {
             put_varint(out, *tag);
@@ -228,6 +236,12 @@ pub(super) fn decode(kind: u8, body: &Bytes) -> Result<Option<Message>, DecodeEr
             time_left: Millis(reader.varint()?),
             put: Box::new(decode_put(body, reader)?),
         },
+        FORWARD_UPDATE => Message::ForwardUpdate {
+            tag: reader.varint()?,
+            settled_below: reader.varint()?,
+            time_left: Millis(reader.varint()?),
+            modify: Box::new(update::decode(body, reader)?),
+        },
         FORWARDED => Message::Forwarded { tag: reader.varint()?, outcome: outcome::decode_written(body, reader)? },
         WRITE => Message::Write {
             tag: reader.varint()?,
@@ -288,6 +302,7 @@ fn encode_refusal(refusal: Refusal, out: &mut Vec<u8>) {
         Refusal::NotReplica => out.push(3),
         Refusal::NotServing => out.push(4),
         Refusal::Damaged => out.push(5),
+        Refusal::Full => out.push(64),
     }
 }
 
@@ -299,6 +314,7 @@ fn decode_refusal(reader: &mut Reader<'_>) -> Result<Option<Refusal>, DecodeErro
         3 => Refusal::NotReplica,
         4 => Refusal::NotServing,
         5 => Refusal::Damaged,
+        64 => Refusal::Full,
         _ => return Err(reader.error("unknown refusal")),
     }))
 }

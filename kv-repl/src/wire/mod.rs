@@ -15,6 +15,7 @@ mod message;
 mod outcome;
 mod repair;
 mod rumour;
+mod update;
 
 use bytes::Bytes;
 use kv_core::NodeId;

@@ -10,6 +10,7 @@ use kv_core::time::Millis;
 use kv_core::version::{Actor, Dot};
 
 use super::message::prefixed;
+use super::update;
 use crate::request::{ClusterError, WriteError, Written};
 use crate::status::Standing;
 
@@ -49,6 +50,8 @@ pub(super) fn encode_written(outcome: &Result<Written, WriteError>, out: &mut Ve
             out.push(10);
             put_reason(why, out);
         }
+        Err(WriteError::CacheFull) => out.push(65),
+        Err(WriteError::Update(refused)) => update::encode_refused(refused, out),
         // What the asker checks before it forwards does not come back; should it, its text does.
         Err(other) => {
             out.push(10);
@@ -86,6 +89,8 @@ pub(super) fn decode_written(
         8 => WriteError::Overloaded,
         9 => WriteError::NotServing(standing(reader)?),
         10 => WriteError::Store(reason(reader)?),
+        65 => WriteError::CacheFull,
+        update::REFUSED => WriteError::Update(update::decode_refused(reader)?),
         _ => return Err(reader.error("unknown outcome of a write")),
     }))
 }

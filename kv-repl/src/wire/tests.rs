@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use kv_core::context::CausalContext;
+use kv_core::crdt::{CounterOverflow, Field, Kind, Update, UpdateRefused};
 use kv_core::hlc::{ClockDrift, Stamp};
 use kv_core::key::{Key, RecordKey, TableId};
 use kv_core::record::{OperationId, Payload};
@@ -14,7 +15,7 @@ use crate::comparison::{Answer, Branch, Differing, Entry, Page, Place, Question}
 use crate::liveness::{Claim, Liveness, Rumour};
 use crate::member::Member;
 use crate::message::{Refusal, Unwelcome};
-use crate::request::{ClusterError, Put, TableOptions, WriteError, Written};
+use crate::request::{Attempt, ClusterError, EvictionPolicy, Modify, Put, TableOptions, WriteError, Written};
 use crate::status::Standing;
 use crate::{Consistency, NodeId};
 
@@ -88,6 +89,29 @@ fn answers() -> Vec<Answer> {
     ]
 }
 
+fn forward_update(modify: Modify) -> Message {
+    Message::ForwardUpdate { tag: 8, settled_below: 7, time_left: Millis(50), modify: Box::new(modify) }
+}
+
+/// One of each, with every optional part both there and not.
+fn changes() -> Vec<Modify> {
+    let counted = Modify {
+        key: key(),
+        update: Update::Add(-3),
+        context: None,
+        operation: OperationId(77),
+        attempt: Attempt::Again { asked: Some((NodeId(2), Boot(3))) },
+        consistency: Consistency::Quorum,
+    };
+    let context = Some(CausalContext::seal(&key(), &VersionVector::new()));
+    let nested = Update::In(Field { kind: Kind::Set, name: Bytes::from_static(b"tags") }, Box::new(Update::Clear));
+    vec![
+        counted.clone(),
+        Modify { attempt: Attempt::Again { asked: None }, update: Update::Insert(Bytes::new()), ..counted.clone() },
+        Modify { attempt: Attempt::First, update: nested, context, ..counted },
+    ]
+}
+
 /// One of each, with every optional part both there and not.
 fn messages() -> Vec<Message> {
     let actor = Actor { node: NodeId(1), incarnation: Incarnation(9), epoch: 1 };
@@ -119,6 +143,11 @@ fn messages() -> Vec<Message> {
         WriteError::Overloaded,
         WriteError::NotServing(Standing::Quarantined),
         WriteError::Store("why".to_owned()),
+        WriteError::Update(UpdateRefused::WrongKind(Kind::Set)),
+        WriteError::Update(UpdateRefused::ContextAhead),
+        WriteError::CacheFull,
+        WriteError::Update(UpdateRefused::Overflow(CounterOverflow { actor, total: i64::MAX, amount: -1 })),
+        WriteError::Update(UpdateRefused::TooDeep),
     ];
     let creations = [
         Ok(4),
@@ -133,6 +162,7 @@ fn messages() -> Vec<Message> {
         Refusal::NotReplica,
         Refusal::NotServing,
         Refusal::Damaged,
+        Refusal::Full,
     ];
     let mut all = vec![
         Message::Hello { nonce: 1, catalog_version: 2, address: String::new() },
@@ -146,6 +176,12 @@ fn messages() -> Vec<Message> {
             tag: 5,
             name: "x".to_owned(),
             options: TableOptions::last_write_wins().default_ttl(std::time::Duration::from_secs(9)),
+        },
+        Message::CreateTable { tag: 5, name: "likes".to_owned(), options: TableOptions::crdt(Kind::Counter) },
+        Message::CreateTable {
+            tag: 5,
+            name: "sessions".to_owned(),
+            options: TableOptions::cache(EvictionPolicy::Lru).ttl_max(std::time::Duration::from_secs(9)),
         },
         forward(put),
         forward(bare),
@@ -171,6 +207,7 @@ fn messages() -> Vec<Message> {
     all.extend(failures.map(|error| Message::Forwarded { tag: 8, outcome: Err(error) }));
     all.extend(creations.map(|outcome| Message::TableCreated { tag: 5, outcome }));
     all.extend(refusals.map(|refusal| Message::WriteReply { tag: 9, refused: Some(refusal) }));
+    all.extend(changes().into_iter().map(forward_update));
     all.extend(questions().into_iter().map(asking));
     all.extend(answers().into_iter().map(|answer| Message::RepairAnswer { tag: 300, answer: Ok(answer) }));
     all.push(Message::RepairAnswer { tag: 300, answer: Err(Refusal::NotServing) });
@@ -272,6 +309,7 @@ fn the_examples_in_the_documentation_are_true() {
         ("repair-page", Message::RepairAnswer { tag: 300, answer: Ok(answers()[3].clone()) }),
         ("repair-records", Message::RepairAnswer { tag: 300, answer: Ok(answers()[4].clone()) }),
         ("repair-joined", Message::RepairAnswer { tag: 300, answer: Ok(answers()[5].clone()) }),
+        ("forward-update", forward_update(changes().remove(0))),
     ];
     // To write an example anew: KV_REPL_PRINT_EXAMPLES=1 cargo test -p kv-repl --lib documentation -- --nocapture
     if std::env::var_os("KV_REPL_PRINT_EXAMPLES").is_some() {

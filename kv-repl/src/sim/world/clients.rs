@@ -8,7 +8,7 @@ use crate::identity::ClusterId;
 use crate::machine::Request;
 use crate::member::Member;
 use crate::repair_request::RepairScope;
-use crate::request::{Get, Put, TableOptions};
+use crate::request::{Get, Modify, Put, TableOptions, Write};
 use crate::worker::Input;
 
 impl World {
@@ -41,7 +41,12 @@ impl World {
 
     /// Hands a write to a node and returns the number of the request.
     pub fn put(&mut self, node: NodeId, put: Put) -> u64 {
-        self.ask(node, Request::Put(put))
+        self.ask(node, Request::Write(Write::Put(Box::new(put))))
+    }
+
+    /// Hands a change of a data type to a node and returns the number of the request.
+    pub fn modify(&mut self, node: NodeId, modify: Modify) -> u64 {
+        self.ask(node, Request::Write(Write::Modify(Box::new(modify))))
     }
 
     /// Hands a read to a node and returns the number of the request.

@@ -1,0 +1,125 @@
+//! Removals by a client that has seen more than the replica that is to make them.
+//!
+//! The replica cannot tell what of it the client means, so it asks the other replicas for the record, joins each answer, and
+//! tries again. Nothing is written until then.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kv_core::NodeId;
+use kv_core::record::Record;
+use kv_core::time::Millis;
+
+use super::retry::{Agenda, Patience};
+use crate::machine::{Action, Environment, Origin, Release};
+use crate::message::Message;
+use crate::request::Modify;
+
+/// All that wait.
+#[derive(Debug)]
+pub(super) struct CatchUps {
+    waiting: BTreeMap<u64, CatchUp>,
+    agenda: Agenda,
+}
+
+/// One that waits.
+#[derive(Debug)]
+pub(super) struct CatchUp {
+    pub(super) origin: Origin,
+    pub(super) deadline: Millis,
+    pub(super) modify: Box<Modify>,
+    /// What the others hold, as far as they have said.
+    pub(super) news: Option<Record>,
+    epoch: u64,
+    missing: BTreeSet<NodeId>,
+    patience: Patience,
+}
+
+impl CatchUps {
+    pub(super) const fn new() -> Self {
+        Self { waiting: BTreeMap::new(), agenda: Agenda::new() }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Millis> {
+        self.agenda.next()
+    }
+
+    /// Asks the other `replicas`.
+    pub(super) fn begin(
+        &mut self,
+        env: &Environment<'_>,
+        tag: u64,
+        retry_after: Millis,
+        (origin, deadline, modify): (Origin, Millis, Box<Modify>),
+        replicas: &[NodeId],
+        out: &mut Vec<Action>,
+    ) {
+        let waiting = CatchUp {
+            origin,
+            deadline,
+            modify,
+            news: None,
+            epoch: env.catalog.map_or(0, |catalog| catalog.founding().epoch),
+            missing: replicas.iter().copied().filter(|node| *node != env.me.node).collect(),
+            patience: Patience::new(env.now.monotonic, retry_after, deadline),
+        };
+        waiting.ask(tag, out);
+        self.agenda.add(waiting.patience.at, tag);
+        self.waiting.insert(tag, waiting);
+    }
+
+    /// Takes an answer. Hands out the one that waited for it, to be tried again; [`CatchUps::back`] takes it back.
+    pub(super) fn answered(&mut self, from: NodeId, tag: u64, record: &Record) -> Option<CatchUp> {
+        let waiting = self.waiting.get_mut(&tag)?;
+        if !waiting.missing.remove(&from) {
+            return None;
+        }
+        let joined = match waiting.news.take() {
+            Some(news) => news.join(record).ok()?,
+            None => record.clone(),
+        };
+        waiting.news = Some(joined);
+        self.agenda.remove(waiting.patience.at, tag);
+        self.waiting.remove(&tag)
+    }
+
+    /// It has to wait for more. Gives it back when there is no more to come.
+    pub(super) fn back(&mut self, tag: u64, waiting: CatchUp) -> Option<CatchUp> {
+        if waiting.missing.is_empty() {
+            return Some(waiting);
+        }
+        self.agenda.add(waiting.patience.at, tag);
+        self.waiting.insert(tag, waiting);
+        None
+    }
+
+    /// Asks again those that have not answered, and hands out the ones whose time is over.
+    pub(super) fn due(&mut self, now: Millis, out: &mut Vec<Action>) -> Vec<CatchUp> {
+        let mut over = Vec::new();
+        while let Some(tag) = self.agenda.pop(now) {
+            let Some(mut waiting) = self.waiting.remove(&tag) else { continue };
+            if now >= waiting.deadline {
+                over.push(waiting);
+                continue;
+            }
+            waiting.ask(tag, out);
+            waiting.patience.again(now);
+            self.agenda.add(waiting.patience.at, tag);
+            self.waiting.insert(tag, waiting);
+        }
+        over
+    }
+}
+
+impl CatchUp {
+    fn ask(&self, tag: u64, out: &mut Vec<Action>) {
+        out.extend(self.missing.iter().map(|to| Action::Send {
+            to: *to,
+            message: Message::Read { tag, epoch: self.epoch, key: self.modify.key.clone() },
+            release: Release::Now,
+        }));
+    }
+}
