@@ -1,26 +1,22 @@
 //! The plot of the example `conflicts`: one cart, two sides of a partition, three rules.
 //!
 //! Both sides begin with milk and tea. During the partition the left adds bread; a little later the right adds eggs and
-//! takes the tea out. Siblings and last-write-wins are served by three real nodes over a network with cut links; the
-//! observed-remove set runs on three replicas that send each other the bytes of their changes.
+//! takes the tea out. All three are tables of three real nodes over a network with cut links.
 
 mod cluster;
-mod set_replica;
 mod stage;
 
 use std::collections::BTreeSet;
 use std::io::Write;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::Bytes;
-use kv_core::conflict::{Conflict, unfair};
-use kv_core::time::Millis;
+use kv_core::conflict::unfair;
+use kv_core::crdt::Kind;
 use kv_repl::request::Read;
 use kv_repl::{Consistency, Table, TableOptions};
 
 use self::cluster::Cluster;
-use self::set_replica::{Link, SetReplica};
 use self::stage::Stage;
 
 /// Why the example stops.
@@ -43,7 +39,7 @@ pub fn run(out: &mut dyn Write, colours: bool) -> Result<(), Failure> {
 
     let cluster = Cluster::start()?;
     let siblings = siblings(&mut stage, &cluster)?;
-    let set = observed_remove_set(&mut stage)?;
+    let set = observed_remove_set(&mut stage, &cluster)?;
     let last = last_write_wins(&mut stage, &cluster)?;
 
     stage.act("What became of it")?;
@@ -72,11 +68,9 @@ fn siblings(stage: &mut Stage<'_>, cluster: &Cluster) -> Result<Cart, Failure> {
     // The application's merge, as Dynamo's shopping cart had it: everything that any side has.
     let [a, b, c] = [left_cart(), right_cart(), cart(["milk"])].map(|cart| Bytes::from(print(&cart)));
     stage.claim("the merge gives one result in any order", unfair(&union, KEY.as_bytes(), [&a, &b, &c]).is_none())?;
-    let merged =
-        Conflict::Merged(Arc::new(union)).resolve(KEY.as_bytes(), read.record().ok_or("the record is gone")?, now());
-    let value = merged.values.first().ok_or("nothing to merge")?;
-    carts[0].put(KEY, value.to_vec()).context(read.context()).consistency(Consistency::All).wait()?;
-    let merged = parse(value);
+    let merged = read.merged(|values| union(KEY.as_bytes(), values)).ok_or("nothing to merge")?;
+    carts[0].write_back(KEY, &merged).consistency(Consistency::All).wait()?;
+    let merged = parse(&merged.value);
     stage.show("merged", &merged)?;
     converged(stage, &carts, &merged)?;
     stage.claim("no addition is lost", merged.is_superset(&cart(["bread", "eggs"])))?;
@@ -85,28 +79,34 @@ fn siblings(stage: &mut Stage<'_>, cluster: &Cluster) -> Result<Cart, Failure> {
 }
 
 /// The data type knows additions and removals apart.
-fn observed_remove_set(stage: &mut Stage<'_>) -> Result<Cart, Failure> {
+fn observed_remove_set(stage: &mut Stage<'_>, cluster: &Cluster) -> Result<Cart, Failure> {
     stage.act("2  Observed-remove set: the data type merges")?;
-    let mut replicas: Vec<SetReplica> = (1..=3).map(SetReplica::new).collect();
-    let mut network = Link::whole();
-    network.send(replicas[0].insert("milk"), &mut replicas)?;
-    network.send(replicas[0].insert("tea"), &mut replicas)?;
-    stage.show("everywhere", &replicas[2].cart())?;
+    let carts = cluster.create_table("carts as sets", TableOptions::crdt(Kind::Set))?;
+    let [left, beside, right] = &carts[..] else { return Err("three nodes were started".into()) };
+    for item in ["milk", "tea"] {
+        left.insert(KEY, item).consistency(Consistency::All).wait()?;
+    }
+    stage.show("everywhere", &set(&right.get(KEY).consistency(Consistency::One).wait()?)?)?;
 
-    network.cut();
-    network.send_to(replicas[0].insert("bread"), &mut replicas[..2])?;
-    network.send_to(replicas[2].remove("tea"), &mut [])?;
-    network.send_to(replicas[2].insert("eggs"), &mut [])?;
-    stage.show("left  (replicas 1, 2)", &replicas[1].cart())?;
-    stage.show("right (replica 3)", &replicas[2].cart())?;
-    stage.claim("the sides differ", replicas[1].cart() == left_cart() && replicas[2].cart() == right_cart())?;
+    cluster.cut();
+    left.insert(KEY, "bread").wait()?;
+    stage.show("left  (nodes 1, 2)", &set(&beside.get(KEY).wait()?)?)?;
+    // The right has no quorum and says that it will do without.
+    let seen = right.get(KEY).consistency(Consistency::One).wait()?;
+    right.remove(KEY, "tea").context(seen.context()).consistency(Consistency::One).wait()?;
+    right.insert(KEY, "eggs").consistency(Consistency::One).wait()?;
+    let held = set(&right.get(KEY).consistency(Consistency::One).wait()?)?;
+    stage.show("right (node 3)", &held)?;
+    stage.claim("the sides differ", held == right_cart() && set(&left.get(KEY).wait()?)? == left_cart())?;
+    cluster.heal();
 
-    // What was lost on the way is sent again, in another order, to everybody, twice: changes are joined blindly.
-    let (changes, bytes) = network.heal(&mut replicas)?;
-    stage.say(&format!("healed; {changes} changes of {bytes} bytes in all, joined in any order, twice:"))?;
-    let merged = replicas[0].cart();
+    let merged = set(&carts[0].get(KEY).consistency(Consistency::All).wait()?)?;
     stage.show("merged", &merged)?;
-    stage.claim("all replicas hold the same bytes", replicas.iter().all(|r| r.encoded() == replicas[0].encoded()))?;
+    let reads = carts.iter().map(|node| node.get(KEY).consistency(Consistency::One).wait());
+    let reads = reads.collect::<Result<Vec<Read>, _>>()?;
+    let same =
+        reads.iter().all(|read| read.record() == reads[0].record() && set(read).is_ok_and(|cart| cart == merged));
+    stage.claim("every node by itself now holds just that", same)?;
     stage.claim("no addition is lost, and the tea stays out", merged == cart(["bread", "eggs", "milk"]))?;
     Ok(merged)
 }
@@ -171,6 +171,10 @@ fn one(read: &Read) -> Result<Cart, Failure> {
     }
 }
 
+fn set(read: &Read) -> Result<Cart, Failure> {
+    Ok(read.set()?.into_iter().map(|item| String::from_utf8_lossy(item).into_owned()).collect())
+}
+
 fn union(_key: &[u8], carts: &[&Bytes]) -> Bytes {
     print(&carts.iter().flat_map(|cart| parse(cart)).collect()).into()
 }
@@ -201,8 +205,4 @@ fn losses(wanted: &Cart, got: &Cart) -> String {
     let undone = got.difference(wanted).map(|item| format!("{item} is back"));
     let all: Vec<String> = missing.chain(undone).collect();
     if all.is_empty() { "nothing is lost".to_owned() } else { all.join(", ") }
-}
-
-fn now() -> Millis {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(Millis::ZERO, Millis::from)
 }
