@@ -24,6 +24,8 @@ pub mod report;
 pub mod ring_balance;
 pub mod ring_chart;
 pub mod sim_stores;
+#[cfg(unix)]
+pub mod unix_transport;
 pub mod window;
 pub mod workload;
 
@@ -31,3 +33,8 @@ pub mod workload;
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;
+
+/// Those of the page on transports.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/transport.md")]
+struct TransportPage;

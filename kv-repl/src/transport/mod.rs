@@ -1,8 +1,12 @@
 //! What a node asks of the network, and what it hands to whoever brings frames in.
 //!
 //! A transport may lose, duplicate, delay and reorder frames; the cluster stays right. It must not alter them silently (a
-//! checksum catches what slips through) and must not block.
+//! checksum catches what slips through) and must not block. `docs/transport.md` shows one that is written in fifty lines, and
+//! the feature `conformance` has the tests that it must pass.
 
+#[cfg(any(test, feature = "conformance"))]
+#[expect(clippy::disallowed_methods, reason = "a suite for threads and sockets waits for them")]
+pub mod conformance;
 pub mod memory;
 #[cfg(feature = "tcp")]
 #[expect(clippy::disallowed_methods, reason = "an event loop reads the clock and starts its thread")]

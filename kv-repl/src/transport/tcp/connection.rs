@@ -107,7 +107,7 @@ impl Connection {
                 Err(error) => return Err(error),
             };
             decoder.push(&scratch[..bytes]);
-            match decoder.next() {
+            match decoder.next(0) {
                 Ok(None) => {}
                 // The address may have passed to another node, and that one must not get this one's frames.
                 Ok(Some(Received::Preamble(preamble))) if preamble.is_acceptable() && preamble.node == peer => {

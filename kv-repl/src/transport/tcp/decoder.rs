@@ -37,8 +37,9 @@ impl Decoder {
         self.buffer.is_empty()
     }
 
-    /// What comes next, or `None` until more is pushed. After an error nothing that follows can be trusted.
-    pub(super) fn next(&mut self) -> Result<Option<Received>, Malformed> {
+    /// What comes next, or `None` until more is pushed; a frame is at most `frame_bytes_max` long. After an error nothing
+    /// that follows can be trusted.
+    pub(super) fn next(&mut self, frame_bytes_max: usize) -> Result<Option<Received>, Malformed> {
         if !self.greeted {
             let Some((preamble, bytes)) = Preamble::decode(&self.buffer)? else { return Ok(None) };
             self.greeted = true;
@@ -49,6 +50,9 @@ impl Decoder {
             self.shrink();
             return Ok(None);
         };
+        if header.length > frame_bytes_max {
+            return Err(Malformed::FrameTooLong(header.length));
+        }
         let end = FRAME_HEADER_BYTES + header.length;
         let Some(frame) = self.buffer.get(FRAME_HEADER_BYTES..end) else { return Ok(None) };
         header.check(frame)?;

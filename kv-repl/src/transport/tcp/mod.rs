@@ -22,9 +22,12 @@
 //! write when a connection breaks is dropped too: a frame arrives at most once.
 //!
 //! # Strangers
-//! A connection that has not shown a valid preamble gets 4 KiB of memory and [`TcpOptions::greeting_timeout`]; of more
-//! than 64 such connections the oldest is closed. A frame's length is checked before memory is taken for it, and memory
-//! grows only with what has arrived. Whatever is wrong closes the connection and is counted in [`TcpStats`].
+//! Whoever connects is a stranger until its preamble names a node that this one was told of
+//! ([`Transport::peers_changed`]). A stranger gets 4 KiB for its preamble and for each frame, 64 KiB altogether, and
+//! [`TcpOptions::greeting_timeout`]: enough to introduce a node that nobody here has heard of. Of more than 64 strangers, or
+//! more than 32 from one address (of IPv6: one /64), the oldest is closed. From a known node a frame may be 16 MiB long; its
+//! length is checked before memory is taken for it, and memory grows only with what has arrived. Whatever is wrong closes the
+//! connection and is counted in [`TcpStats`].
 //!
 //! There is no authentication: anybody who reaches the port can claim to be any node. Keep it inside a trusted network.
 //!

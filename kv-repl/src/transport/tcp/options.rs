@@ -9,7 +9,8 @@ pub struct TcpOptions {
     /// half of it, control frames a mebibyte more, and an empty queue takes any frame. More rides out longer pauses of a
     /// peer and costs that much memory per slow peer. 64 MiB.
     pub queue_bytes_max: usize,
-    /// How long a connection may take to show its preamble, in both directions, before it is closed. 5 s.
+    /// How long a connection may take to show its preamble, in both directions, before it is closed; and how long one may
+    /// last whose other end claims to be a node that this one was not told of. 5 s.
     pub greeting_timeout: Duration,
     /// How long a peer may take nothing, with frames waiting, before the connection is given up. 10 s.
     pub stall_timeout: Duration,

@@ -134,6 +134,11 @@ impl Outbound {
         state.changed = true;
     }
 
+    /// Whether `node` is a peer.
+    pub(super) fn knows(&self, node: NodeId) -> bool {
+        self.lock().peers.contains_key(&node)
+    }
+
     /// All peers and their addresses, if they have changed since the last call.
     pub(super) fn take_changed_peers(&self) -> Option<BTreeMap<NodeId, String>> {
         let state = &mut *self.lock();

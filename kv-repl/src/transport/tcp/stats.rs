@@ -53,6 +53,9 @@ counters! {
     /// Connections closed, in both directions, for the lack of a valid preamble: garbage, another protocol version, the
     /// wrong node, silence, or too many strangers at once.
     refused_preambles,
+    /// Inbound connections closed whose other end claimed to be a node that this one was not told of: for too many at once,
+    /// for too much or too large frames, or because it was not told in time.
+    strangers_closed,
     /// Connections closed for a frame with a wrong checksum, length or lane, or for bytes where none belong.
     bad_frames,
     /// Connections closed because nothing could be written for too long.

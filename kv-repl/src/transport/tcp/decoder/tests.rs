@@ -15,7 +15,7 @@ fn stream(frames: &[(Lane, Vec<u8>)]) -> Vec<u8> {
 
 fn drain(decoder: &mut Decoder) -> Result<Vec<Received>, Malformed> {
     let mut received = Vec::new();
-    while let Some(item) = decoder.next()? {
+    while let Some(item) = decoder.next(FRAME_BYTES_MAX)? {
         received.push(item);
     }
     Ok(received)
@@ -91,7 +91,35 @@ fn what_follows_a_wrong_checksum_is_not_handed_out() {
     bytes[last] ^= 1;
     let mut decoder = Decoder::default();
     decoder.push(&bytes);
-    assert!(matches!(decoder.next(), Ok(Some(Received::Preamble(_)))));
-    assert_eq!(decoder.next(), Ok(Some(Received::Frame(Lane::Request, Bytes::from_static(b"good")))));
-    assert_eq!(decoder.next(), Err(Malformed::FrameChecksum));
+    assert!(matches!(decoder.next(FRAME_BYTES_MAX), Ok(Some(Received::Preamble(_)))));
+    assert_eq!(decoder.next(FRAME_BYTES_MAX), Ok(Some(Received::Frame(Lane::Request, Bytes::from_static(b"good")))));
+    assert_eq!(decoder.next(FRAME_BYTES_MAX), Err(Malformed::FrameChecksum));
+}
+
+#[test]
+fn memory_grows_with_what_has_come_and_not_with_what_is_claimed() {
+    let mut decoder = Decoder::default();
+    decoder.push(&stream(&[]));
+    assert!(matches!(decoder.next(FRAME_BYTES_MAX), Ok(Some(Received::Preamble(_)))));
+    let frame = vec![7; FRAME_BYTES_MAX];
+    decoder.push(&FrameHeader::encode(Lane::Bulk, &frame));
+    assert_eq!(decoder.next(FRAME_BYTES_MAX), Ok(None));
+    assert!(decoder.buffer.capacity() < 4096, "{}", decoder.buffer.capacity());
+    let mut pushed = 0;
+    for piece in frame.chunks(64 << 10) {
+        assert_eq!(decoder.next(FRAME_BYTES_MAX), Ok(None));
+        decoder.push(piece);
+        pushed += piece.len();
+        assert!(decoder.buffer.capacity() <= 2 * pushed + 4096, "{} for {pushed}", decoder.buffer.capacity());
+    }
+    assert_eq!(decoder.next(FRAME_BYTES_MAX), Ok(Some(Received::Frame(Lane::Bulk, frame.into()))));
+}
+
+#[test]
+fn a_frame_longer_than_this_connection_may_send_is_refused_by_its_header() {
+    let mut decoder = Decoder::default();
+    decoder.push(&stream(&[(Lane::Control, vec![7; 100])]));
+    assert!(matches!(decoder.next(0), Ok(Some(Received::Preamble(_)))));
+    assert_eq!(decoder.next(99), Err(Malformed::FrameTooLong(100)));
+    assert_eq!(decoder.next(100), Ok(Some(Received::Frame(Lane::Control, vec![7; 100].into()))));
 }

@@ -84,21 +84,105 @@ fn silence_and_slowness_are_closed_in_time() {
     assert!(started.elapsed() >= Duration::from_millis(200), "not before its time: {:?}", started.elapsed());
     assert!(dripping.join().unwrap());
     assert_eq!(a.transport.stats().refused_preambles, 2);
+    is_told_of(&a, 2);
     let mut greeted = Stranger::dial_as(&a, 2);
     std::thread::sleep(Duration::from_millis(400));
     greeted.write_frame(b"still here");
     wait_until("it has arrived", || a.node.frames() == 1);
 }
 
+/// `member` has the peer `node` from now on, and nowhere to find it.
+fn is_told_of(member: &Member, node: u64) {
+    let nowhere = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    member.transport.peers_changed(&[PeerInfo { node: NodeId(node), address: nowhere.to_string() }]);
+}
+
+#[test]
+fn whom_nobody_was_told_of_may_introduce_itself_and_no_more() {
+    let a = member(1);
+    let mut stranger = Stranger::dial_as(&a, 2);
+    stranger.write_frame(&[7; 4096]);
+    wait_until("an introduction has arrived", || a.node.frames() == 1);
+    assert_eq!(a.transport.stats().strangers_closed, 0);
+    stranger.write_frame(&[7; 4097]);
+    assert!(stranger.is_closed());
+    let stats = a.transport.stats();
+    assert_eq!((stats.strangers_closed, stats.bad_frames, stats.refused_preambles, stats.frames_in), (1, 0, 0, 1));
+}
+
+#[test]
+fn a_large_frame_of_a_stranger_is_closed_for_its_header() {
+    let a = member(1);
+    let mut stranger = Stranger::dial_as(&a, 2);
+    let said = Instant::now();
+    stranger.write(&encoded(&vec![0; 1 << 20])[..9]);
+    assert!(stranger.is_closed(), "before a byte of it has come");
+    assert!(said.elapsed() < Duration::from_secs(4), "closed for what was said, not for silence");
+    assert_eq!(a.transport.stats().strangers_closed, 1);
+}
+
+#[test]
+fn whom_a_node_is_told_of_meanwhile_is_no_stranger() {
+    let a = impatient(Duration::from_millis(300));
+    let mut stranger = Stranger::dial_as(&a, 2);
+    stranger.write_frame(b"I am 2");
+    wait_until("it has arrived", || a.node.frames() == 1);
+    is_told_of(&a, 2);
+    stranger.write_frame(&vec![7; 1 << 20]);
+    wait_until("a large frame has arrived", || a.node.frames() == 2);
+    std::thread::sleep(Duration::from_millis(500));
+    stranger.write_frame(b"still here");
+    wait_until("it lasts", || a.node.frames() == 3);
+    assert_eq!(a.transport.stats().strangers_closed, 0);
+}
+
+#[test]
+fn whom_nobody_is_told_of_in_time_is_closed() {
+    let a = impatient(Duration::from_millis(200));
+    let started = Instant::now();
+    let mut stranger = Stranger::dial_as(&a, 2);
+    stranger.write_frame(b"let me in");
+    assert!(stranger.is_closed());
+    assert!(started.elapsed() >= Duration::from_millis(200), "not before its time: {:?}", started.elapsed());
+    assert_eq!((a.transport.stats().strangers_closed, a.node.frames()), (1, 1));
+}
+
+#[test]
+fn many_small_frames_of_a_stranger_are_too_much_as_well() {
+    let a = member(1);
+    let mut stranger = Stranger::dial_as(&a, 2);
+    for _ in 0..200 {
+        stranger.write_frame(&[7; 1000]);
+    }
+    assert!(stranger.is_closed());
+    assert_eq!(a.transport.stats().strangers_closed, 1);
+    assert!(a.transport.stats().bytes_in < 80 << 10, "{:?}", a.transport.stats());
+}
+
 #[test]
 fn a_crowd_of_silent_strangers_does_not_lock_out_peers() {
     let a = member(1);
     let mut crowd: Vec<_> = (0..100).map(|_| Stranger::dial(&a)).collect();
-    wait_until("the oldest have made room", || a.transport.stats().refused_preambles == 100 - 64);
+    wait_until("the oldest have made room", || a.transport.stats().refused_preambles == 100 - 32);
     assert_eq!(a.transport.stats().accepted, 100);
     assert!(crowd[0].is_closed());
     Stranger::dial_as(&a, 2).write_frame(b"a peer");
     wait_until("it has arrived", || a.node.frames() == 1);
+}
+
+#[test]
+fn a_crowd_that_claims_names_does_not_lock_out_peers() {
+    let a = member(1);
+    is_told_of(&a, 2);
+    let mut peer = Stranger::dial_as(&a, 2);
+    let mut crowd: Vec<_> = (100..200).map(|node| Stranger::dial_as(&a, node)).collect();
+    wait_until("the oldest have made room", || a.transport.stats().strangers_closed == 100 - 32);
+    assert!(crowd[0].is_closed());
+    crowd[99].write_frame(b"a stranger");
+    peer.write_frame(b"a peer");
+    Stranger::dial_as(&a, 2).write_frame(b"a peer that comes later");
+    wait_until("all have arrived", || a.node.frames() == 3);
+    assert_eq!(a.transport.stats().refused_preambles, 0);
 }
 
 #[test]

@@ -174,6 +174,8 @@ fn a_flood_from_one_peer_does_not_starve_another() {
     introduce(&[&a, &b]);
     // 64 MiB that are there already when the small frame comes, as fast as the kernel hands them over.
     let piece = encoded(&vec![1; 64 << 10]).repeat(64);
+    let nowhere = PeerInfo { node: NodeId(9), address: "127.0.0.1:1".to_owned() };
+    b.transport.peers_changed(&[a.info(), nowhere]);
     let mut flood = Stranger::dial_as(&b, 9);
     let flooding = std::thread::spawn(move || {
         (0..16).for_each(|_| flood.write(&piece));

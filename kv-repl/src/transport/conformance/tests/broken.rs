@@ -1,0 +1,215 @@
+//! Transports that break their promises, one each. They carry frames over the in-memory network, and run the node's turns
+//! on a thread of their own behind a bounded queue, so that a node can be stuck.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::Bytes;
+use kv_core::NodeId;
+
+use super::super::Hosts;
+use crate::transport::{Drive, Inbound, Lane, MemoryNetwork, MemoryTransport, PeerInfo, SendError, Transport, Turn};
+
+/// How many frames wait for a node.
+const QUEUE_FRAMES: usize = 64;
+const FRAME_BYTES_MAX: usize = 64 * 1024;
+
+/// What is wrong with a transport.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(super) enum Fault {
+    /// Some frames are delivered twice.
+    Twice,
+    /// A full queue is waited for.
+    Waits,
+    /// A node that is away is waited for.
+    WaitsForTheAbsent,
+    /// Long frames are cut.
+    Cuts,
+    /// A bit of long frames is flipped.
+    FlipsABit,
+    /// Now and then a frame is said to come from whoever sent the one before.
+    MixesUpSenders,
+    /// Every frame is delivered on one lane.
+    OneLane,
+    /// Frames over the limit are taken, and lost.
+    TakesWhatIsTooLarge,
+    /// Frames for nobody are taken, and lost.
+    TakesWhatGoesNowhere,
+    /// Whoever stops is still given frames.
+    GoesOnAfterTheEnd,
+    /// Nothing arrives.
+    LosesAll,
+    /// Turns come after frames and wake-ups, and never when time has passed.
+    ForgetsTheTime,
+}
+
+/// A transport with a fault, or none.
+pub(super) struct Flawed {
+    inner: MemoryTransport,
+    fault: Option<Fault>,
+    running: Mutex<Option<JoinHandle<()>>>,
+    gate: Mutex<Option<Arc<Gate>>>,
+}
+
+/// What the network delivers to: a bounded queue before the node's thread.
+struct Gate {
+    node: Arc<dyn Inbound>,
+    fault: Option<Fault>,
+    queue: SyncSender<Work>,
+    stopped: AtomicBool,
+    count: AtomicU64,
+    before: Mutex<Option<NodeId>>,
+}
+
+enum Work {
+    Frame(NodeId, Lane, Bytes),
+    Wake,
+}
+
+impl Flawed {
+    pub(super) fn hosts(network: MemoryNetwork, fault: Option<Fault>) -> impl Hosts {
+        move |node: NodeId| -> (Arc<dyn Transport>, String) {
+            let inner = network.transport(node);
+            let flawed = Self { inner, fault, running: Mutex::default(), gate: Mutex::default() };
+            (Arc::new(flawed), "in memory".to_owned())
+        }
+    }
+
+    fn has(&self, fault: Fault) -> bool {
+        self.fault == Some(fault)
+    }
+}
+
+impl Transport for Flawed {
+    fn try_send(&self, to: NodeId, lane: Lane, frame: Bytes) -> Result<(), SendError> {
+        if self.has(Fault::LosesAll) {
+            return Ok(());
+        }
+        if frame.len() > FRAME_BYTES_MAX {
+            return if self.has(Fault::TakesWhatIsTooLarge) { Ok(()) } else { Err(SendError::TooLarge) };
+        }
+        loop {
+            match self.inner.try_send(to, lane, frame.clone()) {
+                Err(SendError::Unreachable) if self.has(Fault::WaitsForTheAbsent) => {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                Err(SendError::Unreachable) if self.has(Fault::TakesWhatGoesNowhere) => return Ok(()),
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn max_frame_bytes(&self, _to: NodeId) -> usize {
+        FRAME_BYTES_MAX
+    }
+
+    fn peers_changed(&self, peers: &[PeerInfo]) {
+        self.inner.peers_changed(peers);
+    }
+
+    fn attach(&self, node: Arc<dyn Inbound>) -> Drive {
+        let (queue, work) = sync_channel(QUEUE_FRAMES);
+        let gate = Arc::new(Gate {
+            node: Arc::clone(&node),
+            fault: self.fault,
+            queue: queue.clone(),
+            stopped: AtomicBool::new(false),
+            count: AtomicU64::new(0),
+            before: Mutex::default(),
+        });
+        node.on_wake(Arc::new(move || {
+            // A queue that is full is being worked on.
+            let _ = queue.try_send(Work::Wake);
+        }));
+        let running = Arc::clone(&gate);
+        let thread = std::thread::spawn(move || running.run(&work));
+        *self.running.lock().unwrap() = Some(thread);
+        *self.gate.lock().unwrap() = Some(Arc::clone(&gate));
+        assert_eq!(self.inner.attach(gate), Drive::Node);
+        Drive::Transport
+    }
+
+    fn detach(&self) {
+        if self.has(Fault::GoesOnAfterTheEnd) {
+            return;
+        }
+        self.inner.detach();
+        if let Some(gate) = self.gate.lock().unwrap().take() {
+            gate.stopped.store(true, Ordering::Release);
+            let _ = gate.queue.try_send(Work::Wake);
+        }
+        if let Some(thread) = self.running.lock().unwrap().take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Gate {
+    fn run(&self, work: &Receiver<Work>) {
+        let mut wait = None;
+        loop {
+            let next = match wait {
+                Some(wait) if self.fault != Some(Fault::ForgetsTheTime) => work.recv_timeout(wait),
+                _ => work.recv_timeout(Duration::from_secs(3600)),
+            };
+            if self.stopped.load(Ordering::Acquire) {
+                return;
+            }
+            match next {
+                Ok(Work::Frame(from, lane, frame)) => self.hand_in(from, lane, frame),
+                Ok(Work::Wake) | Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            match self.node.turn() {
+                Turn::Wait(longest) => wait = longest,
+                Turn::Stopped => return,
+            }
+        }
+    }
+
+    /// Delivers a frame with what is wrong with this transport.
+    fn hand_in(&self, from: NodeId, lane: Lane, frame: Bytes) {
+        let number = self.count.fetch_add(1, Ordering::Relaxed);
+        let before = self.before.lock().unwrap_or_else(PoisonError::into_inner).replace(from);
+        match self.fault {
+            Some(Fault::Twice) if number % 100 == 99 => {
+                self.node.deliver(from, lane, frame.clone());
+                self.node.deliver(from, lane, frame);
+            }
+            Some(Fault::Cuts) if frame.len() > 32_000 => self.node.deliver(from, lane, frame.slice(..32_000)),
+            Some(Fault::FlipsABit) if frame.len() > 32_000 => {
+                let mut bytes = frame.to_vec();
+                bytes[20_000] ^= 4;
+                self.node.deliver(from, lane, bytes.into());
+            }
+            Some(Fault::MixesUpSenders) => self.node.deliver(before.unwrap_or(from), lane, frame),
+            Some(Fault::OneLane) => self.node.deliver(from, Lane::Request, frame),
+            _ => self.node.deliver(from, lane, frame),
+        }
+    }
+}
+
+impl Inbound for Gate {
+    fn deliver(&self, from: NodeId, lane: Lane, frame: Bytes) {
+        let mut work = Work::Frame(from, lane, frame);
+        while let Err(TrySendError::Full(again)) = self.queue.try_send(work) {
+            if self.fault != Some(Fault::Waits) || self.stopped.load(Ordering::Acquire) {
+                // What does not fit is lost.
+                return;
+            }
+            work = again;
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn turn(&self) -> Turn {
+        panic!("the in-memory network runs no turns")
+    }
+
+    fn on_wake(&self, _wake: Arc<dyn Fn() + Send + Sync>) {
+        panic!("the in-memory network runs no turns")
+    }
+}
