@@ -74,8 +74,8 @@ pub fn run(arguments: &NodeArguments) -> Result<(), NodeError> {
     let peers = peers(&hear()?)?;
 
     let builder = Node::builder(id).transport(transport).seeds(peers.iter().copied());
-    let records = SpaceOptions { merge: Some(Arc::new(RecordJoin)) };
-    let spaces = [(Space::META, "meta", SpaceOptions::default()), (Space::DATA, "records", records)];
+    let (plain, records) = (SpaceOptions::default, SpaceOptions { merge: Some(Arc::new(RecordJoin)) });
+    let spaces = [(Space::META, "meta", plain()), (Space::DATA, "records", records), (Space::HINTS, "hints", plain())];
     let (builder, database) = match &arguments.dir {
         Some(directory) => {
             let engine = Database::builder(directory)
