@@ -89,6 +89,7 @@ struct Totals {
     operations: u64,
     acknowledged: u64,
     reads: u64,
+    session_reads: u64,
     failures: u64,
     faults: u64,
     hints_delivered: u64,
@@ -103,6 +104,7 @@ impl Totals {
         self.operations += report.operations;
         self.acknowledged += report.acknowledged;
         self.reads += report.reads;
+        self.session_reads += report.session_reads;
         self.failures += report.failures;
         self.faults += report.faults.total();
         self.hints_delivered += report.hints.delivered;
@@ -113,12 +115,14 @@ impl Totals {
 
     fn json(&self) -> String {
         format!(
-            "{{\"seeds\":{},\"operations\":{},\"acknowledged\":{},\"reads\":{},\"failures\":{},\"faults\":{},\
-             \"hints_delivered\":{},\"hints_shed\":{},\"violations\":{},\"trace_hash\":\"{:016x}\"}}",
+            "{{\"seeds\":{},\"operations\":{},\"acknowledged\":{},\"reads\":{},\"session_reads\":{},\
+             \"failures\":{},\"faults\":{},\"hints_delivered\":{},\"hints_shed\":{},\
+             \"violations\":{},\"trace_hash\":\"{:016x}\"}}",
             self.seeds,
             self.operations,
             self.acknowledged,
             self.reads,
+            self.session_reads,
             self.failures,
             self.faults,
             self.hints_delivered,

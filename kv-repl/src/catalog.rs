@@ -252,6 +252,11 @@ pub(crate) const fn encode_consistency(consistency: Consistency) -> u8 {
         Consistency::One => 1,
         Consistency::Quorum => 2,
         Consistency::All => 3,
+        Consistency::Two => 4,
+        Consistency::Three => 5,
+        Consistency::LocalOne => 6,
+        Consistency::LocalQuorum => 7,
+        Consistency::EachQuorum => 8,
     }
 }
 
@@ -260,6 +265,11 @@ pub(crate) fn decode_consistency(reader: &mut Reader<'_>) -> Result<Consistency,
         1 => Ok(Consistency::One),
         2 => Ok(Consistency::Quorum),
         3 => Ok(Consistency::All),
+        4 => Ok(Consistency::Two),
+        5 => Ok(Consistency::Three),
+        6 => Ok(Consistency::LocalOne),
+        7 => Ok(Consistency::LocalQuorum),
+        8 => Ok(Consistency::EachQuorum),
         _ => Err(reader.error("unknown consistency")),
     }
 }

@@ -26,6 +26,8 @@ use crate::machine::{Outcome, Request};
 use crate::quorum::Consistency;
 use crate::repair_request::{RepairError, RepairReport, RepairScope};
 use crate::request::{Attempt, Get, Modify, Put, Read, ReadError, Write, WriteError, Written};
+use crate::session::Session;
+use crate::session::state::Subject;
 
 /// A table of the cluster, as this node sees it. Cheap to clone.
 #[derive(Clone)]
@@ -100,8 +102,19 @@ impl Table {
             ttl: None,
             operation: self.operations.next(),
             consistency: self.schema.options.writes,
+            session: None,
             patience: self.settings.deadline.as_duration(),
         }
+    }
+
+    /// Whether what was seen once stays to be seen: not in a cache.
+    fn has_sessions(&self) -> bool {
+        self.schema.options.is_replicated_durably()
+    }
+
+    /// A key of this table, as sessions see it.
+    fn subject<'a>(&self, key: &'a RecordKey) -> Subject<'a> {
+        Subject { key, rule: self.schema.options.rule, replicas: self.schema.options.replicas }
     }
 
     /// A read of one key.
@@ -110,6 +123,7 @@ impl Table {
             table: self.clone(),
             key: key.into(),
             consistency: self.schema.options.reads,
+            session: None,
             patience: self.settings.deadline.as_duration(),
         }
     }
@@ -125,6 +139,7 @@ pub struct PutRequest {
     ttl: Option<Duration>,
     operation: OperationId,
     consistency: Consistency,
+    session: Option<Session>,
     patience: Duration,
 }
 
@@ -141,9 +156,16 @@ impl PutRequest {
         self
     }
 
-    /// How many replicas must hold it durably before it is acknowledged.
+    /// How many replicas must hold it durably before it is acknowledged, and in which zones.
     pub const fn consistency(mut self, consistency: Consistency) -> Self {
         self.consistency = consistency;
+        self
+    }
+
+    /// Makes it a part of a session. Unless it has a [context](PutRequest::context) of its own, it replaces what the session has
+    /// seen of the key; later reads of the session see it.
+    pub fn session(mut self, session: &Session) -> Self {
+        self.session = Some(session.clone());
         self
     }
 
@@ -175,11 +197,23 @@ impl PutRequest {
     }
 
     fn start(self) -> Pending<Result<Written, WriteError>> {
-        let Self { table, key, payload, context, ttl, operation, consistency, patience } = self;
+        let Self { table, key, payload, mut context, ttl, operation, consistency, session, patience } = self;
         let checked = check_put(&table, &key, &payload, context.as_ref(), ttl);
         let key = match checked {
             Ok(key) => key,
             Err(error) => return Pending::ready(Err(error)),
+        };
+        let is_tombstone = payload == Payload::Tombstone;
+        let begun = session.filter(|_| table.has_sessions()).map(|session| {
+            let context = context.take();
+            session.begin(|state| state.write(table.subject(&key), consistency, context))
+        });
+        let (begun, context, consistency) = match begun {
+            None => (None, context, consistency),
+            Some((begun, context)) => {
+                let consistency = begun.ticket().consistency;
+                (Some((begun, key.clone())), context, consistency)
+            }
         };
         let write = match (payload, table.schema.options.rule) {
             (Payload::Tombstone, Rule::Crdt(_)) => {
@@ -192,10 +226,26 @@ impl PutRequest {
             }
         };
         let receiver = table.driver.request(Request::Write(write), patience);
-        Pending::waiting(receiver, |outcome| match outcome {
-            Some(Outcome::Put(outcome)) => outcome,
-            _ => Err(WriteError::Stopped),
-        })
+        match begun {
+            None => Pending::waiting(receiver, Convert::Plain(written)),
+            Some((begun, key)) => {
+                let convert = move |outcome| {
+                    let outcome = written(outcome);
+                    if let Ok(written) = &outcome {
+                        begun.end(|state, ticket| state.wrote(ticket, is_tombstone, &key, written));
+                    }
+                    outcome
+                };
+                Pending::waiting(receiver, Convert::Boxed(Box::new(convert)))
+            }
+        }
+    }
+}
+
+fn written(outcome: Option<Outcome>) -> Result<Written, WriteError> {
+    match outcome {
+        Some(Outcome::Put(outcome)) => outcome,
+        _ => Err(WriteError::Stopped),
     }
 }
 
@@ -251,13 +301,20 @@ pub struct GetRequest {
     table: Table,
     key: Key,
     consistency: Consistency,
+    session: Option<Session>,
     patience: Duration,
 }
 
 impl GetRequest {
-    /// How many replicas must agree, or be made to agree, before it is answered.
+    /// How many replicas must agree, or be made to agree, before it is answered, and in which zones.
     pub const fn consistency(mut self, consistency: Consistency) -> Self {
         self.consistency = consistency;
+        self
+    }
+
+    /// Makes it a part of a session. It sees no less of the key than the session has written and seen before.
+    pub fn session(mut self, session: &Session) -> Self {
+        self.session = Some(session.clone());
         self
     }
 
@@ -276,16 +333,33 @@ impl GetRequest {
     }
 
     fn start(self) -> Pending<Result<Read, ReadError>> {
-        let key = match RecordKey::new(self.table.schema.id, &self.key) {
+        let Self { table, key, consistency, session, patience } = self;
+        let key = match RecordKey::new(table.schema.id, &key) {
             Ok(key) => key,
             Err(error) => return Pending::ready(Err(error.into())),
         };
-        let get = Get { key, consistency: self.consistency };
-        let receiver = self.table.driver.request(Request::Get(get), self.patience);
-        Pending::waiting(receiver, |outcome| match outcome {
-            Some(Outcome::Get(outcome)) => outcome,
-            _ => Err(ReadError::Stopped),
-        })
+        let Some(session) = session.filter(|_| table.has_sessions()) else {
+            let get = Get { key, consistency, floor: None };
+            return Pending::waiting(table.driver.request(Request::Get(get), patience), Convert::Plain(read));
+        };
+        let (begun, floor) = session.begin(|state| state.read(table.subject(&key), consistency));
+        let get = Get { key, consistency: begun.ticket().consistency, floor: Some(floor) };
+        let receiver = table.driver.request(Request::Get(get), patience);
+        let convert = move |outcome| {
+            let outcome = read(outcome);
+            if let Ok(read) = &outcome {
+                begun.end(|state, ticket| state.saw(ticket, read));
+            }
+            outcome
+        };
+        Pending::waiting(receiver, Convert::Boxed(Box::new(convert)))
+    }
+}
+
+fn read(outcome: Option<Outcome>) -> Result<Read, ReadError> {
+    match outcome {
+        Some(Outcome::Get(outcome)) => outcome,
+        _ => Err(ReadError::Stopped),
     }
 }
 
@@ -327,10 +401,11 @@ impl RepairRequest {
 
     fn start(self) -> Pending<Result<RepairReport, RepairError>> {
         let receiver = self.driver.request(Request::Repair(self.scope), self.patience);
-        Pending::waiting(receiver, |outcome| match outcome {
+        let repaired = |outcome| match outcome {
             Some(Outcome::Repair(outcome)) => outcome,
             _ => Err(RepairError::Stopped),
-        })
+        };
+        Pending::waiting(receiver, Convert::Plain(repaired))
     }
 }
 
@@ -353,14 +428,30 @@ enum State<T> {
     Ready(Option<T>),
     Waiting {
         receiver: oneshot::AsyncReceiver<Outcome>,
-        convert: fn(Option<Outcome>) -> T,
+        convert: Convert<T>,
     },
     /// Kept for `wait`, which blocks without an executor.
     Blocking {
         receiver: oneshot::Receiver<Outcome>,
-        convert: fn(Option<Outcome>) -> T,
+        convert: Convert<T>,
     },
     Done,
+}
+
+/// Makes what the caller waits for out of an outcome, or of none when the node has stopped.
+enum Convert<T> {
+    Plain(fn(Option<Outcome>) -> T),
+    /// Tells a session, too.
+    Boxed(Box<dyn FnOnce(Option<Outcome>) -> T + Send>),
+}
+
+impl<T> Convert<T> {
+    fn call(self, outcome: Option<Outcome>) -> T {
+        match self {
+            Self::Plain(convert) => convert(outcome),
+            Self::Boxed(convert) => convert(outcome),
+        }
+    }
 }
 
 impl<T> Pending<T> {
@@ -368,7 +459,7 @@ impl<T> Pending<T> {
         Self { state: State::Ready(Some(value)) }
     }
 
-    const fn waiting(receiver: oneshot::Receiver<Outcome>, convert: fn(Option<Outcome>) -> T) -> Self {
+    const fn waiting(receiver: oneshot::Receiver<Outcome>, convert: Convert<T>) -> Self {
         Self { state: State::Blocking { receiver, convert } }
     }
 
@@ -379,7 +470,7 @@ impl<T> Pending<T> {
     pub fn wait(self) -> T {
         match self.state {
             State::Ready(value) => value.expect("waited for twice"),
-            State::Blocking { receiver, convert } => convert(receiver.recv().ok()),
+            State::Blocking { receiver, convert } => convert.call(receiver.recv().ok()),
             State::Waiting { .. } | State::Done => panic!("a request that was polled is awaited, not waited for"),
         }
     }
@@ -396,7 +487,7 @@ impl<T: Unpin> Future for Pending<T> {
                 self.poll(context)
             }
             State::Waiting { mut receiver, convert } => match Pin::new(&mut receiver).poll(context) {
-                Poll::Ready(outcome) => Poll::Ready(convert(outcome.ok())),
+                Poll::Ready(outcome) => Poll::Ready(convert.call(outcome.ok())),
                 Poll::Pending => {
                     self.state = State::Waiting { receiver, convert };
                     Poll::Pending

@@ -12,6 +12,7 @@ use crate::gossip::Gossip;
 use crate::identity::{Boot, Identity};
 use crate::liveness::Claim;
 use crate::machine::{Action, Notice};
+use crate::session::Session;
 use crate::wire;
 
 /// A frame from a peer.
@@ -80,6 +81,20 @@ pub fn gossip(bytes: &[u8]) {
                 Action::Notify(Notice::Liveness(_) | Notice::Dropped(_)) => {}
                 other => panic!("not what this machine does: {other:?}"),
             }
+        }
+    }
+}
+
+/// A session's token that a client has carried about, as it is and with the checksum made right.
+pub fn session(bytes: &[u8]) {
+    let mut right = bytes.get(..bytes.len().saturating_sub(4)).unwrap_or_default().to_vec();
+    let checksum = kv_core::checksum::crc32(&[&right]);
+    right.extend_from_slice(&checksum.to_le_bytes());
+    for bytes in [bytes, &right] {
+        if let Ok(session) = Session::resume(bytes) {
+            let token = session.token();
+            let again = Session::resume(&token).expect("what was written can be read");
+            assert_eq!(again.token(), token);
         }
     }
 }

@@ -129,6 +129,15 @@ pub enum Message {
         epoch: u64,
         /// Whose record.
         key: RecordKey,
+        /// Whether a digest is enough.
+        digest: bool,
+    },
+    /// The digest of the record, durable at the sender, or why not.
+    DigestReply {
+        /// Ties the reply.
+        tag: u64,
+        /// The digest; that of no bytes when the key was never written.
+        outcome: Result<u128, Refusal>,
     },
     /// The record, durable at the sender, or why not.
     ReadReply {
@@ -273,7 +282,8 @@ impl Message {
             | Self::Write { .. }
             | Self::WriteReply { .. }
             | Self::Read { .. }
-            | Self::ReadReply { .. } => Lane::Request,
+            | Self::ReadReply { .. }
+            | Self::DigestReply { .. } => Lane::Request,
             Self::RepairAsk { .. } | Self::RepairAnswer { .. } => Lane::Bulk,
         }
     }

@@ -87,7 +87,8 @@ impl Minter {
 
     pub(crate) fn mint(&mut self, env: &Environment<'_>, rule: Rule, put: &Put) -> Result<Minted, WriteError> {
         let stored = read(env, rule, &put.key)?;
-        if let Some((dot, version)) = stored.versions().iter().find(|(_, v)| v.operation == Some(put.operation)) {
+        let copy = |version: &Version| version.operation == Some(put.operation) && !sabotaged!(MintRetriesAgain);
+        if let Some((dot, version)) = stored.versions().iter().find(|(_, version)| copy(version)) {
             // The writer learns what it had seen, and its own write, and nothing that others wrote meanwhile.
             let mut seen = put.context.as_ref().map_or(Ok(VersionVector::new()), |context| context.open(&put.key))?;
             seen.insert(*dot);

@@ -11,6 +11,7 @@ use kv_core::record::Record;
 use kv_core::store::{Batch, Space};
 use kv_core::time::Millis;
 
+use crate::digest::digest;
 use crate::machine::{Action, Environment, Event, Machine, Notice, Release, Stripe};
 use crate::message::{Message, Refusal};
 use crate::status::Standing;
@@ -113,9 +114,14 @@ impl Machine for Replica {
                 let refused = self.write(env, epoch, &key, &record, out).err();
                 reply(env, from, &key, Message::WriteReply { tag, refused }, out);
             }
-            Message::Read { tag, epoch, key } => {
+            Message::Read { tag, epoch, key, digest: as_digest } => {
                 let outcome = Self::read(env, epoch, &key);
-                reply(env, from, &key, Message::ReadReply { tag, outcome }, out);
+                let message = if as_digest {
+                    Message::DigestReply { tag, outcome: outcome.map(|record| digest(record.as_deref())) }
+                } else {
+                    Message::ReadReply { tag, outcome }
+                };
+                reply(env, from, &key, message, out);
             }
             _ => {}
         }

@@ -21,7 +21,8 @@ use kv_core::version::Dot;
 use thiserror::Error;
 
 use crate::identity::Boot;
-use crate::quorum::Consistency;
+use crate::quorum::{Consistency, TooFewReplicas};
+use crate::seen::Floor;
 use crate::status::Standing;
 
 /// One write of one key.
@@ -37,7 +38,7 @@ pub struct Put {
     pub ttl: Option<Millis>,
     /// The name under which a retry is known.
     pub operation: OperationId,
-    /// How many replicas must hold it durably before it is acknowledged.
+    /// How many replicas must hold it durably before it is acknowledged, and where.
     pub consistency: Consistency,
 }
 
@@ -108,8 +109,10 @@ impl Write {
 pub struct Get {
     /// Which key.
     pub key: RecordKey,
-    /// How many replicas must agree, or be made to agree, before it is answered.
+    /// How many replicas must agree, or be made to agree, before it is answered, and where.
     pub consistency: Consistency,
+    /// How new the answer must be, when the read belongs to a session.
+    pub floor: Option<Floor>,
 }
 
 /// A write that as many replicas hold durably as were asked for.
@@ -259,6 +262,9 @@ pub enum WriteError {
     /// The table is not known.
     #[error("unknown table")]
     UnknownTable,
+    /// The key has fewer replicas than the level asks for, there where it asks for them.
+    #[error(transparent)]
+    TooFewReplicas(#[from] TooFewReplicas),
     /// Too few replicas can be reached to try.
     #[error("{reachable} replicas can be reached, {required} are required; nothing was written")]
     Unavailable {
@@ -308,6 +314,9 @@ pub enum ReadError {
     /// The table is not known.
     #[error("unknown table")]
     UnknownTable,
+    /// The key has fewer replicas than the level asks for, there where it asks for them. Nothing was asked.
+    #[error(transparent)]
+    TooFewReplicas(#[from] TooFewReplicas),
     /// Too few replicas can be reached to try.
     #[error("{reachable} replicas can be reached, {required} are required")]
     Unavailable {
@@ -323,6 +332,13 @@ pub enum ReadError {
         answered: usize,
         /// How many were asked for.
         required: usize,
+    },
+    /// The deadline passed, and what the replicas answered is older than what the session has seen. Those that hold what it has
+    /// seen are away; ask again, or at a higher level.
+    #[error("{answered} replicas answered in time, and what they hold is older than what the session has seen")]
+    BehindSession {
+        /// How many had answered.
+        answered: usize,
     },
     /// The node serves no requests; its status says why.
     #[error("the node does not serve: {0}")]

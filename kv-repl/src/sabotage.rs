@@ -105,6 +105,30 @@ pub enum Sabotage {
     ClearMarkOfLaterSheds,
     /// Marks of what was shed end with the life of a node.
     ForgetMarks,
+    /// A local level counts the replicas of every zone (rule P13).
+    CountEveryZone,
+    /// A session forgets what it wrote (rule P17).
+    ForgetSessionWrites,
+    /// A session forgets what it read (rule P17).
+    ForgetSessionReads,
+    /// A write does not say what its session has seen (rules P16 and P17).
+    WriteOutsideSession,
+    /// A read is answered although it is older than what its session has seen (rule P17).
+    AnswerBelowSession,
+    /// Keys that a session had to forget are read as if it had never known them (rule P17).
+    ForgetOverflow,
+    /// A digest is taken for that of the record, whatever it is (lesson 09).
+    TrustDigests,
+    /// A read asks every replica for its record.
+    FetchEveryRecord,
+    /// Nobody is asked in the place of a replica that takes longer than usual.
+    NeverHedge,
+    /// Whatever is late is asked for again, without a bound.
+    SpendWithoutBudget,
+    /// A retry is minted anew where the first attempt is (rule P10, lesson 10).
+    MintRetriesAgain,
+    /// A write is begun after its deadline, by when its client was told that nothing was written (lesson 10).
+    BeginTooLate,
 }
 
 #[cfg(any(test, feature = "sim"))]

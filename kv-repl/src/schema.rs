@@ -225,6 +225,12 @@ fn at_home(catalog: &Catalog, name: String, options: TableOptions) -> Result<Tab
         return Err(ClusterError::InvalidTable(format!("a name of {} bytes", name.len())));
     }
     options.check().map_err(ClusterError::InvalidOptions)?;
+    for level in [options.reads, options.writes] {
+        if options.replicas < level.replicas_min() {
+            let replicas = options.replicas;
+            return Err(ClusterError::InvalidTable(format!("{replicas} replicas never meet its default of {level}")));
+        }
+    }
     let layout =
         catalog.founding().lay_out(options.replicas).map_err(|error| ClusterError::InvalidTable(error.to_string()))?;
     Ok(Table::New(Arc::new(TableSchema { id: catalog.next_id(), name, options, layout: Arc::new(layout) })))

@@ -101,6 +101,33 @@ impl Dropped {
     }
 }
 
+/// What a node has sent to coordinate requests. Whatever is late is asked for again within a budget: a tenth of what is needed,
+/// and a few messages a second.
+#[derive(Copy, Clone, Eq, PartialEq, Default, Debug)]
+pub struct ExtraMessages {
+    /// Messages to peers that requests needed.
+    pub needed: u64,
+    /// Replicas asked in the place of others that took longer than usual.
+    pub hedges: u64,
+    /// Messages sent again, or to everybody, after a pause without an answer.
+    pub retries: u64,
+    /// Hedges and retries that the budget did not allow. While this grows, answers are late in general.
+    pub refused: u64,
+}
+
+impl std::ops::Add for ExtraMessages {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            needed: self.needed + other.needed,
+            hedges: self.hedges + other.hedges,
+            retries: self.retries + other.retries,
+            refused: self.refused + other.refused,
+        }
+    }
+}
+
 /// What a node knows of a peer.
 #[derive(Clone, PartialEq, Debug)]
 pub struct PeerStatus {
@@ -171,6 +198,8 @@ pub struct Status {
     pub dropped: Dropped,
     /// Requests under way that it coordinates.
     pub requests: usize,
+    /// What it has sent for those it coordinated, and beyond what they needed.
+    pub extra: ExtraMessages,
     /// What anti-entropy has done.
     pub repair: RepairStatus,
     /// What it holds of cache tables.

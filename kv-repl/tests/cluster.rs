@@ -12,7 +12,7 @@ use kv_repl::repair_request::RepairError;
 use kv_repl::request::{ClusterError, ReadError, WriteError};
 use kv_repl::status::Standing;
 use kv_repl::transport::MemoryNetwork;
-use kv_repl::{Consistency, Liveness, Member, Node, NodeId, RepairScope, TableOptions};
+use kv_repl::{Consistency, Liveness, Member, Node, NodeId, RepairScope, Session, TableOptions};
 use kv_ring::PartitionId;
 
 fn store() -> MemStore {
@@ -125,6 +125,35 @@ fn one_of_three_may_stop_and_two_may_not() {
         "{read:?}"
     );
     assert!(table.get("0").consistency(Consistency::One).wait().is_ok());
+}
+
+#[test]
+fn a_session_sees_what_it_wrote_wherever_it_reads() {
+    let network = MemoryNetwork::new();
+    let nodes = cluster(&network, 5);
+    let options = TableOptions::siblings().replicas(3).default_consistency(Consistency::One, Consistency::One);
+    nodes[0].create_table("carts", options).unwrap();
+    let carts: Vec<_> = nodes.iter().map(|node| node.table("carts").unwrap()).collect();
+    let mut token = Session::new().token();
+    for round in 0..40 {
+        let session = Session::resume(&token).unwrap();
+        let key = format!("key {}", round % 7);
+        carts[round % 5].put(key.clone(), format!("value {round}")).session(&session).wait().unwrap();
+        for there in &carts {
+            let read = there.get(key.clone()).session(&session).wait().unwrap();
+            assert_eq!(
+                read.values(),
+                [format!("value {round}").as_bytes()],
+                "each write follows what the session had seen"
+            );
+        }
+        // What is awaited belongs to the session as well.
+        let read = block_on(carts[0].get(key).session(&session).into_future()).unwrap();
+        assert_eq!(read.values(), [format!("value {round}").as_bytes()]);
+        assert!(session.keys() <= 7 && !session.has_forgotten());
+        token = session.token();
+    }
+    assert!(Session::resume(b"not a token").is_err());
 }
 
 #[test]

@@ -35,6 +35,11 @@ fn hints() {
 }
 
 #[test]
+fn sessions() {
+    replay("session", fuzzing::session);
+}
+
+#[test]
 fn gossip() {
     replay("gossip", fuzzing::gossip);
 }

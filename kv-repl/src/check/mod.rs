@@ -6,6 +6,7 @@ mod hints;
 mod history;
 mod ledger;
 mod liveness;
+mod session;
 mod set;
 
 pub use cache::{CacheHistory, CacheReadBegun};
@@ -15,4 +16,5 @@ pub use hints::{HintLedger, Totals as HintTotals};
 pub use history::{History, ReadBegun, WriteIndex};
 pub use ledger::DotLedger;
 pub use liveness::LivenessLedger;
+pub use session::{RequestBegun, SessionLedger};
 pub use set::{ChangeIndex, SetHistory, SetReadBegun};

@@ -10,8 +10,8 @@ use kv_core::key::{Key, RecordKey};
 use kv_core::limits::CRDT_DEPTH_MAX;
 use kv_core::record::{OperationId, Rule};
 
-use super::{Pending, PutRequest, Table};
-use crate::machine::{Outcome, Request};
+use super::{Convert, Pending, PutRequest, Table, written};
+use crate::machine::Request;
 use crate::quorum::Consistency;
 use crate::request::{Attempt, Merged, Modify, Write, WriteError, Written};
 
@@ -170,10 +170,7 @@ impl UpdateRequest {
         let Self { table, update, context, operation, attempt, consistency, patience, .. } = self;
         let modify = Modify { key, update, context, operation, attempt, consistency };
         let receiver = table.driver.request(Request::Write(Write::Modify(Box::new(modify))), patience);
-        Pending::waiting(receiver, |outcome| match outcome {
-            Some(Outcome::Put(outcome)) => outcome,
-            _ => Err(WriteError::Stopped),
-        })
+        Pending::waiting(receiver, Convert::Plain(written))
     }
 
     /// What can be told without asking anybody.

@@ -118,7 +118,7 @@ impl CatchUp {
     fn ask(&self, tag: u64, out: &mut Vec<Action>) {
         out.extend(self.missing.iter().map(|to| Action::Send {
             to: *to,
-            message: Message::Read { tag, epoch: self.epoch, key: self.modify.key.clone() },
+            message: Message::Read { tag, epoch: self.epoch, key: self.modify.key.clone(), digest: false },
             release: Release::Now,
         }));
     }

@@ -1,7 +1,8 @@
 //! Passes a write on to a replica of its key, and keeps such a write from happening twice.
 //!
-//! 1. Choose the first replica that can be reached, rather one that nobody doubts. It coordinates the write; its answer is the answer.
-//! 2. Ask the same replica again after a pause: the frame may be lost. Never ask another one, nor another life of the same
+//! 1. Choose the first replica that can be reached, rather one that nobody doubts, and rather one in this node's zone. It coordinates
+//!    the write; its answer is the answer.
+//! 2. Ask the same replica again after a pause, within a budget: the frame may be lost. Never ask another one, nor another life of the same
 //!    one: the first may have minted the write, sent it to others, and forgotten it in a crash. When its life has ended,
 //!    or the deadline has passed, the outcome is ambiguous (rule P10).
 //! 3. The replica takes each tag once. It remembers tags from the lowest that the asker has not settled, so its memory is
@@ -15,14 +16,16 @@ use kv_core::NodeId;
 use kv_core::time::Millis;
 
 use super::asked::Asked;
+use super::budget::{Budget, Extra};
 use super::retry::{Agenda, Patience};
-use super::{placed, reachable, required};
+use super::{placed, reachable, requirement, zone};
 use crate::config::Settings;
 use crate::identity::Boot;
 use crate::machine::{Action, Environment, Event, Machine, Notice, Origin, Outcome, Release, Request};
 use crate::message::Message;
 use crate::peers::DropReason;
 use crate::request::{Attempt, Modify, Write, WriteError, Written};
+use crate::status::ExtraMessages;
 
 /// The machine of writes passed on.
 #[derive(Debug)]
@@ -30,6 +33,7 @@ pub(crate) struct Forwards {
     retry_after: Millis,
     under_way: BTreeMap<u64, UnderWay>,
     agenda: Agenda,
+    budget: Budget,
     next_tag: u64,
     taken: BTreeMap<NodeId, Taken>,
     asked: Asked,
@@ -62,6 +66,7 @@ impl Forwards {
             retry_after: settings.retry_after,
             under_way: BTreeMap::new(),
             agenda: Agenda::new(),
+            budget: Budget::new(),
             next_tag: boot.first_tag(),
             taken: BTreeMap::new(),
             asked: Asked::default(),
@@ -73,6 +78,11 @@ impl Forwards {
         self.under_way.len()
     }
 
+    /// Messages beyond those that writes passed on need.
+    pub(crate) const fn extra(&self) -> ExtraMessages {
+        self.budget.count
+    }
+
     fn begin(
         &mut self,
         env: &Environment<'_>,
@@ -81,21 +91,29 @@ impl Forwards {
         mut write: Write,
         out: &mut Vec<Action>,
     ) -> Result<(), WriteError> {
-        let (_, replicas) = placed(env, write.key()).ok_or(WriteError::UnknownTable)?;
-        let required = required(env, write.consistency(), replicas);
-        let reachable = reachable(env, replicas);
-        let to = replicas.iter().copied().filter(|node| env.peers.is_reachable(*node));
-        let to = to.min_by_key(|node| env.peers.liveness(*node));
+        let (table, replicas) = placed(env, write.key()).ok_or(WriteError::UnknownTable)?;
+        let requirement = requirement(env, table, replicas, write.consistency())?;
+        let (reachable, required) = (requirement.progress(|node| reachable(env, node)), requirement.required());
+        let own = zone(table, env.me.node);
+        let far = |node: NodeId| zone(table, node) != own;
+        // Whoever coordinates a write at a local level counts the replicas in its own zone, so it is one of this node's.
+        let local = write.consistency().is_local();
+        let to = replicas.iter().copied().filter(|node| env.peers.is_reachable(*node) && !(local && far(*node)));
+        let to = to.min_by_key(|node| (env.peers.liveness(*node), far(*node)));
         let to = self.asked_before(env, &mut write).or(to);
         let Some(to) = to.filter(|_| reachable >= required) else {
             return Err(WriteError::Unavailable { reachable, required });
         };
+        if env.now.monotonic >= deadline && !sabotaged!(BeginTooLate) {
+            return Err(WriteError::DeadlinePassed);
+        }
         let patience = Patience::new(env.now.monotonic, self.retry_after, deadline);
         let tag = self.next_tag;
         self.next_tag += 1;
         self.agenda.add(patience.at, tag);
         let boot = boot_of(env, to);
         self.under_way.insert(tag, UnderWay { origin, write, began: env.now.monotonic, to, boot, required, patience });
+        self.budget.earn(1);
         self.send(env, tag, out);
         Ok(())
     }
@@ -147,7 +165,9 @@ impl Forwards {
             }
             forward.patience.again(env.now.monotonic);
             self.agenda.add(forward.patience.at, tag);
-            self.send(env, tag, out);
+            if self.budget.spend(env.now.monotonic, Extra::Retry) {
+                self.send(env, tag, out);
+            }
         }
     }
 

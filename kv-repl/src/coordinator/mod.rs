@@ -1,19 +1,25 @@
 //! The machines that see a request through: one for writes, one for reads, one that passes writes on.
 
+mod answers;
 mod asked;
+mod budget;
 mod catch_up;
 pub(crate) mod forward;
+mod latency;
 pub(crate) mod read;
+mod reading;
 mod retry;
 pub(crate) mod write;
 
 use kv_core::NodeId;
 use kv_core::key::RecordKey;
+use kv_ring::Zone;
 
 use crate::catalog::TableSchema;
 use crate::liveness::Liveness;
 use crate::machine::Environment;
-use crate::quorum::Consistency;
+use crate::quorum::requirement::Requirement;
+use crate::quorum::{Consistency, TooFewReplicas};
 
 /// The table of a key, and the nodes that hold the key.
 fn placed<'a>(env: &Environment<'a>, key: &RecordKey) -> Option<(&'a TableSchema, &'a [NodeId])> {
@@ -21,17 +27,25 @@ fn placed<'a>(env: &Environment<'a>, key: &RecordKey) -> Option<(&'a TableSchema
     Some((table, table.replicas_of(key.token())))
 }
 
-/// How many replicas must answer: of all there are, whatever is believed of them (lesson 11).
-fn required(env: &Environment<'_>, consistency: Consistency, replicas: &[NodeId]) -> usize {
-    let counted = if sabotaged!(CountOnlyTheLiving) {
-        replicas.iter().filter(|node| env.peers.liveness(**node) != Liveness::Dead).count()
-    } else {
-        replicas.len()
-    };
-    consistency.required(counted)
+/// The zone of a node, as the layout of the table has it.
+fn zone(table: &TableSchema, node: NodeId) -> Zone {
+    table.layout.member(node).map(|member| member.zone.clone()).unwrap_or_default()
 }
 
-/// How many of `replicas` a request could count on at this moment.
-fn reachable(env: &Environment<'_>, replicas: &[NodeId]) -> usize {
-    replicas.iter().filter(|node| **node == env.me.node || env.peers.is_reachable(**node)).count()
+/// What a level asks of a key's replicas: of all there are, whatever is believed of them (lesson 11).
+fn requirement(
+    env: &Environment<'_>,
+    table: &TableSchema,
+    replicas: &[NodeId],
+    consistency: Consistency,
+) -> Result<Requirement, TooFewReplicas> {
+    let counted = |node: &NodeId| !sabotaged!(CountOnlyTheLiving) || env.peers.liveness(*node) != Liveness::Dead;
+    let zones = replicas.iter().filter(|node| counted(node)).filter_map(|node| table.layout.member(*node));
+    let own = zone(table, env.me.node);
+    Requirement::of(consistency, &own, zones.map(|member| (member.id, &member.zone)))
+}
+
+/// Whether a request could count on a replica at this moment.
+fn reachable(env: &Environment<'_>, node: NodeId) -> bool {
+    node == env.me.node || env.peers.is_reachable(node)
 }

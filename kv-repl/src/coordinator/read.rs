@@ -1,53 +1,46 @@
 //! Coordinates reads.
 //!
-//! 1. Ask as many replicas as are required, this node first; after a pause ask all that have not answered.
-//! 2. When as many as required have answered and their records are equal, answer.
-//! 3. When they differ, join them, write the join to those that lack it, and answer once as many replicas as required hold
+//! 1. Ask as few replicas as meet the level, the nearest and fastest first: one for its record, the others for digests. When
+//!    somebody takes longer than usual, ask one more; after a pause ask all that have not answered. Both within a budget.
+//! 2. When the level is met and all digests are of the one record, answer. Records of which only digests are known are
+//!    fetched first.
+//! 3. When they differ, join them, write the join to those that lack it, and answer once the level is met by replicas that hold
 //!    it durably. So a later read never sees less (lesson 09).
-//! 4. At the deadline, give up.
+//! 4. A read in a session is not answered with less than the session has seen (rule P17): all replicas are asked, over and over,
+//!    until what they hold together is as new. A record too large for the session to remember is read at a quorum.
+//! 5. At the deadline, give up.
+//!
+//! Source of hedges: Dean and Barroso, "The tail at scale" (CACM 2013); of digests: Cassandra.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::Bytes;
 use kv_core::NodeId;
 use kv_core::record::Record;
 use kv_core::time::Millis;
 
+use super::answers::{Answer, Answers, Together};
+use super::budget::Budget;
+use super::latency::Latencies;
+use super::reading::{Reading, Stage};
 use super::retry::{Agenda, Patience};
-use super::{placed, reachable, required};
+use super::{placed, reachable, requirement, zone};
+use crate::catalog::TableSchema;
 use crate::config::Settings;
 use crate::identity::Boot;
 use crate::machine::{Action, Environment, Event, Machine, Notice, Origin, Outcome, Release, Request};
 use crate::message::{Message, Refusal};
 use crate::request::{Get, Read, ReadError};
+use crate::status::ExtraMessages;
 
 /// The machine of reads.
 #[derive(Debug)]
 pub(crate) struct Reads {
     retry_after: Millis,
-    under_way: BTreeMap<u64, UnderWay>,
+    under_way: BTreeMap<u64, Reading>,
     agenda: Agenda,
+    latencies: Latencies,
+    budget: Budget,
     next_tag: u64,
-}
-
-#[derive(Debug)]
-struct UnderWay {
-    origin: Origin,
-    get: Get,
-    epoch: u64,
-    /// This node first if it is one, then the others in turn.
-    replicas: Vec<NodeId>,
-    required: usize,
-    stage: Stage,
-    patience: Patience,
-}
-
-#[derive(Debug)]
-enum Stage {
-    /// What has been answered so far.
-    Asking { answers: BTreeMap<NodeId, Option<Bytes>> },
-    /// The join, who holds it durably, and who has been told.
-    Repairing { joined: Record, bytes: Bytes, holders: BTreeSet<NodeId>, told: BTreeSet<NodeId> },
 }
 
 impl Reads {
@@ -56,6 +49,8 @@ impl Reads {
             retry_after: settings.retry_after,
             under_way: BTreeMap::new(),
             agenda: Agenda::new(),
+            latencies: Latencies::default(),
+            budget: Budget::new(),
             // Writes and reads are told apart by the top bit of their tags, because both send writes.
             next_tag: 1 << 63 | boot.first_tag(),
         }
@@ -64,6 +59,11 @@ impl Reads {
     /// How many reads wait for their answer.
     pub(crate) fn len(&self) -> usize {
         self.under_way.len()
+    }
+
+    /// Messages beyond those that reads need.
+    pub(crate) const fn extra(&self) -> ExtraMessages {
+        self.budget.count
     }
 
     /// Whether a tag was given by this machine, and not by that of writes.
@@ -79,72 +79,104 @@ impl Reads {
         get: Get,
         out: &mut Vec<Action>,
     ) -> Result<(), ReadError> {
-        let (_, replicas) = placed(env, &get.key).ok_or(ReadError::UnknownTable)?;
-        let required = required(env, get.consistency, replicas);
-        let reachable = reachable(env, replicas);
+        let (table, replicas) = placed(env, &get.key).ok_or(ReadError::UnknownTable)?;
+        let requirement = requirement(env, table, replicas, get.consistency)?;
+        let (reachable, required) = (requirement.progress(|node| reachable(env, node)), requirement.required());
         if reachable < required {
             return Err(ReadError::Unavailable { reachable, required });
         }
         let tag = self.next_tag;
         self.next_tag += 1;
-        let mut read = UnderWay {
+        let replicas = self.in_turn(env, table, replicas, tag);
+        let first = requirement.choose(&replicas);
+        let now = env.now.monotonic;
+        let mut read = Reading {
+            tag,
             origin,
-            epoch: env.catalog.map_or(0, |catalog| catalog.founding().epoch),
-            replicas: in_turn(env, replicas, tag),
             get,
-            required,
-            stage: Stage::Asking { answers: BTreeMap::new() },
-            patience: Patience::new(env.now.monotonic, self.retry_after, deadline),
+            epoch: env.catalog.map_or(0, |catalog| catalog.founding().epoch),
+            replicas,
+            requirement,
+            asked: BTreeMap::new(),
+            fetched: BTreeSet::new(),
+            stage: Stage::Asking { answers: Answers::default(), behind: false },
+            patience: Patience::new(now, self.retry_after, deadline),
+            look_at: Millis::ZERO,
         };
-        let first = read.replicas.clone();
-        read.ask(tag, first.into_iter().take(required), out);
-        self.agenda.add(read.patience.at, tag);
+        self.budget.earn(first.iter().filter(|node| **node != env.me.node).count());
+        read.begin(now, &first, &self.latencies, out);
+        self.agenda.add(read.look_at, tag);
         self.under_way.insert(tag, read);
         Ok(())
     }
 
-    fn answered(
-        &mut self,
-        env: &Environment<'_>,
-        from: NodeId,
-        tag: u64,
-        record: Option<Bytes>,
-        out: &mut Vec<Action>,
-    ) {
+    /// This node first, then the others from a place that moves with each request, so that the load is spread. After those:
+    /// replicas in other zones, those that are slow, those that are doubted, and last those that cannot be reached.
+    fn in_turn(&self, env: &Environment<'_>, table: &TableSchema, replicas: &[NodeId], tag: u64) -> Vec<NodeId> {
+        let (me, own, now) = (env.me.node, zone(table, env.me.node), env.now.monotonic);
+        let mut order = replicas.to_vec();
+        if !order.is_empty() {
+            let turn = usize::try_from(tag % order.len() as u64).expect("less than a length");
+            order.rotate_left(turn);
+        }
+        order.sort_by_cached_key(|node| {
+            let slow = self.latencies.is_slow(now, *node, replicas);
+            (!reachable(env, *node), env.peers.liveness(*node), slow, zone(table, *node) != own, *node != me)
+        });
+        order
+    }
+
+    fn answered(&mut self, env: &Environment<'_>, from: NodeId, tag: u64, answer: Answer, out: &mut Vec<Action>) {
+        let now = env.now.monotonic;
         let Some(read) = self.under_way.get_mut(&tag) else { return };
-        let Stage::Asking { answers } = &mut read.stage else { return };
+        if let Some(span) = read.took(now, from) {
+            self.latencies.answered(now, from, span);
+        }
+        let Stage::Asking { answers, .. } = &mut read.stage else { return };
         if !read.replicas.contains(&from) {
             return;
         }
-        answers.insert(from, record);
-        if answers.len() < read.required {
+        answers.add(from, answer);
+        if !read.requirement.is_met(|node| answers.has(node)) {
             return;
         }
-        let answers = std::mem::take(answers);
-        match join(&answers) {
+        let unread = answers.unread();
+        if !unread.is_empty() {
+            let fetch: Vec<NodeId> = unread.into_iter().filter(|node| read.fetched.insert(*node)).collect();
+            return read.ask(now, fetch, out);
+        }
+        match answers.together() {
             Err(why) => {
-                out.push(reply(read.origin, Err(ReadError::Corrupt(why))));
-                self.finish(tag);
-            }
-            Ok(None) => self.answer(env, tag, None, out),
-            Ok(Some(joined)) => {
-                let bytes = joined.to_bytes();
-                let holders: BTreeSet<NodeId> =
-                    answers.iter().filter(|(_, held)| held.as_ref() == Some(&bytes)).map(|(node, _)| *node).collect();
-                out.push(Action::Notify(Notice::Observed(joined.birth_max())));
-                // What is missing in a cache was evicted, and is not brought back (lesson 20).
-                let mends = !is_cache(env, &read.get) || sabotaged!(RepairCaches);
-                if holders.len() >= read.required || !mends || sabotaged!(AnswerBeforeRepair) {
-                    self.answer(env, tag, Some(joined), out);
-                    return;
+                if let Some(read) = self.finish(now, tag) {
+                    out.push(reply(read.origin, Err(ReadError::Corrupt(why))));
                 }
-                let stale = answers.keys().copied().filter(|node| !holders.contains(node));
-                let told: BTreeSet<NodeId> = stale.collect();
-                let stage = Stage::Repairing { joined, bytes, holders, told };
-                read.stage = stage;
-                read.repair(tag, out);
+            }
+            Ok(together) => {
+                if let Some(record) = &together.joined {
+                    out.push(Action::Notify(Notice::Observed(record.birth_max())));
+                }
+                if read.satisfies_session(env, together.joined.as_ref(), out) {
+                    self.enough(env, tag, together, out);
+                }
             }
         }
+    }
+
+    /// Enough have answered: this is what they hold together.
+    fn enough(&mut self, env: &Environment<'_>, tag: u64, together: Together, out: &mut Vec<Action>) {
+        let Some(read) = self.under_way.get_mut(&tag) else { return };
+        let Stage::Asking { answers, .. } = &read.stage else { return };
+        let Together { joined, bytes, holders } = together;
+        let (Some(joined), Some(bytes)) = (joined, bytes) else { return self.answer(env, tag, None, out) };
+        // What is missing in a cache was evicted, and is not brought back (lesson 20).
+        let mends = !is_cache(env, &read.get) || sabotaged!(RepairCaches);
+        if read.requirement.is_met(|node| holders.contains(&node)) || !mends || sabotaged!(AnswerBeforeRepair) {
+            return self.answer(env, tag, Some(joined), out);
+        }
+        let told: BTreeSet<NodeId> = answers.nodes().filter(|node| !holders.contains(node)).collect();
+        let tell: Vec<NodeId> = told.iter().copied().collect();
+        read.stage = Stage::Repairing { joined, bytes, holders, told };
+        read.tell(tell, out);
     }
 
     fn repaired(&mut self, env: &Environment<'_>, from: NodeId, tag: u64, out: &mut Vec<Action>) {
@@ -152,25 +184,22 @@ impl Reads {
         let Stage::Repairing { joined, holders, told, .. } = &mut read.stage else { return };
         if told.contains(&from) {
             holders.insert(from);
-            if holders.len() >= read.required {
+            if read.requirement.is_met(|node| holders.contains(&node)) {
                 let joined = joined.clone();
                 self.answer(env, tag, Some(joined), out);
             }
         }
     }
 
-    /// Asks the other replicas now, rather than after the pause.
-    fn unreachable(&mut self, peer: NodeId, out: &mut Vec<Action>) {
-        for (tag, read) in &mut self.under_way {
-            if read.waits_for(peer) {
-                let others: Vec<NodeId> = read.replicas[read.required..].to_vec();
-                read.ask(*tag, others.into_iter(), out);
-            }
+    /// Asks the other replicas now, rather than after the pause. What they are asked instead of is lost, so this is nothing extra.
+    fn unreachable(&mut self, env: &Environment<'_>, peer: NodeId, out: &mut Vec<Action>) {
+        for read in self.under_way.values_mut().filter(|read| read.waits_for(peer)) {
+            read.ask(env.now.monotonic, read.others(), out);
         }
     }
 
     fn answer(&mut self, env: &Environment<'_>, tag: u64, record: Option<Record>, out: &mut Vec<Action>) {
-        if let Some(read) = self.finish(tag) {
+        if let Some(read) = self.finish(env.now.monotonic, tag) {
             let mut answer = Read::new(&read.get.key, record, env.now.wall);
             if is_cache(env, &read.get) && answer.values().is_empty() {
                 // A node that has started answers with the time of its start, which no later write needs to top.
@@ -183,104 +212,53 @@ impl Reads {
         }
     }
 
-    fn finish(&mut self, tag: u64) -> Option<UnderWay> {
+    fn finish(&mut self, now: Millis, tag: u64) -> Option<Reading> {
         let read = self.under_way.remove(&tag)?;
-        self.agenda.remove(read.patience.at, tag);
+        self.agenda.remove(read.look_at, tag);
+        for (node, span) in read.silent(now) {
+            self.latencies.silent(now, node, span);
+        }
         Some(read)
     }
 
     fn due(&mut self, env: &Environment<'_>, out: &mut Vec<Action>) {
-        while let Some(tag) = self.agenda.pop(env.now.monotonic) {
+        let now = env.now.monotonic;
+        while let Some(tag) = self.agenda.pop(now) {
             let read = self.under_way.get_mut(&tag).expect("the agenda lists reads under way");
-            if env.now.monotonic >= read.patience.deadline {
-                let answered = match &read.stage {
-                    Stage::Asking { answers } => answers.len(),
-                    Stage::Repairing { holders, .. } => holders.len(),
-                };
-                out.push(reply(read.origin, Err(ReadError::Timeout { answered, required: read.required })));
-                self.under_way.remove(&tag);
+            if now >= read.patience.deadline {
+                out.push(reply(read.origin, Err(read.timeout())));
+                self.finish(now, tag);
                 continue;
             }
-            let silent: Vec<NodeId> = match &mut read.stage {
-                Stage::Asking { answers } => {
-                    read.replicas.iter().copied().filter(|node| !answers.contains_key(node)).collect()
-                }
-                Stage::Repairing { told, .. } => {
-                    // Any replica can make up the number.
-                    told.extend(read.replicas.iter().copied());
-                    Vec::new()
-                }
-            };
-            read.ask(tag, silent.into_iter(), out);
-            read.repair(tag, out);
-            read.patience.again(env.now.monotonic);
-            self.agenda.add(read.patience.at, tag);
-        }
-    }
-}
-
-impl UnderWay {
-    /// Whether the answer of a replica that was asked first is still missing.
-    fn waits_for(&self, node: NodeId) -> bool {
-        match &self.stage {
-            Stage::Asking { answers } => self.replicas[..self.required].contains(&node) && !answers.contains_key(&node),
-            Stage::Repairing { .. } => false,
+            read.hedge(env, &self.latencies, &mut self.budget, out);
+            if now >= read.patience.at {
+                read.retry(env, &mut self.budget, out);
+                read.patience.again(now);
+            }
+            read.look_at = read.next_look();
+            self.agenda.add(read.look_at, tag);
         }
     }
 
-    fn ask(&mut self, tag: u64, nodes: impl Iterator<Item = NodeId>, out: &mut Vec<Action>) {
-        out.extend(nodes.map(|to| Action::Send {
-            to,
-            message: Message::Read { tag, epoch: self.epoch, key: self.get.key.clone() },
-            release: Release::Now,
-        }));
-    }
-
-    /// Writes the join to everybody who has been chosen and does not hold it.
-    fn repair(&self, tag: u64, out: &mut Vec<Action>) {
-        if let Stage::Repairing { bytes, holders, told, .. } = &self.stage {
-            out.extend(told.difference(holders).map(|to| Action::Send {
-                to: *to,
-                message: Message::Write { tag, epoch: self.epoch, key: self.get.key.clone(), record: bytes.clone() },
-                release: Release::Now,
-            }));
-        }
-    }
-}
-
-fn is_cache(env: &Environment<'_>, get: &Get) -> bool {
-    placed(env, &get.key).is_some_and(|(table, _)| !table.options.is_replicated_durably())
-}
-
-/// This node first, then the others from a place that moves with each request, so that the load is spread; those that
-/// are doubted after the rest, and those that cannot be reached last.
-fn in_turn(env: &Environment<'_>, replicas: &[NodeId], tag: u64) -> Vec<NodeId> {
-    let mut others: Vec<NodeId> = replicas.iter().copied().filter(|node| *node != env.me.node).collect();
-    if !others.is_empty() {
-        let turn = usize::try_from(tag % others.len() as u64).expect("less than a length");
-        others.rotate_left(turn);
-    }
-    others.sort_by_key(|node| (!env.peers.is_reachable(*node), env.peers.liveness(*node)));
-    let me = replicas.contains(&env.me.node).then_some(env.me.node);
-    me.into_iter().chain(others).collect()
-}
-
-/// The join of all answers, or why there is none.
-fn join(answers: &BTreeMap<NodeId, Option<Bytes>>) -> Result<Option<Record>, String> {
-    let mut joined: Option<(Record, &Bytes)> = None;
-    for bytes in answers.values().flatten() {
-        joined = Some(match joined {
-            Some((record, last)) if last == bytes => (record, last),
-            before => {
-                let record = Record::decode(bytes).map_err(|error| error.to_string())?;
-                match before {
-                    None => (record, bytes),
-                    Some((other, _)) => (other.join(&record).map_err(|mismatch| mismatch.to_string())?, bytes),
+    fn message(&mut self, env: &Environment<'_>, from: NodeId, message: Message, out: &mut Vec<Action>) {
+        let (tag, answer) = match message {
+            Message::ReadReply { tag, outcome } => (tag, outcome.map(Answer::Record)),
+            Message::DigestReply { tag, outcome } => (tag, outcome.map(Answer::Digest)),
+            Message::WriteReply { tag, refused: None } => return self.repaired(env, from, tag, out),
+            _ => return,
+        };
+        match answer {
+            Ok(answer) => self.answered(env, from, tag, answer, out),
+            Err(Refusal::Damaged) => {
+                // It will not get better; let the others answer now rather than after the pause.
+                if let Some(read) = self.under_way.get_mut(&tag) {
+                    read.ask(env.now.monotonic, read.others(), out);
                 }
             }
-        });
+            // Any other refusal is no answer: the replica is asked again when the reason may have gone.
+            Err(_) => {}
+        }
     }
-    Ok(joined.map(|(record, _)| record))
 }
 
 impl Machine for Reads {
@@ -291,31 +269,20 @@ impl Machine for Reads {
                     out.push(reply(origin, Err(error)));
                 }
             }
-            Event::Message { from, message: Message::ReadReply { tag, outcome } } => match outcome {
-                Ok(record) => self.answered(env, from, tag, record, out),
-                Err(Refusal::Damaged) => {
-                    // It will not get better; let the others answer now rather than after the pause.
-                    if let Some(read) = self.under_way.get_mut(&tag) {
-                        let others: Vec<NodeId> =
-                            read.replicas.iter().copied().skip(read.required).filter(|node| *node != from).collect();
-                        read.ask(tag, others.into_iter(), out);
-                    }
-                }
-                // Any other refusal is no answer: the replica is asked again when the reason may have gone.
-                Err(_) => {}
-            },
-            Event::Message { from, message: Message::WriteReply { tag, refused: None } } => {
-                self.repaired(env, from, tag, out);
-            }
-            Event::Unreachable(peer) => self.unreachable(peer, out),
+            Event::Message { from, message } => self.message(env, from, message, out),
+            Event::Unreachable(peer) => self.unreachable(env, peer, out),
             Event::Deadline => self.due(env, out),
-            Event::Message { .. } | Event::Request { .. } | Event::Introduction { .. } => {}
+            Event::Request { .. } | Event::Introduction { .. } => {}
         }
     }
 
     fn next_deadline(&self) -> Option<Millis> {
         self.agenda.next()
     }
+}
+
+fn is_cache(env: &Environment<'_>, get: &Get) -> bool {
+    placed(env, &get.key).is_some_and(|(table, _)| !table.options.is_replicated_durably())
 }
 
 const fn reply(origin: Origin, outcome: Result<Read, ReadError>) -> Action {

@@ -50,6 +50,11 @@ impl Patience {
         Self { at: now.saturating_add(wait).min(deadline), deadline, wait }
     }
 
+    /// How long an answer may take of which nothing is known.
+    pub(super) fn unmeasured(&self) -> Millis {
+        Millis((self.wait.0 / 2).max(1))
+    }
+
     pub(super) fn again(&mut self, now: Millis) {
         self.wait = self.wait.saturating_add(self.wait);
         self.at = now.saturating_add(self.wait).min(self.deadline);

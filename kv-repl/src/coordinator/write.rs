@@ -3,9 +3,9 @@
 //! 1. Mint the write: read the record here, give it a dot and a stamp, store the change.
 //! 2. Send the change to every other replica at once; none waits for the sync here.
 //! 3. Each replica, this one included, acknowledges when the change is durable at it.
-//! 4. Answer when as many replicas have acknowledged as were asked for; at the deadline, answer that it is ambiguous.
-//! 5. Ask those who have not acknowledged again, with growing pauses, until the deadline. A change may arrive any number of
-//!    times.
+//! 4. Answer when the replicas that the level asks for have acknowledged; at the deadline, answer that it is ambiguous.
+//! 5. Ask those who have not acknowledged again, with growing pauses, until the deadline and within a budget. A change may arrive
+//!    any number of times.
 //! 6. Say of a replica that cannot be reached, refuses, or has not acknowledged by the first retry, that it has missed the
 //!    change; and if it acknowledges after all, that as well. Nothing here waits for what becomes of that.
 
@@ -19,16 +19,19 @@ use kv_core::record::{OperationId, Payload, Record, Rule};
 use kv_core::store::{Batch, Space};
 use kv_core::time::Millis;
 
+use super::budget::{Budget, Extra};
 use super::catch_up::CatchUps;
 use super::retry::{Agenda, Patience};
-use super::{placed, reachable, required};
+use super::{placed, reachable, requirement};
 use crate::catalog::TableSchema;
 use crate::config::Settings;
 use crate::identity::Boot;
 use crate::machine::{Action, Environment, Event, Machine, Notice, Origin, Outcome, Release, Request, Stripe};
 use crate::message::Message;
 use crate::mint::{Minted, Minter};
+use crate::quorum::requirement::Requirement;
 use crate::request::{CacheOptions, Modify, Put, Write, WriteError, Written};
+use crate::status::ExtraMessages;
 
 /// The machine of writes.
 #[derive(Debug)]
@@ -38,6 +41,7 @@ pub(crate) struct Writes {
     retry_after: Millis,
     under_way: BTreeMap<u64, UnderWay>,
     agenda: Agenda,
+    budget: Budget,
     next_tag: u64,
 }
 
@@ -53,7 +57,7 @@ struct UnderWay {
     /// Those among them that were said to have missed it.
     missed: BTreeSet<NodeId>,
     acknowledged: usize,
-    required: usize,
+    requirement: Requirement,
     /// The answer, until it is given.
     written: Option<Written>,
     patience: Patience,
@@ -67,6 +71,7 @@ impl Writes {
             retry_after: settings.retry_after,
             under_way: BTreeMap::new(),
             agenda: Agenda::new(),
+            budget: Budget::new(),
             next_tag: boot.first_tag(),
         }
     }
@@ -74,6 +79,11 @@ impl Writes {
     /// How many writes wait for their answer or for stragglers.
     pub(crate) fn len(&self) -> usize {
         self.under_way.len() + self.catch_ups.len()
+    }
+
+    /// Messages beyond those that writes need.
+    pub(crate) const fn extra(&self) -> ExtraMessages {
+        self.budget.count
     }
 
     pub(crate) const fn minter(&mut self) -> &mut Minter {
@@ -92,12 +102,12 @@ impl Writes {
         let key = write.key();
         let (table, replicas) = placed(env, key).ok_or(WriteError::UnknownTable)?;
         assert!(replicas.contains(&env.me.node), "a write is coordinated by a replica of its key");
-        let required = required(env, write.consistency(), replicas);
-        let reachable = reachable(env, replicas);
+        let requirement = requirement(env, table, replicas, write.consistency())?;
+        let (reachable, required) = (requirement.progress(|node| reachable(env, node)), requirement.required());
         if reachable < required {
             return Err(WriteError::Unavailable { reachable, required });
         }
-        if env.now.monotonic >= deadline {
+        if env.now.monotonic >= deadline && !sabotaged!(BeginTooLate) {
             return Err(WriteError::DeadlinePassed);
         }
         let minted = match write {
@@ -140,11 +150,13 @@ impl Writes {
             missing: replicas.iter().copied().collect(),
             missed: BTreeSet::new(),
             acknowledged: 0,
-            required,
+            requirement,
             written: Some(minted.written),
             patience: Patience::new(env.now.monotonic, self.retry_after, deadline),
         };
-        write.send(env.me.node, tag, out);
+        let others: Vec<NodeId> = write.others(env.me.node).collect();
+        self.budget.earn(others.len());
+        write.send(others, tag, out);
         let away = replicas.iter().copied().filter(|node| !env.peers.is_reachable(*node));
         write.miss(env.me.node, away, out);
         self.agenda.add(write.patience.at, tag);
@@ -258,7 +270,7 @@ impl Writes {
             out.push(Action::Notify(Notice::Caught { target: from, key, change }));
         }
         write.acknowledged += 1;
-        if write.acknowledged >= write.required
+        if write.is_met()
             && let Some(mut written) = write.written.take()
         {
             written.acknowledged = write.acknowledged;
@@ -279,14 +291,15 @@ impl Writes {
             let hopeless = write.written.is_none() && !write.missing.iter().any(|node| env.peers.is_reachable(*node));
             if env.now.monotonic >= write.patience.deadline || hopeless {
                 if write.written.is_some() {
-                    let (operation, required) = (write.operation, write.required);
+                    let (operation, required) = (write.operation, write.requirement.required());
                     let error = WriteError::Ambiguous { operation, acknowledged: write.acknowledged, required };
                     out.push(reply(write.origin, Err(error)));
                 }
                 self.under_way.remove(&tag);
                 continue;
             }
-            write.send(env.me.node, tag, out);
+            let again = write.others(env.me.node).filter(|_| self.budget.spend(env.now.monotonic, Extra::Retry));
+            write.send(again.collect(), tag, out);
             write.patience.again(env.now.monotonic);
             self.agenda.add(write.patience.at, tag);
         }
@@ -304,11 +317,23 @@ impl UnderWay {
         }
     }
 
-    /// Sends the change to the peers that have not acknowledged it. It may leave before it is durable here, but not before
-    /// the mark of the clock and the epoch of the actor are.
-    fn send(&self, me: NodeId, tag: u64, out: &mut Vec<Action>) {
-        out.extend(self.missing.iter().filter(|node| **node != me).map(|to| Action::Send {
-            to: *to,
+    fn is_met(&self) -> bool {
+        if sabotaged!(CountAcksTwice) {
+            return self.acknowledged >= self.requirement.required();
+        }
+        self.requirement.is_met(|node| !self.missing.contains(&node))
+    }
+
+    /// The peers that have not acknowledged.
+    fn others(&self, me: NodeId) -> impl Iterator<Item = NodeId> {
+        self.missing.iter().copied().filter(move |node| *node != me)
+    }
+
+    /// Sends the change to peers. It may leave before it is durable here, but not before the mark of the clock and the epoch of
+    /// the actor are.
+    fn send(&self, to: Vec<NodeId>, tag: u64, out: &mut Vec<Action>) {
+        out.extend(to.into_iter().map(|to| Action::Send {
+            to,
             message: Message::Write { tag, epoch: self.epoch, key: self.key.clone(), record: self.change.clone() },
             release: Release::Durable(Stripe::META),
         }));

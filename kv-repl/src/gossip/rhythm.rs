@@ -1,22 +1,21 @@
 //! What the messages of one peer tell of it: how long it takes to answer, and how overdue it is.
 //!
-//! Sources: Jacobson, "Congestion avoidance and control" (SIGCOMM 1988), for the smoothed round trip and its deviation;
-//! Hayashibara and others, "The φ accrual failure detector" (SRDS 2004), for the figure that grows with silence. Intervals
+//! Source: Hayashibara and others, "The φ accrual failure detector" (SRDS 2004), for the figure that grows with silence. Intervals
 //! are taken for exponential, as Cassandra does: whom a node talks to next is left to chance, so gaps have no memory.
 
 use std::time::Duration;
 
 use kv_core::time::Millis;
 
-/// New samples count for an eighth, for deviations a quarter.
+use crate::round_trip::RoundTrip;
+
+/// New samples count for an eighth.
 const GAIN: f64 = 0.125;
-const DEVIATION_GAIN: f64 = 0.25;
 
 /// The rhythm of one peer.
 #[derive(Copy, Clone, Default, Debug)]
 pub(super) struct Rhythm {
-    latency_ms: Option<f32>,
-    deviation_ms: f32,
+    trip: RoundTrip,
     /// Mean time between two messages.
     interval_ms: Option<f32>,
     heard_at: Option<Millis>,
@@ -36,22 +35,12 @@ impl Rhythm {
 
     /// It took so long to answer.
     pub(super) fn answered_after(&mut self, span: Millis) {
-        let span = span.0 as f64;
-        match self.latency_ms {
-            None => (self.latency_ms, self.deviation_ms) = (Some(span as f32), (span / 2.0) as f32),
-            Some(mean) => {
-                let error = span - f64::from(mean);
-                let deviation = f64::from(self.deviation_ms);
-                self.deviation_ms = (deviation + (error.abs() - deviation) * DEVIATION_GAIN) as f32;
-                self.latency_ms = Some((f64::from(mean) + error * GAIN) as f32);
-            }
-        }
+        self.trip.sample(span);
     }
 
     /// The usual time to answer and its deviation, once there was an answer.
     pub(super) fn latency(&self) -> Option<(Duration, Duration)> {
-        let span = |ms: f32| Duration::from_secs_f32(ms.max(0.0) / 1000.0);
-        self.latency_ms.map(|mean| (span(mean), span(self.deviation_ms)))
+        self.trip.usual()
     }
 
     /// The φ of Hayashibara: at φ, one silence in 10^φ would be as long as the present one if all were well. Zero before
@@ -81,27 +70,5 @@ mod tests {
         rhythm.heard(Millis(42_000));
         assert!(at(&rhythm, 23_001) < 0.01);
         assert!(at(&rhythm, 25_303) < 1.0, "a peer that is slow at times is given more");
-    }
-
-    #[test]
-    fn latency_follows_what_is_measured() {
-        let mut rhythm = Rhythm::default();
-        assert_eq!(rhythm.latency(), None);
-        for _ in 0..100 {
-            rhythm.answered_after(Millis(20));
-        }
-        let (mean, deviation) = rhythm.latency().unwrap();
-        assert!(
-            (19..=20).contains(&mean.as_millis()) && deviation < Duration::from_millis(1),
-            "{mean:?} {deviation:?}"
-        );
-        for sample in 0..100 {
-            rhythm.answered_after(Millis(if sample % 2 == 0 { 50 } else { 150 }));
-        }
-        let (mean, deviation) = rhythm.latency().unwrap();
-        assert!(
-            (80..=120).contains(&mean.as_millis()) && deviation > Duration::from_millis(30),
-            "{mean:?} {deviation:?}"
-        );
     }
 }

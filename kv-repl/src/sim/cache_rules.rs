@@ -89,7 +89,7 @@ fn delete(world: &mut World, node: u64, name: &str) -> Result<(), WriteError> {
 }
 
 fn read(world: &mut World, node: u64, name: &str) -> Option<Bytes> {
-    let get = Get { key: key_of(world, name), consistency: Consistency::Quorum };
+    let get = Get { key: key_of(world, name), consistency: Consistency::Quorum, floor: None };
     let request = world.get(NodeId(node), get);
     match world.finish(request) {
         Answer::Read(Ok(read)) => read.value().cloned(),

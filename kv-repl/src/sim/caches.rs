@@ -111,7 +111,7 @@ impl CacheClients {
                 let one = world.random.u32(0..10) == 0;
                 let begun = (!one).then(|| self.history.read_begins(&key));
                 let consistency = if one { Consistency::One } else { Consistency::Quorum };
-                (world.get(node, Get { key, consistency }), Doing::Reading(begun))
+                (world.get(node, Get { key, consistency, floor: None }), Doing::Reading(begun))
             }
             5..=8 => {
                 self.next_value += 1;

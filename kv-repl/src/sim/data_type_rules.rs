@@ -91,7 +91,7 @@ fn change(world: &mut World, node: u64, table: &str, update: Update) -> Written 
 }
 
 fn read(world: &mut World, node: u64, table: &str) -> Read {
-    let get = Get { key: key_in(world, table, "k"), consistency: Consistency::Quorum };
+    let get = Get { key: key_in(world, table, "k"), consistency: Consistency::Quorum, floor: None };
     let request = world.get(NodeId(node), get);
     match world.finish(request) {
         Answer::Read(Ok(read)) => read,
@@ -172,7 +172,7 @@ fn retried_at_another_replica() -> Result<(), String> {
     world.run_for(LONG_US);
     // Whoever reads from everybody has it once.
     let key = key_in(&world, "counters", "k");
-    let request = world.get(NodeId(3), Get { key, consistency: Consistency::All });
+    let request = world.get(NodeId(3), Get { key, consistency: Consistency::All, floor: None });
     assert!(matches!(world.finish(request), Answer::Read(Ok(_))));
     counts(&mut world, 3, 101)?;
     match again {
@@ -331,7 +331,7 @@ fn protocol_rule_10_a_retry_is_made_where_the_first_attempt_never_arrived() {
     let again = Modify { attempt: AGAIN, ..first };
     make(&mut world, 4, &again).expect("nobody else can have made it");
     make(&mut world, 4, &again).expect("it is known");
-    let request = world.get(NodeId(4), Get { key, consistency: Consistency::Quorum });
+    let request = world.get(NodeId(4), Get { key, consistency: Consistency::Quorum, floor: None });
     let Answer::Read(Ok(read)) = world.finish(request) else { panic!("a healthy cluster reads") };
     assert_eq!(read.counter(), Ok(1));
 }

@@ -165,7 +165,7 @@ impl DataTypes {
                 _ => Consistency::Quorum,
             };
             let checked = (consistency != Consistency::One).then(|| self.read_begins(world, key));
-            let request = world.get(node, Get { key: self.keys[key].0.clone(), consistency });
+            let request = world.get(node, Get { key: self.keys[key].0.clone(), consistency, floor: None });
             self.clients[client].busy = Some((request, Doing::Reading { key, checked }));
             return;
         }

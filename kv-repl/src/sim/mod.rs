@@ -14,6 +14,8 @@
 //! Stores come from a [`StoreFactory`], so that a simulation runs over any store that can lose its unsynced part.
 
 #[cfg(test)]
+mod ambiguity_rules;
+#[cfg(test)]
 mod birth_rules;
 #[cfg(test)]
 mod cache_rules;
@@ -27,13 +29,19 @@ mod factory;
 mod gossip_rules;
 #[cfg(test)]
 mod hint_rules;
+#[cfg(test)]
+mod level_rules;
 mod network;
 mod options;
+#[cfg(test)]
+mod read_rules;
 #[cfg(test)]
 mod repair_rules;
 #[cfg(test)]
 mod rules;
 mod run;
+#[cfg(test)]
+mod session_rules;
 mod swarm;
 mod workload;
 mod world;

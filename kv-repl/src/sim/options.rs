@@ -9,10 +9,14 @@ pub struct Options {
     pub seed: u64,
     /// How many nodes.
     pub nodes: u64,
+    /// Into how many zones the nodes are dealt out.
+    pub zones: u64,
     /// How many nodes hold each key.
     pub replicas: usize,
     /// How many clients, each with one operation under way at a time.
     pub clients: usize,
+    /// Whether every other client has a session, and asks for less than a quorum most of the time.
+    pub sessions: bool,
     /// How many keys they share, in each of two tables. Few keys make conflicts frequent.
     pub keys: usize,
     /// For how long clients and chaos go on, in milliseconds; healing comes after.
@@ -63,6 +67,8 @@ impl Options {
             hint_bytes_max: Some([0, 1_000, 10_000, 1 << 20][random.usize(..4)]),
             hint_bytes_per_second: [2_000, 100_000, 1 << 20][random.usize(..3)],
             hint_age_ms: [2_000, 3_600_000][random.usize(..2)],
+            sessions: true,
+            zones: random.u64(1..=3),
         }
     }
 

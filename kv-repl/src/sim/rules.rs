@@ -84,11 +84,13 @@ pub(super) fn search(seeds: std::ops::Range<u64>, options: impl Fn(u64) -> Optio
 }
 
 fn crashes() -> Result<(), String> {
-    search(0..40, |seed| Options {
+    search(0..80, |seed| Options {
         chaos_every_ms: 150,
         duration_ms: 10_000,
         clients: 6,
         keys: 2,
+        // A session replaces what it has seen, copies among it.
+        sessions: false,
         ..Options::from_seed(seed)
     })
 }
@@ -155,7 +157,7 @@ pub(super) fn put_of(world: &mut World, name: &str, value: &'static str, context
 }
 
 pub(super) fn values(world: &mut World, node: u64, name: &str) -> Result<Vec<Bytes>, ReadError> {
-    let get = Get { key: key_of(world, name), consistency: Consistency::Quorum };
+    let get = Get { key: key_of(world, name), consistency: Consistency::Quorum, floor: None };
     let request = world.get(NodeId(node), get);
     match world.finish(request) {
         Answer::Read(outcome) => outcome.map(|read| read.values().into_iter().cloned().collect()),
@@ -384,7 +386,7 @@ fn restart_in_the_dark() -> Result<(), String> {
         world.cut(NodeId(other), NodeId(1));
     }
     world.start(NodeId(1));
-    let get = Get { key: key_of(&world, "k"), consistency: Consistency::One };
+    let get = Get { key: key_of(&world, "k"), consistency: Consistency::One, floor: None };
     let request = world.get(NodeId(1), get);
     match world.finish(request) {
         Answer::Read(Err(ReadError::NotServing(Standing::Confirming))) => {}

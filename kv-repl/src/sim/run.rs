@@ -31,6 +31,8 @@ pub struct Report {
     pub acknowledged: u64,
     /// Quorum reads that were checked.
     pub reads: u64,
+    /// Reads in sessions that were checked.
+    pub session_reads: u64,
     /// Operations that failed or whose node died.
     pub failures: u64,
     /// Faults of nodes, links, clocks and disks; lost, late and doubled frames are not counted.
@@ -70,7 +72,7 @@ pub fn run(options: &Options, factory: Box<dyn StoreFactory>) -> Report {
     ];
     tables.extend(data_types::TABLES.map(|(name, kind)| (name, TableOptions::crdt(kind).replicas(replicas))));
     tables.push((caches::TABLE, caches::table(options, replicas)));
-    world.found(&tables);
+    world.found_in_zones(options.zones, &tables);
     let named =
         |names: &[&str]| -> Vec<_> { names.iter().map(|name| world.table(name).expect("it was created")).collect() };
     let mut workload = Workload::new(options, &named(&["siblings", "last writes"]));
@@ -130,6 +132,7 @@ pub fn run(options: &Options, factory: Box<dyn StoreFactory>) -> Report {
     violations.extend(data_types.violations());
     violations.extend(cache_clients.violations());
     violations.extend_from_slice(workload.history.violations());
+    violations.extend_from_slice(workload.sessions.violations());
     violations.extend_from_slice(world.ledger().violations());
     violations.extend_from_slice(world.liveness().violations());
     Report {
@@ -140,6 +143,7 @@ pub fn run(options: &Options, factory: Box<dyn StoreFactory>) -> Report {
             + data_types.acknowledged()
             + cache_clients.history.acknowledged(),
         reads: workload.history.reads() + data_types.reads() + cache_clients.history.reads(),
+        session_reads: workload.sessions.reads(),
         failures: workload.failures + data_types.failures + cache_clients.failures,
         faults: chaos.faults,
         hints: world.hint_totals(),
@@ -215,7 +219,7 @@ fn converge(world: &mut World, workload: &mut Workload, violations: &mut Vec<Str
 fn read_equal(world: &mut World, key: &RecordKey, violations: &mut Vec<String>) -> Option<Read> {
     let nodes = world.nodes();
     let read = (0..ATTEMPTS).find_map(|attempt| {
-        let get = Get { key: key.clone(), consistency: Consistency::All };
+        let get = Get { key: key.clone(), consistency: Consistency::All, floor: None };
         let request = world.get(nodes[attempt % nodes.len()], get);
         match world.finish(request) {
             Answer::Read(Ok(read)) => Some(read),
@@ -249,13 +253,16 @@ mod tests {
     #[test]
     fn runs_with_faults_have_no_violations() {
         let mut hints = HintTotals::default();
+        let mut session_reads = 0;
         for seed in 0..60 {
             let report = run(&Options::from_seed(seed), Box::new(MemStores::new()));
             assert_eq!(report.violations, Vec::<String>::new(), "seed {seed}");
             assert!(report.acknowledged > 0 && report.reads > 0 && report.faults.total() > 0, "{report:?}");
+            session_reads += report.session_reads;
             hints.delivered += report.hints.delivered;
             hints.shed += report.hints.shed;
         }
+        assert!(session_reads > 1_000, "{session_reads}");
         assert!(hints.delivered > 100 && hints.shed > 100, "{hints:?}");
     }
 

@@ -1,4 +1,5 @@
-//! Clients that read and write a few keys, each with one operation under way, and note what they see.
+//! Clients that read and write a few keys, each with one operation under way, and note what they see. Every other client has a
+//! session, reads and writes mostly at One, and lets its session say what a write replaces.
 
 use std::sync::Arc;
 
@@ -11,21 +12,27 @@ use kv_core::record::{OperationId, Payload, Rule};
 use super::options::Options;
 use super::world::{Answer, World};
 use crate::catalog::TableSchema;
-use crate::check::{History, ReadBegun, WriteIndex};
+use crate::check::{History, ReadBegun, RequestBegun, SessionLedger, WriteIndex};
 use crate::quorum::Consistency;
 use crate::request::{Get, Put, WriteError};
+use crate::seen::Floor;
+use crate::session::state::{SessionState, Subject, Ticket};
 
 /// All clients of a run.
 pub(super) struct Workload {
     keys: Vec<(RecordKey, Rule)>,
     clients: Vec<Client>,
+    /// How many hold each key.
+    replicas: usize,
     next_value: u64,
     pub(super) history: History,
+    pub(super) sessions: SessionLedger,
     pub(super) operations: u64,
     pub(super) failures: u64,
 }
 
 struct Client {
+    session: Option<SessionState>,
     busy: Option<(u64, Doing)>,
     /// What it last saw of each key.
     contexts: Vec<Option<CausalContext>>,
@@ -34,8 +41,16 @@ struct Client {
 }
 
 enum Doing {
-    Reading { key: usize, checked: Option<ReadBegun> },
-    Writing { key: usize, write: WriteIndex, put: Put },
+    Reading { key: usize, checked: Option<ReadBegun>, session: Option<InSession> },
+    Writing { key: usize, write: WriteIndex, put: Put, session: Option<InSession> },
+}
+
+/// A request of a session.
+struct InSession {
+    ticket: Ticket,
+    begun: RequestBegun,
+    /// Whether a write has to come after what the session was shown.
+    follows: bool,
 }
 
 impl Workload {
@@ -47,9 +62,26 @@ impl Workload {
             })
         });
         let keys: Vec<_> = keys.collect();
-        let client = || Client { busy: None, contexts: vec![None; keys.len()], unsure: None };
-        let clients = (0..options.clients).map(|_| client()).collect();
-        Self { keys, clients, next_value: 0, history: History::default(), operations: 0, failures: 0 }
+        // Room for a key or two, or for all.
+        let session = |client: usize| match client % 4 {
+            1 if options.sessions => Some(SessionState::with_room(options.keys)),
+            3 if options.sessions => Some(SessionState::with_room(1 + client % 2)),
+            _ => None,
+        };
+        let client =
+            |client| Client { session: session(client), busy: None, contexts: vec![None; keys.len()], unsure: None };
+        let clients = (0..options.clients).map(client).collect();
+        let replicas = tables.iter().map(|table| table.options.replicas).max().unwrap_or(1);
+        Self {
+            keys,
+            clients,
+            replicas,
+            next_value: 0,
+            history: History::default(),
+            sessions: SessionLedger::default(),
+            operations: 0,
+            failures: 0,
+        }
     }
 
     pub(super) fn keys(&self) -> &[(RecordKey, Rule)] {
@@ -94,34 +126,76 @@ impl Workload {
             self.history.write_retried(write);
             let request = world.put(node, put.clone());
             let key = self.keys.iter().position(|(key, _)| *key == put.key).expect("a key of the workload");
-            self.clients[client].busy = Some((request, Doing::Writing { key, write, put }));
+            self.clients[client].busy = Some((request, Doing::Writing { key, write, put, session: None }));
             return;
         }
         if world.random.u32(0..10) < 4 {
-            let consistency = match world.random.u32(0..10) {
+            let consistency = match world.random.u32(0..16) {
+                10.. if self.clients[client].session.is_some() => Consistency::One,
                 0 => Consistency::One,
                 1 => Consistency::All,
+                2 => Consistency::EachQuorum,
+                3 => Consistency::Two,
+                4 => Consistency::LocalOne,
+                5 => Consistency::LocalQuorum,
                 _ => Consistency::Quorum,
             };
-            let get = Get { key: self.keys[key].0.clone(), consistency };
-            // A single replica promises nothing about what others have acknowledged.
-            let checked =
-                (consistency != Consistency::One).then(|| self.history.read_begins(&self.keys[key].0, world.now_us()));
+            let (consistency, floor, session) = self.begin_read(client, key, consistency);
+            let get = Get { key: self.keys[key].0.clone(), consistency, floor };
+            // Fewer than a quorum promise nothing about what others have acknowledged.
+            let checked = consistency
+                .is_quorum_of(self.replicas)
+                .then(|| self.history.read_begins(&self.keys[key].0, world.now_us()));
             let request = world.get(node, get);
-            self.clients[client].busy = Some((request, Doing::Reading { key, checked }));
+            self.clients[client].busy = Some((request, Doing::Reading { key, checked, session }));
             return;
         }
         self.begin_write(world, client, key, node);
     }
 
+    /// At which level to read, how new the answer must be, and the request of the client's session, if it has one.
+    fn begin_read(
+        &mut self,
+        client: usize,
+        key: usize,
+        consistency: Consistency,
+    ) -> (Consistency, Option<Floor>, Option<InSession>) {
+        let (record_key, rule) = &self.keys[key];
+        let Some(session) = &mut self.clients[client].session else { return (consistency, None, None) };
+        let subject = Subject { key: record_key, rule: *rule, replicas: self.replicas };
+        let (ticket, floor) = session.read(subject, consistency);
+        let begun = self.sessions.begins(client as u64, record_key);
+        (ticket.consistency, Some(floor), Some(InSession { ticket, begun, follows: true }))
+    }
+
     fn begin_write(&mut self, world: &mut World, client: usize, key: usize, node: kv_core::NodeId) {
-        let (record_key, _) = self.keys[key].clone();
-        let context = self.clients[client].contexts[key].clone().filter(|_| world.random.u32(0..10) < 8);
+        let (record_key, rule) = self.keys[key].clone();
+        let in_session = self.clients[client].session.is_some();
+        let from_client = if in_session { 1 } else { 8 };
+        let context = self.clients[client].contexts[key].clone().filter(|_| world.random.u32(0..10) < from_client);
         let value = (world.random.u32(0..10) < 8).then(|| {
             self.next_value += 1;
             Bytes::from(format!("value {} of client {client}", self.next_value))
         });
         let operation = OperationId(world.random.u128(..));
+        let consistency = match world.random.u32(0..12) {
+            0 => Consistency::All,
+            1 => Consistency::EachQuorum,
+            2..6 if in_session => Consistency::One,
+            _ => Consistency::Quorum,
+        };
+        let follows = rule == Rule::LastWriteWins || context.is_none();
+        let (consistency, context, session) = match &mut self.clients[client].session {
+            None => (consistency, context, None),
+            Some(session) => {
+                let subject = Subject { key: &record_key, rule, replicas: self.replicas };
+                let (ticket, context) = session.write(subject, consistency, context);
+                // A session that had to forget the key cannot say what the write replaces.
+                let follows = follows && !session.has_forgotten();
+                let begun = self.sessions.begins(client as u64, &record_key);
+                (ticket.consistency, context, Some(InSession { ticket, begun, follows }))
+            }
+        };
         let seen = match (&context, &value) {
             (Some(context), _) => Some(context.open(&record_key).expect("a context the cluster gave")),
             (None, Some(_)) => Some(VersionVector::new()),
@@ -134,33 +208,65 @@ impl Workload {
             context,
             ttl: None,
             operation,
-            consistency: if world.random.u32(0..10) == 0 { Consistency::All } else { Consistency::Quorum },
+            consistency,
         };
         let request = world.put(node, put.clone());
-        self.clients[client].busy = Some((request, Doing::Writing { key, write, put }));
+        self.clients[client].busy = Some((request, Doing::Writing { key, write, put, session }));
     }
 
     fn finished(&mut self, world: &World, client: usize, doing: Doing, answer: &Answer) {
         match (doing, answer) {
-            (Doing::Reading { key, checked }, Answer::Read(Ok(read))) => {
+            (Doing::Reading { key, checked, session }, Answer::Read(Ok(read))) => {
                 if let Some(checked) = checked {
                     self.history.read_ends(&checked, self.keys[key].1, read);
                 }
+                if let (Some(asked), Some(session)) = (session, &mut self.clients[client].session) {
+                    self.sessions.read(&asked.begun, self.keys[key].1, read);
+                    session.saw(&asked.ticket, read);
+                    carry_over(session, world);
+                }
                 self.clients[client].contexts[key] = Some(read.context().clone());
             }
-            (Doing::Writing { key, write, .. }, Answer::Written(Ok(written))) => {
-                self.history.write_acknowledged(write, world.now_us(), self.keys[key].1, written);
+            (Doing::Writing { key, write, put, session }, Answer::Written(Ok(written))) => {
+                let (record_key, rule) = &self.keys[key];
+                // What fewer than a quorum have acknowledged is known to nobody but the session.
+                if put.consistency.is_quorum_of(self.replicas) {
+                    self.history.write_acknowledged(write, world.now_us(), *rule, written);
+                }
+                if let (Some(asked), Some(session)) = (session, &mut self.clients[client].session) {
+                    let is_tombstone = put.payload == Payload::Tombstone;
+                    self.sessions.written(&asked.begun, *rule, asked.follows, is_tombstone, written);
+                    session.wrote(&asked.ticket, is_tombstone, record_key, written);
+                    carry_over(session, world);
+                }
                 if world.trace_hash().is_multiple_of(2) {
                     self.clients[client].contexts[key] = Some(written.context.clone());
                 }
             }
-            (Doing::Writing { write, put, .. }, answer) => {
+            (Doing::Writing { write, put, session, .. }, answer) => {
                 self.failures += 1;
+                self.abandon(client, session);
                 if matches!(answer, Answer::Gone | Answer::Written(Err(WriteError::Ambiguous { .. }))) {
                     self.clients[client].unsure = Some((write, put));
                 }
             }
-            (Doing::Reading { .. }, _) => self.failures += 1,
+            (Doing::Reading { session, .. }, _) => {
+                self.failures += 1;
+                self.abandon(client, session);
+            }
         }
+    }
+
+    fn abandon(&mut self, client: usize, asked: Option<InSession>) {
+        if let (Some(asked), Some(session)) = (asked, &mut self.clients[client].session) {
+            session.abandon(&asked.ticket);
+        }
+    }
+}
+
+/// Now and then a client goes on with what its token says.
+fn carry_over(session: &mut SessionState, world: &World) {
+    if world.trace_hash().is_multiple_of(3) {
+        *session = session.carried_over();
     }
 }

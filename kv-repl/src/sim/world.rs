@@ -50,6 +50,7 @@ pub struct World {
     answers: BTreeMap<u64, Answer>,
     next_request: u64,
     trace: u64,
+    bytes_sent: u64,
     ledger: DotLedger,
     liveness: LivenessLedger,
     hints: HintLedger,
@@ -144,6 +145,7 @@ impl World {
             answers: BTreeMap::new(),
             next_request: 0,
             trace: seed,
+            bytes_sent: 0,
             ledger: DotLedger::default(),
             liveness: LivenessLedger::default(),
             hints: HintLedger::default(),
@@ -177,6 +179,12 @@ impl World {
     #[must_use]
     pub const fn trace_hash(&self) -> u64 {
         self.trace
+    }
+
+    /// How many bytes were handed to the network so far, in frames.
+    #[must_use]
+    pub const fn bytes_sent(&self) -> u64 {
+        self.bytes_sent
     }
 
     /// What was minted, and what was wrong with it.
@@ -356,6 +364,7 @@ impl World {
 
     fn send(&mut self, from: NodeId, to: NodeId, frame: &Bytes) {
         self.record_dots(frame);
+        self.bytes_sent += frame.len() as u64;
         for delay in self.network.delays(from, to, &mut self.random) {
             self.schedule(delay, Due::Frame { from, to, frame: frame.clone() });
         }

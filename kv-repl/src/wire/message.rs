@@ -43,6 +43,11 @@ const REPAIR_ASK: u8 = 40;
 const REPAIR_ANSWER: u8 = 41;
 const FORWARD_UPDATE: u8 = 64;
 
+const DIGEST_REPLY: u8 = 56;
+
+/// Flag of a read: a digest is enough.
+const DIGEST: u8 = 1;
+
 /// A causal context is bounded by what a record may hold; this is far above it.
 pub(super) const CONTEXT_BYTES_MAX: usize = 1 << 20;
 
@@ -131,11 +136,25 @@ pub(super) fn encode(message: &Message, out: &mut Vec<u8>) -> u8 {
             }
             WRITE_REPLY
         }
-        Message::Read { tag, epoch, key } => {
+        Message::Read { tag, epoch, key, digest } => {
             put_varint(out, *tag);
             put_varint(out, *epoch);
             put_prefixed(out, key.as_bytes());
+            if *digest {
+                out.push(DIGEST);
+            }
             READ
+        }
+        Message::DigestReply { tag, outcome } => {
+            put_varint(out, *tag);
+            match outcome {
+                Ok(digest) => {
+                    out.push(0);
+                    out.extend_from_slice(&digest.to_le_bytes());
+                }
+                Err(refusal) => encode_refusal(*refusal, out),
+            }
+            DIGEST_REPLY
         }
         Message::ReadReply { tag, outcome } => {
             put_varint(out, *tag);
@@ -250,7 +269,19 @@ pub(super) fn decode(kind: u8, body: &Bytes) -> Result<Option<Message>, DecodeEr
             record: rest(body, reader),
         },
         WRITE_REPLY => Message::WriteReply { tag: reader.varint()?, refused: decode_refusal(reader)? },
-        READ => Message::Read { tag: reader.varint()?, epoch: reader.varint()?, key: decode_key(body, reader)? },
+        READ => Message::Read {
+            tag: reader.varint()?,
+            epoch: reader.varint()?,
+            key: decode_key(body, reader)?,
+            digest: reader.remaining() > 0 && reader.u8()? & DIGEST != 0,
+        },
+        DIGEST_REPLY => Message::DigestReply {
+            tag: reader.varint()?,
+            outcome: match decode_refusal(reader)? {
+                Some(refusal) => Err(refusal),
+                None => Ok(u128::from_le_bytes(reader.array()?)),
+            },
+        },
         READ_REPLY => Message::ReadReply {
             tag: reader.varint()?,
             outcome: match decode_refusal(reader)? {

@@ -11,6 +11,8 @@ use kv_core::version::{Actor, Dot};
 
 use super::message::prefixed;
 use super::update;
+use crate::catalog::{decode_consistency, encode_consistency};
+use crate::quorum::TooFewReplicas;
 use crate::request::{ClusterError, WriteError, Written};
 use crate::status::Standing;
 
@@ -52,6 +54,10 @@ pub(super) fn encode_written(outcome: &Result<Written, WriteError>, out: &mut Ve
         }
         Err(WriteError::CacheFull) => out.push(65),
         Err(WriteError::Update(refused)) => update::encode_refused(refused, out),
+        Err(WriteError::TooFewReplicas(few)) => {
+            pair(11, few.replicas, few.required, out);
+            out.push(encode_consistency(few.consistency));
+        }
         // What the asker checks before it forwards does not come back; should it, its text does.
         Err(other) => {
             out.push(10);
@@ -91,6 +97,11 @@ pub(super) fn decode_written(
         10 => WriteError::Store(reason(reader)?),
         65 => WriteError::CacheFull,
         update::REFUSED => WriteError::Update(update::decode_refused(reader)?),
+        11 => WriteError::TooFewReplicas(TooFewReplicas {
+            replicas: size(reader)?,
+            required: size(reader)?,
+            consistency: decode_consistency(reader)?,
+        }),
         _ => return Err(reader.error("unknown outcome of a write")),
     }))
 }

@@ -12,9 +12,11 @@ use proptest::prelude::*;
 use super::*;
 use crate::catalog::{Founding, FoundingMember, TableSchema};
 use crate::comparison::{Answer, Branch, Differing, Entry, Page, Place, Question};
+use crate::digest::digest;
 use crate::liveness::{Claim, Liveness, Rumour};
 use crate::member::Member;
 use crate::message::{Refusal, Unwelcome};
+use crate::quorum::TooFewReplicas;
 use crate::request::{Attempt, ClusterError, EvictionPolicy, Modify, Put, TableOptions, WriteError, Written};
 use crate::status::Standing;
 use crate::{Consistency, NodeId};
@@ -148,6 +150,7 @@ fn messages() -> Vec<Message> {
         WriteError::CacheFull,
         WriteError::Update(UpdateRefused::Overflow(CounterOverflow { actor, total: i64::MAX, amount: -1 })),
         WriteError::Update(UpdateRefused::TooDeep),
+        WriteError::TooFewReplicas(TooFewReplicas { consistency: Consistency::LocalOne, replicas: 0, required: 1 }),
     ];
     let creations = [
         Ok(4),
@@ -188,8 +191,10 @@ fn messages() -> Vec<Message> {
         Message::Forwarded { tag: 8, outcome: Ok(written) },
         Message::Write { tag: 9, epoch: 1, key: key(), record: Bytes::from_static(b"record") },
         Message::WriteReply { tag: 9, refused: None },
-        Message::Read { tag: 1 << 63, epoch: 1, key: key() },
+        Message::Read { tag: 1 << 63, epoch: 1, key: key(), digest: false },
         Message::ReadReply { tag: 1 << 63, outcome: Ok(None) },
+        Message::DigestReply { tag: 1 << 63, outcome: Ok(u128::MAX - 1) },
+        Message::Read { tag: 1 << 63, epoch: 1, key: key(), digest: true },
         Message::ReadReply { tag: 1 << 63, outcome: Ok(Some(Bytes::from_static(b"record"))) },
         Message::Ping { sequence: 1, rumours: rumours() },
         Message::Ping { sequence: 300, rumours: Vec::new() },
@@ -211,6 +216,7 @@ fn messages() -> Vec<Message> {
     all.extend(questions().into_iter().map(asking));
     all.extend(answers().into_iter().map(|answer| Message::RepairAnswer { tag: 300, answer: Ok(answer) }));
     all.push(Message::RepairAnswer { tag: 300, answer: Err(Refusal::NotServing) });
+    all.extend(refusals.map(|refusal| Message::DigestReply { tag: 9, outcome: Err(refusal) }));
     all.extend(refusals.map(|refusal| Message::ReadReply { tag: 9, outcome: Err(refusal) }));
     all
 }
@@ -293,7 +299,9 @@ fn the_examples_in_the_documentation_are_true() {
         ("hello", Message::Hello { nonce: 1, catalog_version: 2, address: "h:1".to_owned() }),
         ("write", Message::Write { tag: 9, epoch: 1, key: key(), record: Bytes::from_static(b"record") }),
         ("write-reply", Message::WriteReply { tag: 9, refused: None }),
-        ("read", Message::Read { tag: 10, epoch: 1, key: key() }),
+        ("read", Message::Read { tag: 10, epoch: 1, key: key(), digest: false }),
+        ("read-digest", Message::Read { tag: 10, epoch: 1, key: key(), digest: true }),
+        ("digest-reply", Message::DigestReply { tag: 10, outcome: Ok(digest(Some(b"record"))) }),
         ("read-reply", Message::ReadReply { tag: 10, outcome: Ok(Some(Bytes::from_static(b"record"))) }),
         ("ping", Message::Ping { sequence: 5, rumours: rumours()[1..2].to_vec() }),
         ("ping-request", Message::PingRequest { sequence: 5, target: NodeId(3), rumours: Vec::new() }),

@@ -17,8 +17,18 @@ impl World {
     /// # Panics
     /// When it does not come about.
     pub fn found(&mut self, tables: &[(&str, TableOptions)]) {
+        self.found_in_zones(1, tables);
+    }
+
+    /// The same, with the nodes dealt out to so many zones: node 1 to zone 1, node 2 to zone 2, and around again.
+    ///
+    /// # Panics
+    /// When it does not come about.
+    pub fn found_in_zones(&mut self, zones: u64, tables: &[(&str, TableOptions)]) {
         let rough = std::mem::take(&mut self.network.faults);
-        let members: Vec<Member> = self.nodes().into_iter().map(|node| Member::new(node, node)).collect();
+        let zone = |node: NodeId| format!("{}", (node.0 - 1) % zones + 1);
+        let members: Vec<Member> =
+            self.nodes().into_iter().map(|node| Member::new(node, node).zone(zone(node))).collect();
         let cluster = ClusterId(self.random.u128(1..));
         let first = NodeId(1);
         let request = Request::Bootstrap { members, cluster, partitions: 16 };
@@ -30,6 +40,12 @@ impl World {
             assert_eq!(self.finish(creation), Answer::Cluster(Ok(())), "a cluster without faults creates a table");
         }
         self.network.faults = rough;
+    }
+
+    /// Creates a table at a node, and returns what came of it.
+    pub fn create(&mut self, node: NodeId, name: &str, options: TableOptions) -> Answer {
+        let creation = self.ask(node, Request::CreateTable { name: name.to_owned(), options });
+        self.finish(creation)
     }
 
     /// Starts the founding of a cluster of these nodes at `founder`.
@@ -47,6 +63,11 @@ impl World {
     /// Hands a change of a data type to a node and returns the number of the request.
     pub fn modify(&mut self, node: NodeId, modify: Modify) -> u64 {
         self.ask(node, Request::Write(Write::Modify(Box::new(modify))))
+    }
+
+    /// The same for a write that has so long.
+    pub fn put_within(&mut self, node: NodeId, put: Put, patience: Millis) -> u64 {
+        self.ask_within(node, Request::Write(Write::Put(Box::new(put))), patience)
     }
 
     /// Hands a read to a node and returns the number of the request.

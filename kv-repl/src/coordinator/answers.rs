@@ -1,0 +1,174 @@
+//! What replicas have answered to one read, and what it comes to.
+//!
+//! One replica is asked for its record and the others for digests. A digest that equals that of a record stands for the
+//! record. For one that equals none, the record itself has to be fetched.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use kv_core::NodeId;
+use kv_core::record::Record;
+
+use crate::digest::digest;
+
+/// One replica's answer.
+#[derive(Clone, Eq, PartialEq, Debug)]
+pub(super) enum Answer {
+    /// What it holds; nothing when the key was never written.
+    Record(Option<Bytes>),
+    /// The digest of what it holds.
+    Digest(u128),
+}
+
+/// The answers to one read so far.
+#[derive(Default, Debug)]
+pub(super) struct Answers {
+    records: BTreeMap<NodeId, Option<Bytes>>,
+    digests: BTreeMap<NodeId, u128>,
+}
+
+/// What replicas hold together, and which of them hold all of it.
+#[derive(Debug)]
+pub(super) struct Together {
+    pub(super) joined: Option<Record>,
+    pub(super) bytes: Option<Bytes>,
+    pub(super) holders: BTreeSet<NodeId>,
+}
+
+impl Answers {
+    /// Adds an answer. The latest of a replica counts, but a digest never takes the place of a record.
+    pub(super) fn add(&mut self, from: NodeId, answer: Answer) {
+        match answer {
+            Answer::Record(record) => {
+                self.digests.remove(&from);
+                self.records.insert(from, record);
+            }
+            Answer::Digest(digest) if !self.records.contains_key(&from) => {
+                self.digests.insert(from, digest);
+            }
+            Answer::Digest(_) => {}
+        }
+    }
+
+    pub(super) fn has(&self, node: NodeId) -> bool {
+        self.records.contains_key(&node) || self.digests.contains_key(&node)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.records.len() + self.digests.len()
+    }
+
+    /// Who has answered.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = NodeId> {
+        self.records.keys().chain(self.digests.keys()).copied()
+    }
+
+    /// For each digest that is of no record, one replica that has given it.
+    pub(super) fn unread(&self) -> Vec<NodeId> {
+        let mut known: BTreeSet<u128> = match self.digests.is_empty() {
+            true => BTreeSet::new(),
+            false => self.records.values().map(|record| digest(record.as_deref())).collect(),
+        };
+        if sabotaged!(TrustDigests) && !self.records.is_empty() {
+            return Vec::new();
+        }
+        self.digests.iter().filter(|(_, digest)| known.insert(**digest)).map(|(node, _)| *node).collect()
+    }
+
+    /// The join of all records, or why there is none. Digests must have been read.
+    pub(super) fn together(&self) -> Result<Together, String> {
+        let mut joined: Option<(Record, &Bytes)> = None;
+        for bytes in self.records.values().flatten() {
+            joined = Some(match joined {
+                Some((record, last)) if last == bytes => (record, last),
+                before => {
+                    let record = Record::decode(bytes).map_err(|error| error.to_string())?;
+                    match before {
+                        None => (record, bytes),
+                        Some((other, _)) => (other.join(&record).map_err(|mismatch| mismatch.to_string())?, bytes),
+                    }
+                }
+            });
+        }
+        let joined = joined.map(|(record, _)| record);
+        let bytes = joined.as_ref().map(Record::to_bytes);
+        let of_joined = digest(bytes.as_deref());
+        let holders = self.records.iter().filter(|(_, held)| **held == bytes).map(|(node, _)| *node);
+        let by_digest = self.digests.iter().filter(|(_, digest)| **digest == of_joined || sabotaged!(TrustDigests));
+        let holders = holders.chain(by_digest.map(|(node, _)| *node)).collect();
+        Ok(Together { joined, bytes, holders })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kv_core::Expiry;
+    use kv_core::hlc::Stamp;
+    use kv_core::record::{Payload, Rule, Version};
+    use kv_core::version::{Actor, Incarnation, VersionVector};
+
+    fn record(node: u64) -> Record {
+        let actor = Actor { node: NodeId(node), incarnation: Incarnation(1), epoch: 1 };
+        let payload = Payload::Value(Bytes::from_static(b"v"));
+        let version = Version { birth: Stamp(node), payload, expiry: Expiry::NEVER, operation: None };
+        Record::empty(Rule::Siblings).sibling(actor, 0, &VersionVector::new(), version)
+    }
+
+    fn of(answers: &[(u64, Answer)]) -> Answers {
+        let mut all = Answers::default();
+        for (node, answer) in answers {
+            all.add(NodeId(*node), answer.clone());
+        }
+        all
+    }
+
+    fn full(record: Option<&Record>) -> Answer {
+        Answer::Record(record.map(Record::to_bytes))
+    }
+
+    fn short(record: Option<&Record>) -> Answer {
+        Answer::Digest(digest(record.map(Record::to_bytes).as_deref()))
+    }
+
+    fn holders(answers: &Answers) -> Vec<u64> {
+        answers.together().unwrap().holders.into_iter().map(|node| node.0).collect()
+    }
+
+    #[test]
+    fn digests_that_match_stand_for_the_record() {
+        let one = record(1);
+        let answers = of(&[(1, full(Some(&one))), (2, short(Some(&one))), (3, short(Some(&one)))]);
+        assert_eq!(answers.unread(), []);
+        assert_eq!(holders(&answers), [1, 2, 3]);
+        let nothing = of(&[(1, full(None)), (2, short(None))]);
+        assert_eq!(nothing.unread(), []);
+        assert!(nothing.together().unwrap().joined.is_none());
+        assert_eq!(holders(&nothing), [1, 2]);
+    }
+
+    #[test]
+    fn each_digest_that_matches_nothing_is_read_once() {
+        let [one, two] = [1, 2].map(record);
+        let mut answers =
+            of(&[(1, short(Some(&two))), (2, short(Some(&two))), (3, short(None)), (4, full(Some(&one)))]);
+        assert_eq!(answers.unread(), [NodeId(1), NodeId(3)]);
+        answers.add(NodeId(1), full(Some(&two)));
+        answers.add(NodeId(3), full(None));
+        // A digest that comes late does not undo what was read.
+        answers.add(NodeId(1), short(None));
+        assert_eq!(answers.unread(), []);
+        let both = one.join(&two).unwrap();
+        assert_eq!(answers.together().unwrap().joined, Some(both.clone()));
+        assert_eq!(holders(&answers), [0_u64; 0]);
+        answers.add(NodeId(5), short(Some(&both)));
+        assert_eq!(answers.unread(), [NodeId(5)], "nobody has shown that record");
+    }
+
+    #[test]
+    fn without_a_record_one_digest_of_each_kind_is_read() {
+        let [one, two] = [1, 2].map(record);
+        let answers = of(&[(1, short(Some(&one))), (2, short(Some(&one))), (3, short(Some(&two)))]);
+        assert_eq!(answers.unread(), [NodeId(1), NodeId(3)]);
+    }
+}
