@@ -149,11 +149,11 @@ impl World {
     }
 
     fn check(&mut self, read: &Read) {
+        let expected = read.expect(&self.content);
         for side in &self.sides {
             let answer = read.ask(side.subject(), None);
             self.entries += answer.len() as u64;
             self.operations += 1;
-            let expected = read.expect(&self.content);
             assert!(answer == expected, "{read:?}: {answer:?}, expected {expected:?}; {:?}", side.settings);
         }
     }
@@ -163,11 +163,11 @@ impl World {
             return;
         }
         let which = self.generator.random.index(self.snapshots.len());
+        let expected = read.expect(&self.snapshots[which]);
         for side in &self.sides {
             let answer = read.ask(side.subject(), Some(&side.snapshots[which]));
             self.entries += answer.len() as u64;
             self.operations += 1;
-            let expected = read.expect(&self.snapshots[which]);
             assert!(
                 answer == expected,
                 "{read:?} at snapshot {which}: {answer:?}, expected {expected:?}; {:?}",
@@ -221,9 +221,9 @@ impl World {
     fn check_everywhere(&mut self) {
         self.check(&Read::Everything);
         for which in 0..self.snapshots.len() {
+            let expected = Read::Everything.expect(&self.snapshots[which]);
             for side in &self.sides {
                 let answer = Read::Everything.ask(side.subject(), Some(&side.snapshots[which]));
-                let expected = Read::Everything.expect(&self.snapshots[which]);
                 assert!(answer == expected, "everything at snapshot {which} of {:?}", side.settings);
                 self.entries += answer.len() as u64;
                 self.operations += 1;

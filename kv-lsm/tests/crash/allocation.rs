@@ -15,10 +15,17 @@ pub(crate) fn largest_bytes() -> usize {
     LARGEST.load(Ordering::Relaxed)
 }
 
+/// Writes only when there is a new largest one, which is rarely: threads that allocate would pass the word between them.
+fn note(bytes: usize) {
+    if bytes > largest_bytes() {
+        LARGEST.fetch_max(bytes, Ordering::Relaxed);
+    }
+}
+
 // SAFETY: every call is handed to the system's allocator unchanged, which keeps the contract; counting allocates nothing.
 unsafe impl GlobalAlloc for Watched {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LARGEST.fetch_max(layout.size(), Ordering::Relaxed);
+        note(layout.size());
         // SAFETY: the caller keeps the contract of `alloc`, which is the same.
         unsafe { System.alloc(layout) }
     }
@@ -29,13 +36,13 @@ unsafe impl GlobalAlloc for Watched {
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        LARGEST.fetch_max(layout.size(), Ordering::Relaxed);
+        note(layout.size());
         // SAFETY: the caller keeps the contract of `alloc_zeroed`, which is the same.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        LARGEST.fetch_max(size, Ordering::Relaxed);
+        note(size);
         // SAFETY: the caller keeps the contract of `realloc`, which is the same.
         unsafe { System.realloc(pointer, layout, size) }
     }
