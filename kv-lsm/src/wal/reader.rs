@@ -9,6 +9,7 @@
 //!    does, the tail is torn and is discarded, and the caller keeps it aside.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use kv_core::store::Batch;
@@ -70,12 +71,13 @@ pub(crate) fn chain_start(disk: &dyn Disk, directory: &Path, numbers: &[u64]) ->
     Ok(Some(LogStart { segment: first.number, position: first.start, sequence: 0 }))
 }
 
-/// Where and why the log ends.
+/// Where and why the records of one segment end.
 struct End {
     segment: u64,
     offset: usize,
     position: u64,
     expected: &'static str,
+    behind: Behind,
 }
 
 /// A segment, and what it states about the end of the one before.
@@ -156,9 +158,14 @@ impl Replay {
         before: Option<SegmentEnd>,
         each: &mut dyn FnMut(u64, Batch) -> Result<(), Error>,
     ) -> Result<(End, Option<Successor>), Error> {
-        let stop = |offset: usize, expected| End { segment: number, offset, position: start + offset as u64, expected };
         let segment = &self.segments[&number];
-        let Some(header) = segment.header else {
+        let (path, header) = (segment.path.clone(), segment.header);
+        let content = read_file(disk, &path)?;
+        let stop = |offset: usize, expected| {
+            let behind = Behind::look(&content, number, header, offset);
+            End { segment: number, offset, position: start + offset as u64, expected, behind }
+        };
+        let Some(header) = header else {
             return Ok((stop(0, "a segment header whose checksum fits"), None));
         };
         if header.start != start {
@@ -167,8 +174,6 @@ impl Replay {
         if before.is_some_and(|before| before != header.previous) {
             return Ok((stop(0, "a predecessor as long, and with the checksum, that was stated"), None));
         }
-        let path = segment.path.clone();
-        let content = read_file(disk, &path)?;
         let successor = self.successor(number).filter(|next| !goes_on(&content, next.stated));
         let stated_length = successor.map(|next| usize::try_from(next.stated.length).unwrap_or(usize::MAX));
         let walked = records(&content, number, stated_length.unwrap_or(content.len()), &mut |offset, record| {
@@ -217,36 +222,36 @@ impl Replay {
         let last = ends.last().expect("a chain has a first segment");
         let mut position = last.position;
         let mut discarded = Vec::new();
-        for (&number, segment) in &self.segments {
-            let content = read_file(disk, &segment.path)?;
-            let own = ends.iter().find(|end| end.segment == number);
-            let end = own.unwrap_or(last);
-            let from = own.map_or(0, |end| end.offset);
-            let behind = Behind::look(&content, number, segment.header, from);
-            let header = segment.header.filter(|_| own.is_none());
-            let stated = behind.stated.max(header.map_or(0, |header| header.synced));
-            if stated > end.position && !sabotaged!(CallCorruptionTorn) {
-                return Err(self.corrupt(end, stated));
+        for end in ends {
+            self.check_stated(end, end.behind.stated)?;
+            // A segment of the middle holds, behind its end, what its file held before.
+            if end.segment == last.segment || end.behind.has_chunks {
+                position = position.max(last.position.saturating_add(end.behind.bytes));
+                discarded.extend(end.behind.discarded(&self.segments[&end.segment].path));
             }
-            if number != last.segment && own.is_some() && behind.end.is_none() {
+        }
+        for (&number, segment) in &self.segments {
+            if ends.iter().any(|end| end.segment == number) {
                 continue;
             }
-            if let Some(header) = header {
-                position = position.max(header.start.saturating_add(content.len() as u64));
-            }
-            position = position.max(last.position.saturating_add((content.len().saturating_sub(from)) as u64));
-            if let Some(end) = behind.end_of_loss(&content, segment.header.is_some(), from) {
-                let (offset, end) = (from as u64, end as u64);
-                discarded.push(Discarded { path: segment.path.clone(), offset, end });
-            }
+            let content = read_file(disk, &segment.path)?;
+            let behind = Behind::look(&content, number, segment.header, 0);
+            self.check_stated(last, behind.stated.max(segment.header.map_or(0, |header| header.synced)))?;
+            let start = segment.header.map_or(last.position, |header| header.start.max(last.position));
+            position = position.max(start.saturating_add(behind.bytes));
+            discarded.extend(behind.discarded(&segment.path));
         }
         Ok(Replayed { position, last_sequence: self.next_sequence.saturating_sub(1), discarded })
     }
 
-    fn corrupt(&self, end: &End, stated: u64) -> Error {
+    /// That the log was not synced beyond where it ends.
+    fn check_stated(&self, end: &End, stated: u64) -> Result<(), Error> {
+        if stated <= end.position || sabotaged!(CallCorruptionTorn) {
+            return Ok(());
+        }
         let (expected, position) = (end.expected, end.position);
         let what = format!("expected {expected}: the log was synced up to position {stated}, this is {position}");
-        Error::corrupt(&self.segments[&end.segment].path, end.offset as u64, what)
+        Err(Error::corrupt(&self.segments[&end.segment].path, end.offset as u64, what))
     }
 }
 
@@ -256,53 +261,61 @@ fn goes_on(content: &[u8], stated: SegmentEnd) -> bool {
     end < content.len() && Chunk::read(content, stated.number, next_chunk(end)).is_ok()
 }
 
-/// The whole chunks behind the end of the log.
+/// What lies behind the end of a segment's records.
 struct Behind {
+    /// Whether a chunk is whole there.
+    has_chunks: bool,
     /// The highest synced position that one of them states.
     stated: u64,
-    /// Where the last of them ends.
-    end: Option<usize>,
+    /// All of it.
+    bytes: u64,
+    /// The part that is worth keeping aside.
+    loss: Option<Range<usize>>,
 }
 
 impl Behind {
     fn look(content: &[u8], segment: u64, header: Option<SegmentHeader>, from: usize) -> Self {
-        let mut behind = Self { stated: 0, end: None };
+        let (mut stated, mut chunks_end) = (0, None);
         let mut at = from;
         while at + CHUNK_HEADER_BYTES <= content.len() {
             if may_be_chunk(content, header, at)
                 && let Ok(chunk) = Chunk::read(content, segment, at)
             {
-                behind.stated = behind.stated.max(chunk.synced);
+                stated = stated.max(chunk.synced);
                 at += chunk.bytes();
-                behind.end = Some(at);
+                chunks_end = Some(at);
             } else {
                 at += 1;
             }
         }
-        behind
+        let loss = end_of_loss(content, chunks_end, header.is_some(), from).map(|end| from..end);
+        let bytes = content.len().saturating_sub(from) as u64;
+        Self { has_chunks: chunks_end.is_some(), stated, bytes, loss }
     }
 
-    /// Up to where what lies at and behind `from` is worth keeping aside, or `None` when nothing is: a file that was another
-    /// segment before holds that behind its end.
-    fn end_of_loss(&self, content: &[u8], has_header: bool, from: usize) -> Option<usize> {
-        let begin = if has_header { from.max(HEADER_BYTES) } else { from };
-        let next = next_chunk(begin);
-        let is_zero = |bytes: &[u8]| bytes.iter().all(|&byte| byte == 0);
-        let ends_here = if has_header {
-            is_zero(&content[begin.min(content.len())..(next + CHUNK_HEADER_BYTES).min(content.len())])
-        } else {
-            // Empty, or never more than renamed: the header is whole, and that of another segment.
-            is_zero(content) || SegmentHeader::decode(content).is_ok()
-        };
-        if ends_here && self.end.is_none() {
-            return None;
-        }
-        if !has_header && self.end.is_none() {
-            return Some(content.len());
-        }
+    fn discarded(&self, path: &Path) -> Option<Discarded> {
+        let loss = self.loss.clone()?;
+        Some(Discarded { path: path.to_owned(), offset: loss.start as u64, end: loss.end as u64 })
+    }
+}
+
+/// Up to where what lies at and behind `from` is worth keeping aside, or `None` when nothing is: a file that was another
+/// segment before holds that behind its end. The last whole chunk there ends at `chunks_end`.
+fn end_of_loss(content: &[u8], chunks_end: Option<usize>, has_header: bool, from: usize) -> Option<usize> {
+    let begin = if has_header { from.max(HEADER_BYTES) } else { from };
+    let next = next_chunk(begin);
+    let is_zero = |bytes: &[u8]| bytes.iter().all(|&byte| byte == 0);
+    let ends_here = if has_header {
+        is_zero(&content[begin.min(content.len())..(next + CHUNK_HEADER_BYTES).min(content.len())])
+    } else {
+        // Empty, or never more than renamed: the header is whole, and that of another segment.
+        is_zero(content) || SegmentHeader::decode(content).is_ok()
+    };
+    match chunks_end {
+        None if ends_here => None,
+        None if !has_header => Some(content.len()),
         // What is torn lies in the block of the first chunk that is not whole.
-        let last = self.end.unwrap_or(0).max(next + 1);
-        Some(last.next_multiple_of(BLOCK_BYTES).min(content.len()))
+        _ => Some(chunks_end.unwrap_or(0).max(next + 1).next_multiple_of(BLOCK_BYTES).min(content.len())),
     }
 }
 
