@@ -1,4 +1,4 @@
-//! Three nodes on a transport of the host's own: Unix-domain sockets, in fifty lines ([`kv_examples::unix_transport`], explained
+//! Three nodes on a transport of the host's own: Unix-domain sockets, in eighty lines ([`kv_examples::unix_transport`], explained
 //! in `docs/transport.md`).
 //!
 //! ```text

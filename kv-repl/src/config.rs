@@ -76,7 +76,7 @@ impl Default for Config {
 }
 
 /// The smallest frame a transport may offer.
-const FRAME_BYTES_MIN: usize = 32 * 1024;
+pub(crate) const FRAME_BYTES_MIN: usize = 32 * 1024;
 
 /// A period is cut into parts that clocks of a millisecond must tell apart.
 const GOSSIP_EVERY_MIN: Millis = Millis(20);

@@ -1,7 +1,7 @@
 //! What a node asks of the network, and what it hands to whoever brings frames in.
 //!
 //! A transport may lose, duplicate, delay and reorder frames; the cluster stays right. It must not alter them silently (a
-//! checksum catches what slips through) and must not block. `docs/transport.md` shows one that is written in fifty lines, and
+//! checksum catches what slips through) and must not block. `docs/transport.md` shows one that is written in eighty lines, and
 //! the feature `conformance` has the tests that it must pass.
 
 #[cfg(any(test, feature = "conformance"))]
@@ -68,7 +68,7 @@ pub trait Transport: Send + Sync + 'static {
     /// [`SendError`]; the frame will not arrive.
     fn try_send(&self, to: NodeId, lane: Lane, frame: Bytes) -> Result<(), SendError>;
 
-    /// The largest frame that can reach `to`, in bytes.
+    /// The largest frame that can reach `to`, in bytes: 32 KiB at least, or no node starts on it.
     fn max_frame_bytes(&self, to: NodeId) -> usize {
         let _ = to;
         64 * 1024

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::Hosts;
 use super::probe::{Stage, at_once, within};
 use super::sample::SAMPLE_BYTES_MIN;
+use crate::config::FRAME_BYTES_MIN;
 use crate::transport::{Lane, SendError};
 
 const LANES: [Lane; 3] = [Lane::Control, Lane::Request, Lane::Bulk];
@@ -20,17 +21,16 @@ pub(super) fn frames_arrive_as_they_were_sent(hosts: &dyn Hosts) -> Result<(), S
     let stage = Stage::new(hosts);
     let [a, b] = stage.started([1, 2]);
     let largest = a.transport.max_frame_bytes(b.id).min(TRIED_BYTES_MAX);
-    if largest < SAMPLE_BYTES_MIN {
-        return Err(format!("frames of at most {largest} bytes carry nothing"));
+    if largest < FRAME_BYTES_MIN {
+        return Err(format!("frames of at most {largest} bytes are too small: a node needs {FRAME_BYTES_MIN}"));
     }
     let sizes = [SAMPLE_BYTES_MIN, 100, 1_000, 4_096, 33_000, largest / 2, largest - 1, largest];
-    let outcome =
-        sizes.into_iter().filter(|bytes| (SAMPLE_BYTES_MIN..=largest).contains(bytes)).try_for_each(|bytes| {
-            LANES.into_iter().try_for_each(|lane| {
-                stage.reaches_with(&a, &b, lane, bytes)?;
-                stage.reaches_with(&b, &a, lane, bytes)
-            })
-        });
+    let outcome = sizes.into_iter().filter(|&bytes| bytes <= largest).try_for_each(|bytes| {
+        LANES.into_iter().try_for_each(|lane| {
+            stage.reaches_with(&a, &b, lane, bytes)?;
+            stage.reaches_with(&b, &a, lane, bytes)
+        })
+    });
     stage.outcome(outcome)
 }
 

@@ -53,7 +53,14 @@ fn each_fault_is_rejected_by_the_check_that_is_there_for_it() {
         (Fault::GoesOnAfterTheEnd, "nothing_is_delivered_after_the_end"),
         (Fault::LosesAll, "peers_come_as_they_are_told"),
         (Fault::ForgetsTheTime, "turns_come_when_they_are_asked_for"),
+        (Fault::SharesABuffer, "any_thread_may_send"),
+        (Fault::KeepsTheFirstAddress, "a_node_that_moved_is_found_where_it_is"),
+        (Fault::LosesWhatTurnsSend, "answers_leave_within_a_turn"),
+        (Fault::OffersTooLittle, "frames_arrive_as_they_were_sent"),
     ];
+    for check in CHECKS {
+        assert!(expected.iter().any(|(_, name)| *name == check.name), "nothing is rejected by {}", check.name);
+    }
     std::thread::scope(|scope| {
         for (fault, name) in expected {
             scope.spawn(move || {

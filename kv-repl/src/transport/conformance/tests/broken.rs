@@ -1,6 +1,7 @@
 //! Transports that break their promises, one each. They carry frames over the in-memory network, and run the node's turns
 //! on a thread of their own behind a bounded queue, so that a node can be stuck.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,6 +12,7 @@ use bytes::Bytes;
 use kv_core::NodeId;
 
 use super::super::Hosts;
+use crate::config::FRAME_BYTES_MIN;
 use crate::transport::{Drive, Inbound, Lane, MemoryNetwork, MemoryTransport, PeerInfo, SendError, Transport, Turn};
 
 /// How many frames wait for a node.
@@ -44,6 +46,14 @@ pub(super) enum Fault {
     LosesAll,
     /// Turns come after frames and wake-ups, and never when time has passed.
     ForgetsTheTime,
+    /// What threads send at the same time gets mixed up.
+    SharesABuffer,
+    /// A peer is looked for where it was at first.
+    KeepsTheFirstAddress,
+    /// What is sent during a turn is lost.
+    LosesWhatTurnsSend,
+    /// Frames are smaller than a node needs.
+    OffersTooLittle,
 }
 
 /// A transport with a fault, or none.
@@ -52,6 +62,10 @@ pub(super) struct Flawed {
     fault: Option<Fault>,
     running: Mutex<Option<JoinHandle<()>>>,
     gate: Mutex<Option<Arc<Gate>>>,
+    /// The frame that is being sent.
+    buffer: Mutex<Bytes>,
+    /// Where each peer was at first, and where it is.
+    addresses: Mutex<BTreeMap<NodeId, [String; 2]>>,
 }
 
 /// What the network delivers to: a bounded queue before the node's thread.
@@ -71,22 +85,46 @@ enum Work {
 
 impl Flawed {
     pub(super) fn hosts(network: MemoryNetwork, fault: Option<Fault>) -> impl Hosts {
+        let lives = AtomicU64::new(0);
         move |node: NodeId| -> (Arc<dyn Transport>, String) {
-            let inner = network.transport(node);
-            let flawed = Self { inner, fault, running: Mutex::default(), gate: Mutex::default() };
-            (Arc::new(flawed), "in memory".to_owned())
+            let flawed = Self {
+                inner: network.transport(node),
+                fault,
+                running: Mutex::default(),
+                gate: Mutex::default(),
+                buffer: Mutex::default(),
+                addresses: Mutex::default(),
+            };
+            (Arc::new(flawed), format!("in memory, life {}", lives.fetch_add(1, Ordering::Relaxed)))
         }
     }
 
     fn has(&self, fault: Fault) -> bool {
         self.fault == Some(fault)
     }
+
+    /// Whether this frame is lost by what is wrong with this transport.
+    fn loses(&self, to: NodeId) -> bool {
+        let is_in_turn = || {
+            let running = self.running.lock().unwrap();
+            running.as_ref().is_some_and(|running| running.thread().id() == std::thread::current().id())
+        };
+        let has_moved = || self.addresses.lock().unwrap().get(&to).is_some_and(|[first, now]| first != now);
+        self.has(Fault::LosesAll)
+            || self.has(Fault::LosesWhatTurnsSend) && is_in_turn()
+            || self.has(Fault::KeepsTheFirstAddress) && has_moved()
+    }
 }
 
 impl Transport for Flawed {
-    fn try_send(&self, to: NodeId, lane: Lane, frame: Bytes) -> Result<(), SendError> {
-        if self.has(Fault::LosesAll) {
+    fn try_send(&self, to: NodeId, lane: Lane, mut frame: Bytes) -> Result<(), SendError> {
+        if self.loses(to) {
             return Ok(());
+        }
+        if self.has(Fault::SharesABuffer) {
+            *self.buffer.lock().unwrap() = frame;
+            std::thread::yield_now();
+            frame = self.buffer.lock().unwrap().clone();
         }
         if frame.len() > FRAME_BYTES_MAX {
             return if self.has(Fault::TakesWhatIsTooLarge) { Ok(()) } else { Err(SendError::TooLarge) };
@@ -103,11 +141,15 @@ impl Transport for Flawed {
     }
 
     fn max_frame_bytes(&self, _to: NodeId) -> usize {
-        FRAME_BYTES_MAX
+        if self.has(Fault::OffersTooLittle) { FRAME_BYTES_MIN - 1 } else { FRAME_BYTES_MAX }
     }
 
     fn peers_changed(&self, peers: &[PeerInfo]) {
         self.inner.peers_changed(peers);
+        let mut addresses = self.addresses.lock().unwrap();
+        for PeerInfo { node, address } in peers {
+            addresses.entry(*node).or_insert_with(|| [address.clone(), address.clone()])[1].clone_from(address);
+        }
     }
 
     fn attach(&self, node: Arc<dyn Inbound>) -> Drive {
@@ -141,7 +183,9 @@ impl Transport for Flawed {
             gate.stopped.store(true, Ordering::Release);
             let _ = gate.queue.try_send(Work::Wake);
         }
-        if let Some(thread) = self.running.lock().unwrap().take() {
+        // Not under the lock, which a turn that sends may want.
+        let running = self.running.lock().unwrap().take();
+        if let Some(thread) = running {
             let _ = thread.join();
         }
     }
