@@ -6,12 +6,13 @@
 use bytes::Bytes;
 use kv_core::NodeId;
 use kv_core::time::Millis;
-use kv_core::version::Incarnation;
+use kv_core::version::{Incarnation, VersionVector};
 
 use crate::gossip::Gossip;
 use crate::identity::{Boot, Identity};
 use crate::liveness::Claim;
 use crate::machine::{Action, Notice};
+use crate::message::Message;
 use crate::session::Session;
 use crate::wire;
 
@@ -19,12 +20,22 @@ use crate::wire;
 pub fn frame(bytes: &[u8]) {
     for bytes in [Bytes::copy_from_slice(bytes), wire::with_right_checksum(bytes)] {
         let Ok(frame) = wire::decode(&bytes) else { continue };
+        frame.messages.iter().for_each(remember);
         let mut writer = wire::FrameWriter::new(&frame.header);
         for message in &frame.messages {
             assert!(writer.push(message, usize::MAX), "there is no limit");
         }
         let again = wire::decode(&writer.finish()).expect("what was written can be read");
         assert_eq!((again.header, again.messages), (frame.header, frame.messages));
+    }
+}
+
+/// What a session does with the answer to a write.
+fn remember(message: &Message) {
+    if let Message::Forwarded { outcome: Ok(written), .. } = message {
+        let mut seen = VersionVector::new();
+        seen.insert(written.dot);
+        assert!(seen.contains(written.dot));
     }
 }
 
@@ -58,7 +69,7 @@ pub fn gossip(bytes: &[u8]) {
         let mut out = Vec::new();
         let before = beliefs(&machine, now);
         if let Ok(frame) = wire::decode(&wire::with_right_checksum(frame)) {
-            for message in frame.messages.into_iter().filter(crate::message::Message::is_gossip) {
+            for message in frame.messages.into_iter().filter(Message::is_gossip) {
                 machine.receive(now, frame.header.from, frame.header.from_boot, message, &mut out);
             }
         }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use kv_core::Expiry;
 use kv_core::codec::DecodeError;
 use kv_core::conflict::{NotAdmitted, admit};
+use kv_core::context::InvalidContext;
 use kv_core::hlc::{HighWater, Hlc, Stamp};
 use kv_core::key::RecordKey;
 use kv_core::record::{Payload, Record, Rule, Version};
@@ -113,6 +114,9 @@ impl Minter {
             epoch += 1;
         }
         let actor = Actor { epoch, ..env.me.actor() };
+        if rule == Rule::Siblings {
+            check_counter(actor, &seen, stored.context())?;
+        }
         let mut clock = self.clock.clone();
         let birth = clock.mint(env.now.wall, stored.birth_max().max(session(rule, &seen)))?;
         let version = Version { birth, payload: put.payload.clone(), expiry, operation: Some(put.operation) };
@@ -193,6 +197,18 @@ fn forgot(actor: Actor, seen: &VersionVector, stored: &VersionVector) -> bool {
     };
     let (seen, stored) = (mine(seen), mine(stored));
     seen.iter().any(|span| !stored.iter().any(|held| held.first <= span.first && span.last <= held.last))
+}
+
+/// Whether an actor can count on. None gets to the end by counting: somebody has made up a context, or a record.
+fn check_counter(actor: Actor, seen: &VersionVector, stored: &VersionVector) -> Result<(), WriteError> {
+    let what = "a counter that nobody counts to";
+    if seen.counter_max(actor) == u64::MAX {
+        return Err(InvalidContext::Malformed(DecodeError { offset: 0, what }).into());
+    }
+    if stored.counter_max(actor) == u64::MAX {
+        return Err(WriteError::Store(what.to_owned()));
+    }
+    Ok(())
 }
 
 fn written(key: &RecordKey, dot: kv_core::version::Dot, birth: Stamp, seen: &VersionVector) -> Written {

@@ -17,9 +17,9 @@ use kv_core::key::RecordKey;
 use kv_core::record::{OperationId, Record, Rule};
 use kv_core::store::Batch;
 use kv_core::time::Millis;
-use kv_core::version::{Actor, Dot};
+use kv_core::version::{Actor, Dot, VersionVector};
 
-use super::{Minted, Minter, forgot, read, written};
+use super::{Minted, Minter, check_counter, forgot, read, written};
 use crate::machine::Environment;
 use crate::request::{Attempt, Modify, WriteError};
 
@@ -110,6 +110,7 @@ impl Minter {
             epoch += 1;
         }
         let actor = Actor { epoch, ..env.me.actor() };
+        check_counter(actor, &VersionVector::new(), stored.context())?;
         let mut clock = self.clock.clone();
         let birth = clock.mint(env.now.wall, stored.birth_max())?;
         let observed = if sabotaged!(ClearUnseen) { None } else { seen.as_ref() };

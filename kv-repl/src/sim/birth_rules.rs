@@ -2,13 +2,15 @@
 //! once.
 
 use kv_core::NodeId;
+use kv_core::context::CausalContext;
 use kv_core::record::{Payload, Record, Version};
-use kv_core::version::{Actor, Incarnation};
+use kv_core::version::{Actor, Dot, Incarnation};
 
 use super::rules::{founded, key_of, put_of, values};
 use super::*;
 use crate::identity::{Boot, ClusterId};
 use crate::message::Message;
+use crate::request::WriteError;
 use crate::status::Standing;
 use crate::wire::{FrameWriter, Header};
 
@@ -185,4 +187,21 @@ fn protocol_rule_02_a_founder_that_dies_half_way_does_no_harm() {
         world.run_for(2_000_000);
         assert!(all.iter().all(|node| world.is_serving(*node)), "cut at {cut_us}");
     }
+}
+
+/// A context comes from clients, who can make one up.
+#[test]
+fn a_context_that_counts_to_the_end_writes_nothing() {
+    let mut world = founded();
+    let incarnation = world.status(NodeId(1)).expect("it runs").incarnation;
+    // A node that is shown a dot of its own that it does not know goes on in the next epoch.
+    let actor = Actor { node: NodeId(1), incarnation, epoch: 2 };
+    let unknown = Dot { actor: Actor { epoch: 1, ..actor }, counter: 9 };
+    let seen = [unknown, Dot { actor, counter: u64::MAX }].into_iter().collect();
+    let context = CausalContext::seal(&key_of(&world, "k"), &seen);
+    let put = put_of(&mut world, "k", "value", Some(context));
+    let request = world.put(NodeId(1), put);
+    let answer = world.finish(request);
+    assert!(matches!(answer, Answer::Written(Err(WriteError::InvalidContext(_)))), "{answer:?}");
+    assert_eq!(values(&mut world, 1, "k"), Ok(Vec::new()));
 }

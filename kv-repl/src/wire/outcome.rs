@@ -73,7 +73,7 @@ pub(super) fn decode_written(
     Ok(Err(match reader.u8()? {
         0 => {
             return Ok(Ok(Written {
-                dot: Dot { actor: Actor::decode(reader)?, counter: reader.varint()? },
+                dot: dot(reader)?,
                 birth: Stamp(reader.u64()?),
                 context: CausalContext::from_bytes(prefixed(body, reader, CONTEXT_BYTES_MAX)?),
                 acknowledged: size(reader)?,
@@ -148,6 +148,14 @@ pub(super) fn decode_created(reader: &mut Reader<'_>) -> Result<Result<u32, Clus
         4 => ClusterError::NotServing(standing(reader)?),
         _ => return Err(reader.error("unknown outcome of a table")),
     }))
+}
+
+fn dot(reader: &mut Reader<'_>) -> Result<Dot, DecodeError> {
+    let dot = Dot { actor: Actor::decode(reader)?, counter: reader.varint()? };
+    if dot.counter == 0 {
+        return Err(reader.error("counter zero names no write"));
+    }
+    Ok(dot)
 }
 
 fn pair(kind: u8, first: usize, second: usize, out: &mut Vec<u8>) {

@@ -267,6 +267,19 @@ fn a_message_that_does_not_fit_leaves_the_frame_as_it_was() {
     assert_eq!(decode(&writer.finish()).unwrap().messages, [Message::CatalogHave { version: 1 }]);
 }
 
+#[test]
+fn a_write_without_a_name_is_no_outcome() {
+    let actor = Actor { node: NodeId(1), incarnation: Incarnation(9), epoch: 1 };
+    let context = CausalContext::seal(&key(), &VersionVector::new());
+    let outcome = |counter| {
+        let dot = Dot { actor, counter };
+        let written = Written { dot, birth: Stamp(1), context: context.clone(), acknowledged: 1 };
+        decode(&frame(&[Message::Forwarded { tag: 3, outcome: Ok(written) }]))
+    };
+    assert_eq!(outcome(0).unwrap_err().what, "counter zero names no write");
+    assert!(outcome(1).is_ok() && outcome(u64::MAX).is_ok());
+}
+
 proptest! {
     /// With the checksum made right again, the decoder itself must hold.
     #[test]
