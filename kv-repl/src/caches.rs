@@ -23,8 +23,8 @@ use kv_core::time::{Millis, Now};
 use kv_core::version::Actor;
 
 use crate::catalog::TableSchema;
-use crate::request::CacheOptions;
 use crate::status::CacheStatus;
+use crate::table_options::CacheOptions;
 
 /// Tombstones have one part in so many of a table's memory.
 const TOMBSTONE_SHARE: u64 = 8;

@@ -27,7 +27,7 @@ use kv_ring::{Layout, Weight, Zone};
 use crate::identity::ClusterId;
 use crate::member::Member;
 use crate::quorum::Consistency;
-use crate::request::{CacheOptions, EvictionPolicy, TableOptions};
+use crate::table_options::{CacheOptions, EvictionPolicy, TableOptions};
 use crate::transport::PeerInfo;
 
 const FORMAT: u8 = 1;

@@ -1,14 +1,14 @@
 //! Requests as values that are built, then waited for: `.wait()` blocks, `.await` does not and needs no runtime.
 
+mod pending;
 mod update;
 
+pub use pending::Pending;
 pub use update::UpdateRequest;
 
-use std::future::{Future, IntoFuture};
-use std::pin::Pin;
+use std::future::IntoFuture;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use kv_core::context::CausalContext;
@@ -19,6 +19,7 @@ use kv_core::record::{OperationId, Payload, Rule};
 use kv_core::time::Millis;
 use kv_ring::Layout;
 
+use self::pending::Convert;
 use crate::catalog::TableSchema;
 use crate::config::Settings;
 use crate::driver::Driver;
@@ -415,85 +416,5 @@ impl IntoFuture for RepairRequest {
 
     fn into_future(self) -> Self::IntoFuture {
         self.start()
-    }
-}
-
-/// A request under way. Dropping it does not take the request back.
-#[must_use = "the outcome of a request says whether it happened"]
-pub struct Pending<T> {
-    state: State<T>,
-}
-
-enum State<T> {
-    Ready(Option<T>),
-    Waiting {
-        receiver: oneshot::AsyncReceiver<Outcome>,
-        convert: Convert<T>,
-    },
-    /// Kept for `wait`, which blocks without an executor.
-    Blocking {
-        receiver: oneshot::Receiver<Outcome>,
-        convert: Convert<T>,
-    },
-    Done,
-}
-
-/// Makes what the caller waits for out of an outcome, or of none when the node has stopped.
-enum Convert<T> {
-    Plain(fn(Option<Outcome>) -> T),
-    /// Tells a session, too.
-    Boxed(Box<dyn FnOnce(Option<Outcome>) -> T + Send>),
-}
-
-impl<T> Convert<T> {
-    fn call(self, outcome: Option<Outcome>) -> T {
-        match self {
-            Self::Plain(convert) => convert(outcome),
-            Self::Boxed(convert) => convert(outcome),
-        }
-    }
-}
-
-impl<T> Pending<T> {
-    const fn ready(value: T) -> Self {
-        Self { state: State::Ready(Some(value)) }
-    }
-
-    const fn waiting(receiver: oneshot::Receiver<Outcome>, convert: Convert<T>) -> Self {
-        Self { state: State::Blocking { receiver, convert } }
-    }
-
-    /// Blocks until the outcome is there.
-    ///
-    /// # Panics
-    /// When it was polled before.
-    pub fn wait(self) -> T {
-        match self.state {
-            State::Ready(value) => value.expect("waited for twice"),
-            State::Blocking { receiver, convert } => convert.call(receiver.recv().ok()),
-            State::Waiting { .. } | State::Done => panic!("a request that was polled is awaited, not waited for"),
-        }
-    }
-}
-
-impl<T: Unpin> Future for Pending<T> {
-    type Output = T;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
-        match std::mem::replace(&mut self.state, State::Done) {
-            State::Ready(value) => Poll::Ready(value.expect("polled after it was ready")),
-            State::Blocking { receiver, convert } => {
-                self.state = State::Waiting { receiver: receiver.into_future(), convert };
-                self.poll(context)
-            }
-            State::Waiting { mut receiver, convert } => match Pin::new(&mut receiver).poll(context) {
-                Poll::Ready(outcome) => Poll::Ready(convert.call(outcome.ok())),
-                Poll::Pending => {
-                    self.state = State::Waiting { receiver, convert };
-                    Poll::Pending
-                }
-            },
-            State::Done => panic!("polled after it was ready"),
-        }
     }
 }

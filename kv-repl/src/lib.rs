@@ -81,6 +81,7 @@ pub mod session;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
 pub mod status;
+pub mod table_options;
 mod throttle;
 pub mod transport;
 mod turn;
@@ -95,6 +96,6 @@ pub use node::Node;
 pub use quorum::Consistency;
 pub use remembered::RestoreError;
 pub use repair_request::RepairScope;
-pub use request::{EvictionPolicy, TableOptions};
 pub use session::Session;
+pub use table_options::{EvictionPolicy, TableOptions};
 pub use worker::StartError;

@@ -24,8 +24,9 @@ use crate::member::Member;
 use crate::message::Message;
 use crate::peers::{DropReason, Life, Peers};
 use crate::repair_request::{RepairError, RepairReport, RepairScope};
-use crate::request::{ClusterError, Get, Read, ReadError, TableOptions, Write, WriteError, Written};
+use crate::request::{ClusterError, Get, Read, ReadError, Write, WriteError, Written};
 use crate::status::Standing;
+use crate::table_options::TableOptions;
 use crate::transport::PeerInfo;
 use crate::wire::Header;
 

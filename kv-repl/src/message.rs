@@ -13,7 +13,8 @@ use kv_core::time::Millis;
 use crate::catalog::{Founding, TableSchema};
 use crate::comparison::{Answer, Place, Question};
 use crate::liveness::Rumour;
-use crate::request::{ClusterError, Modify, Put, TableOptions, WriteError, Written};
+use crate::request::{ClusterError, Modify, Put, WriteError, Written};
+use crate::table_options::TableOptions;
 use crate::transport::Lane;
 
 /// One message.

@@ -18,8 +18,9 @@ use crate::machine::{Outcome, Request};
 use crate::member::Member;
 use crate::node_core::NodeCore;
 use crate::repair_request::RepairScope;
-use crate::request::{ClusterError, TableOptions};
+use crate::request::ClusterError;
 use crate::status::Status;
+use crate::table_options::TableOptions;
 use crate::transport::{PeerInfo, Transport};
 use crate::worker::{Birth, StartError, Worker};
 

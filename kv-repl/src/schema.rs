@@ -21,8 +21,9 @@ use crate::config::Settings;
 use crate::identity::Boot;
 use crate::machine::{Action, Environment, Event, Machine, Notice, Origin, Outcome, Release, Request, Stripe};
 use crate::message::Message;
-use crate::request::{ClusterError, TableOptions};
+use crate::request::ClusterError;
 use crate::status::Standing;
+use crate::table_options::TableOptions;
 
 /// Where tables are stored: the prefix, then the number in big-endian.
 pub(crate) const TABLE_KEY_PREFIX: &[u8] = b"table/";

@@ -10,7 +10,8 @@ use kv_core::conflict::unfair;
 use kv_core::crdt::{Crdt, Field, Kind, Update, UpdateRefused};
 use kv_core::record::{OperationId, RecordJoin, Rule};
 use kv_core::store::{Space, SpaceOptions};
-use kv_repl::request::{ClusterError, InvalidOptions, WriteError, WrongType};
+use kv_repl::request::{ClusterError, WriteError, WrongType};
+use kv_repl::table_options::InvalidOptions;
 use kv_repl::transport::MemoryNetwork;
 use kv_repl::{Consistency, Member, Node, NodeId, Table, TableOptions};
 

@@ -30,8 +30,9 @@ use crate::machine::{Action, Environment, Event, Machine, Notice, Origin, Outcom
 use crate::message::Message;
 use crate::mint::{Minted, Minter};
 use crate::quorum::requirement::Requirement;
-use crate::request::{CacheOptions, Modify, Put, Write, WriteError, Written};
+use crate::request::{Modify, Put, Write, WriteError, Written};
 use crate::status::ExtraMessages;
+use crate::table_options::CacheOptions;
 
 /// The machine of writes.
 #[derive(Debug)]

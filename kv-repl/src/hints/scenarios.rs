@@ -16,8 +16,8 @@ use crate::config::Config;
 use crate::identity::{Boot, ClusterId};
 use crate::member::Member;
 use crate::peers::Peers;
-use crate::request::TableOptions;
 use crate::status::Standing;
+use crate::table_options::TableOptions;
 
 const TABLE: TableId = TableId(1);
 

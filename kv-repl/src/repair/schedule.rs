@@ -95,7 +95,7 @@ mod tests {
     use crate::catalog::{Founding, FoundingMember};
     use crate::identity::ClusterId;
     use crate::member::Member;
-    use crate::request::TableOptions;
+    use crate::table_options::TableOptions;
     use kv_core::key::TableId;
     use kv_core::version::Incarnation;
 

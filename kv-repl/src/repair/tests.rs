@@ -20,7 +20,7 @@ use crate::machine::{Origin, Outcome};
 use crate::member::Member;
 use crate::peers::Peers;
 use crate::repair_request::{RepairReport, RepairScope};
-use crate::request::TableOptions;
+use crate::table_options::TableOptions;
 use crate::wire::{FrameWriter, Header};
 
 struct Side {

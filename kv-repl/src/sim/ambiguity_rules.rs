@@ -7,7 +7,8 @@ use kv_core::time::Millis;
 use super::rules::{Scenario, key_of, put_of, values};
 use super::*;
 use crate::quorum::Consistency;
-use crate::request::{Get, TableOptions, WriteError};
+use crate::request::{Get, WriteError};
+use crate::table_options::TableOptions;
 
 /// Every switch, and the scenario that it must break.
 const RULES: &[(Sabotage, &str, Scenario)] = &[

@@ -12,8 +12,9 @@ use super::rules::Scenario;
 use super::*;
 use crate::quorum::Consistency;
 use crate::repair_request::{RepairError, RepairScope};
-use crate::request::{EvictionPolicy, Get, Put, TableOptions, WriteError};
+use crate::request::{Get, Put, WriteError};
 use crate::status::CacheStatus;
+use crate::table_options::{EvictionPolicy, TableOptions};
 
 /// Every switch, and the scenario that it must break.
 const RULES: &[(Sabotage, &str, Scenario)] = &[

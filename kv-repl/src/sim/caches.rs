@@ -13,7 +13,8 @@ use super::world::{Answer, World};
 use crate::catalog::TableSchema;
 use crate::check::{CacheHistory, CacheReadBegun};
 use crate::quorum::Consistency;
-use crate::request::{EvictionPolicy, Get, Put, TableOptions};
+use crate::request::{Get, Put};
+use crate::table_options::{EvictionPolicy, TableOptions};
 
 /// The table's name.
 pub(super) const TABLE: &str = "cache";

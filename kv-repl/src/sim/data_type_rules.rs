@@ -10,7 +10,8 @@ use kv_core::record::OperationId;
 use super::rules::{Scenario, search};
 use super::*;
 use crate::quorum::Consistency;
-use crate::request::{Attempt, Get, Modify, Read, TableOptions, WriteError, Written};
+use crate::request::{Attempt, Get, Modify, Read, WriteError, Written};
+use crate::table_options::TableOptions;
 
 /// Every switch, and the scenario that it must break.
 const RULES: &[(Sabotage, &str, Scenario)] = &[

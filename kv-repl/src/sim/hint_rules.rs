@@ -13,7 +13,8 @@ use super::*;
 use crate::comparison::Place;
 use crate::hints::scenarios;
 use crate::quorum::Consistency;
-use crate::request::{Put, TableOptions, Written};
+use crate::request::{Put, Written};
+use crate::table_options::TableOptions;
 
 /// Every switch, and the scenario that it must break.
 const RULES: &[(Sabotage, &str, Scenario)] = &[

@@ -6,7 +6,8 @@ use kv_core::key::RecordKey;
 use super::rules::{Scenario, key_of, put_of};
 use super::*;
 use crate::quorum::{Consistency, TooFewReplicas};
-use crate::request::{Get, Put, Read, ReadError, TableOptions, WriteError, Written};
+use crate::request::{Get, Put, Read, ReadError, WriteError, Written};
+use crate::table_options::TableOptions;
 
 /// Every switch, and the scenario that it must break.
 const RULES: &[(Sabotage, &str, Scenario)] = &[(

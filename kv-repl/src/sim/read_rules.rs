@@ -8,8 +8,9 @@ use kv_core::record::Payload;
 use super::rules::{Scenario, key_of, put_of};
 use super::*;
 use crate::quorum::Consistency;
-use crate::request::{Get, Put, TableOptions};
+use crate::request::{Get, Put};
 use crate::status::ExtraMessages;
+use crate::table_options::TableOptions;
 
 /// Every switch, and the scenario that it must break.
 const RULES: &[(Sabotage, &str, Scenario)] = &[

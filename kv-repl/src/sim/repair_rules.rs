@@ -11,7 +11,8 @@ use super::rules::{key_of, put_of};
 use super::*;
 use crate::quorum::Consistency;
 use crate::repair_request::{RepairError, RepairScope, RepairStatus, UnfinishedReason};
-use crate::request::{Put, TableOptions};
+use crate::request::Put;
+use crate::table_options::TableOptions;
 
 /// Says what went wrong, if anything did.
 type Scenario = fn() -> Result<(), String>;

@@ -12,8 +12,9 @@ use kv_core::record::{OperationId, Payload};
 use super::birth_rules::{frame_of_an_earlier_life, frame_of_another_cluster, frame_of_another_storage};
 use super::*;
 use crate::quorum::Consistency;
-use crate::request::{Get, Put, ReadError, TableOptions, WriteError};
+use crate::request::{Get, Put, ReadError, WriteError};
 use crate::status::Standing;
+use crate::table_options::TableOptions;
 
 /// Says what went wrong, if anything did.
 pub(super) type Scenario = fn() -> Result<(), String>;

@@ -16,7 +16,8 @@ use super::world::{Answer, World};
 use crate::check::HintTotals;
 use crate::liveness::Liveness;
 use crate::quorum::Consistency;
-use crate::request::{Get, Read, TableOptions};
+use crate::request::{Get, Read};
+use crate::table_options::TableOptions;
 
 /// What a run came to.
 #[derive(Clone, Debug)]

@@ -7,9 +7,10 @@ use kv_core::record::Payload;
 use super::rules::{Scenario, key_of, put_of};
 use super::*;
 use crate::quorum::Consistency;
-use crate::request::{Get, Put, Read, ReadError, TableOptions, WriteError, Written};
+use crate::request::{Get, Put, Read, ReadError, WriteError, Written};
 use crate::session::KEYS_MAX;
 use crate::session::state::{SessionState, Subject};
+use crate::table_options::TableOptions;
 
 /// Every switch, and the scenario that it must break.
 const RULES: &[(Sabotage, &str, Scenario)] = &[

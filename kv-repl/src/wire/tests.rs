@@ -17,8 +17,9 @@ use crate::liveness::{Claim, Liveness, Rumour};
 use crate::member::Member;
 use crate::message::{Refusal, Unwelcome};
 use crate::quorum::TooFewReplicas;
-use crate::request::{Attempt, ClusterError, EvictionPolicy, Modify, Put, TableOptions, WriteError, Written};
+use crate::request::{Attempt, ClusterError, Modify, Put, WriteError, Written};
 use crate::status::Standing;
+use crate::table_options::{EvictionPolicy, TableOptions};
 use crate::{Consistency, NodeId};
 
 fn header() -> Header {

@@ -8,7 +8,8 @@ use crate::identity::ClusterId;
 use crate::machine::Request;
 use crate::member::Member;
 use crate::repair_request::RepairScope;
-use crate::request::{Get, Modify, Put, TableOptions, Write};
+use crate::request::{Get, Modify, Put, Write};
+use crate::table_options::TableOptions;
 use crate::worker::Input;
 
 impl World {

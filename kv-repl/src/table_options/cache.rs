@@ -99,7 +99,7 @@ impl TableOptions {
     ///   replicas have evicted and started again since, as long as clocks keep to
     ///   [`Config::clock_drift_max`](crate::config::Config::clock_drift_max). For this, deletes stay in memory until all
     ///   that they hide has expired, within an eighth of the memory; when that is full, deletes are refused with
-    ///   [`WriteError::CacheFull`](super::WriteError::CacheFull). A node that has started does not show what was written
+    ///   [`WriteError::CacheFull`](crate::request::WriteError::CacheFull). A node that has started does not show what was written
     ///   before, even where others hold it, because it may have forgotten a delete.
     #[must_use]
     pub const fn cache(policy: EvictionPolicy) -> Self {

@@ -1,0 +1,128 @@
+//! How a table is created: its conflict rule, how many nodes hold each key, and what its requests ask for when they do not
+//! say.
+
+mod cache;
+
+pub(crate) use cache::CacheOptions;
+pub use cache::EvictionPolicy;
+
+use kv_core::crdt::Kind;
+use kv_core::record::Rule;
+use kv_core::time::Millis;
+use thiserror::Error;
+
+use crate::quorum::Consistency;
+
+/// How a table is created.
+///
+/// The conflict rule and the number of replicas never change. There is no default rule: last-write-wins silently drops
+/// one of two concurrent writes, so it must be asked for by name.
+#[derive(Clone, Eq, PartialEq, Debug)]
+pub struct TableOptions {
+    pub(crate) rule: Rule,
+    pub(crate) replicas: usize,
+    pub(crate) ttl: Option<Millis>,
+    pub(crate) reads: Consistency,
+    pub(crate) writes: Consistency,
+    /// Of a cache table, the rest too.
+    pub(crate) cache: Option<EvictionPolicy>,
+    pub(crate) memory_bytes: Option<u64>,
+    pub(crate) ttl_max: Option<Millis>,
+}
+
+impl TableOptions {
+    /// Concurrent writes stand side by side until a writer that has seen them replaces them. Nothing is lost silently.
+    #[must_use]
+    pub const fn siblings() -> Self {
+        Self::of(Rule::Siblings)
+    }
+
+    /// Values of a replicated data type: writes are changes of it ([`Table::update`](crate::Table::update) and what is built
+    /// on it), concurrent ones are all kept as the type says, and nothing is lost silently. Values do not expire.
+    #[must_use]
+    pub const fn crdt(kind: Kind) -> Self {
+        Self::of(Rule::Crdt(kind))
+    }
+
+    /// Of concurrent writes the one with the later stamp stays, and the others are gone, acknowledged or not.
+    #[must_use]
+    pub const fn last_write_wins() -> Self {
+        Self::of(Rule::LastWriteWins)
+    }
+
+    /// Whether such a table can be.
+    ///
+    /// # Errors
+    /// [`InvalidOptions`].
+    pub fn check(&self) -> Result<(), InvalidOptions> {
+        if matches!(self.rule, Rule::Crdt(_)) && self.ttl.is_some() {
+            return Err(InvalidOptions::TtlOnDataType);
+        }
+        self.check_cache()
+    }
+
+    const fn of(rule: Rule) -> Self {
+        Self {
+            rule,
+            replicas: 3,
+            ttl: None,
+            reads: Consistency::Quorum,
+            writes: Consistency::Quorum,
+            cache: None,
+            memory_bytes: None,
+            ttl_max: None,
+        }
+    }
+
+    /// How many nodes hold each key; three unless said otherwise.
+    #[must_use]
+    pub const fn replicas(mut self, replicas: usize) -> Self {
+        self.replicas = replicas;
+        self
+    }
+
+    /// How long a value lives when its put does not say.
+    #[must_use]
+    pub fn default_ttl(mut self, ttl: std::time::Duration) -> Self {
+        self.ttl = Some(ttl.into());
+        self
+    }
+
+    /// What reads and writes ask for when they do not say; a quorum each unless said otherwise.
+    #[must_use]
+    pub const fn default_consistency(mut self, reads: Consistency, writes: Consistency) -> Self {
+        self.reads = reads;
+        self.writes = writes;
+        self
+    }
+}
+
+/// Options that no table can have.
+#[derive(Copy, Clone, Eq, PartialEq, Debug, Error)]
+#[non_exhaustive]
+pub enum InvalidOptions {
+    /// Values of data types do not expire: a part that had gone at one replica would come back from another.
+    #[error("values of replicated data types have no time to live")]
+    TtlOnDataType,
+    /// A cache table without [`TableOptions::ttl_max`].
+    #[error("a cache table must say how long its values live at most")]
+    CacheWithoutTtlMax,
+    /// [`TableOptions::ttl_max`] is zero, or too long.
+    #[error("values of a cache table live at least a millisecond and at most {ttl_max_limit:?}")]
+    CacheTtlMax {
+        /// The longest there is.
+        ttl_max_limit: Millis,
+    },
+    /// Values would live longer by default than they may.
+    #[error("the default time to live is over the maximum")]
+    DefaultOverTtlMax,
+    /// [`TableOptions::memory_bytes`] is too little to hold anything.
+    #[error("a cache table takes at least {memory_bytes_min} bytes of each node")]
+    CacheTooSmall {
+        /// The least there is.
+        memory_bytes_min: u64,
+    },
+    /// Bounds of a cache for a table that is none.
+    #[error("memory and a maximum time to live are bounded in cache tables only")]
+    NotACache,
+}
