@@ -78,12 +78,6 @@ impl TableSchema {
     pub fn replicas_of(&self, token: Token) -> &[NodeId] {
         self.layout.replicas_of(token)
     }
-
-    /// Whether what a replica misses of this table is kept for it, or owed to it. The one place that says so.
-    #[must_use]
-    pub const fn is_hinted(&self) -> bool {
-        self.options.is_replicated_durably()
-    }
 }
 
 impl Founding {

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use kv_core::hlc::Stamp;
+use kv_core::store::Batch;
 use kv_core::time::{Millis, Now};
 use kv_core::{NodeId, View};
 
@@ -494,9 +495,12 @@ impl NodeCore {
 
     /// The store did not take what a turn decided. Dots of that turn may have been seen by others, or will be: their actor
     /// is not used again.
-    pub(crate) fn store_failed(&mut self) {
+    pub(crate) fn store_failed(&mut self, now: Now, refused: &Batch) {
         self.repairs.forget();
-        self.hints.store_failed();
+        for (peer, place, ticket) in self.hints.store_failed(now.monotonic, self.catalog.as_ref(), refused) {
+            self.repairs.owe(now.monotonic, peer, place, ticket);
+        }
+        self.writes.store_failed(self.me.node);
         self.me.epoch += 1;
         self.writes.minter().store_failed();
     }

@@ -97,6 +97,16 @@ pub enum Sabotage {
     FailWhenHintsAreFull,
     /// A hint goes to the node that it was kept for, wherever its record lies by now.
     ReplayToFormerReplica,
+    /// What would have been kept in a turn that the store did not take is neither kept nor owed.
+    ForgetRefusedHints,
+    /// A coordinator whose store did not take its write leaves it to the other replicas.
+    StoreOnce,
+    /// All hints are read again whenever a commit was refused.
+    RescanWithoutRest,
+    /// Answers that a turn gives are lost with what it could not store.
+    SwallowAnswers,
+    /// A walk whose last hint is taken back goes on for ever.
+    LeaveWalksOpen,
     /// A hint tells the birth of the latest that was joined to it (rule P7, lesson 06).
     ForgetBirth,
     /// Hints grow without bounds of bytes and age.

@@ -161,8 +161,9 @@ impl Worker {
                 self.core.deadline(now, &mut turn);
             }
             let (batch, touched, outputs) = turn.finish();
-            if self.commit(&batch, &touched) {
-                for output in outputs {
+            let is_stored = self.commit(now, &batch, &touched);
+            for output in outputs {
+                if is_stored || (output.release() == Release::Now && !sabotaged!(SwallowAnswers)) {
                     self.let_out(output, &mut to_self, &mut outbox, outside);
                 }
             }
@@ -181,8 +182,8 @@ impl Worker {
         self.flush(outbox, outside);
     }
 
-    /// Commits a turn's writes. When that fails, nothing the turn decided may be seen.
-    fn commit(&mut self, batch: &Batch, touched: &[Stripe]) -> bool {
+    /// Commits a turn's writes. When that fails, nothing may be seen of what the turn wanted to store.
+    fn commit(&mut self, now: Now, batch: &Batch, touched: &[Stripe]) -> bool {
         if batch.is_empty() {
             return true;
         }
@@ -208,7 +209,7 @@ impl Worker {
                 false
             }
             Err(_) => {
-                self.core.store_failed();
+                self.core.store_failed(now, batch);
                 false
             }
         }

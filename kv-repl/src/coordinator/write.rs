@@ -57,6 +57,8 @@ struct UnderWay {
     missing: BTreeSet<NodeId>,
     /// Those among them that were said to have missed it.
     missed: BTreeSet<NodeId>,
+    /// A turn was not stored that may have stored it here: it is stored again.
+    refused_here: bool,
     acknowledged: usize,
     requirement: Requirement,
     /// The answer, until it is given.
@@ -89,6 +91,13 @@ impl Writes {
 
     pub(crate) const fn minter(&mut self) -> &mut Minter {
         &mut self.minter
+    }
+
+    /// The store of this node did not take what a turn decided.
+    pub(crate) fn store_failed(&mut self, me: NodeId) {
+        for write in self.under_way.values_mut() {
+            write.refused_here |= write.missing.contains(&me) && !sabotaged!(StoreOnce);
+        }
     }
 
     fn begin(
@@ -124,7 +133,6 @@ impl Writes {
         if let Some(epoch) = minted.epoch {
             out.push(Action::Notify(Notice::ActorEpoch(epoch)));
         }
-        let stripe = Stripe::of(key.token());
         let is_cached = env.caches.are_of(key.table());
         if is_cached {
             if let Some(change) = minted.record.as_ref().and_then(|record| Record::decode(record).ok()) {
@@ -133,15 +141,11 @@ impl Writes {
         } else if let Some(record) = &minted.record {
             let mut batch = Batch::new();
             batch.put(Space::DATA, key.as_bytes(), record);
-            out.push(Action::Store { stripe, batch });
+            out.push(Action::Store { stripe: Stripe::of(key.token()), batch });
         }
         let tag = self.next_tag;
         self.next_tag += 1;
-        out.push(Action::Send {
-            to: env.me.node,
-            message: Message::WriteReply { tag, refused: None },
-            release: Release::Durable(if is_cached { Stripe::META } else { stripe }),
-        });
+        out.push(stored_here(env, key, tag));
         let mut write = UnderWay {
             origin,
             operation: write.operation(),
@@ -150,6 +154,7 @@ impl Writes {
             epoch: env.catalog.map_or(0, |catalog| catalog.founding().epoch),
             missing: replicas.iter().copied().collect(),
             missed: BTreeSet::new(),
+            refused_here: false,
             acknowledged: 0,
             requirement,
             written: Some(minted.written),
@@ -289,7 +294,8 @@ impl Writes {
             let silent: Vec<NodeId> = write.missing.iter().copied().collect();
             write.miss(env.me.node, silent.into_iter(), out);
             // Stragglers of an answered write are asked again only while they can be reached.
-            let hopeless = write.written.is_none() && !write.missing.iter().any(|node| env.peers.is_reachable(*node));
+            let reachable = |node| env.peers.is_reachable(node) || (node == env.me.node && write.refused_here);
+            let hopeless = write.written.is_none() && !write.missing.iter().any(|node| reachable(*node));
             if env.now.monotonic >= write.patience.deadline || hopeless {
                 if write.written.is_some() {
                     let (operation, required) = (write.operation, write.requirement.required());
@@ -301,6 +307,7 @@ impl Writes {
             }
             let again = write.others(env.me.node).filter(|_| self.budget.spend(env.now.monotonic, Extra::Retry));
             write.send(again.collect(), tag, out);
+            write.store_again(env, tag, out);
             write.patience.again(env.now.monotonic);
             self.agenda.add(write.patience.at, tag);
         }
@@ -316,6 +323,19 @@ impl UnderWay {
                 out.push(Action::Notify(Notice::Missed { target, key, change }));
             }
         }
+    }
+
+    /// Stores the change here, if that may have been refused before. Others may hold it by now: it is joined to what is here.
+    fn store_again(&mut self, env: &Environment<'_>, tag: u64, out: &mut Vec<Action>) {
+        if !self.missing.contains(&env.me.node) || !std::mem::take(&mut self.refused_here) {
+            return;
+        }
+        if !env.caches.are_of(self.key.table()) {
+            let mut batch = Batch::new();
+            batch.merge(Space::DATA, self.key.as_bytes(), &self.change);
+            out.push(Action::Store { stripe: Stripe::of(self.key.token()), batch });
+        }
+        out.push(stored_here(env, &self.key, tag));
     }
 
     fn is_met(&self) -> bool {
@@ -373,6 +393,13 @@ impl Machine for Writes {
     fn next_deadline(&self) -> Option<Millis> {
         self.agenda.next().into_iter().chain(self.catch_ups.next_deadline()).min()
     }
+}
+
+/// This node's own acknowledgement, once the change is durable here.
+fn stored_here(env: &Environment<'_>, key: &RecordKey, tag: u64) -> Action {
+    let stripe = if env.caches.are_of(key.table()) { Stripe::META } else { Stripe::of(key.token()) };
+    let message = Message::WriteReply { tag, refused: None };
+    Action::Send { to: env.me.node, message, release: Release::Durable(stripe) }
 }
 
 const fn reply(origin: Origin, outcome: Result<Written, WriteError>) -> Action {

@@ -33,9 +33,8 @@ impl Hints {
         change: &Bytes,
         out: &mut Vec<Action>,
     ) {
-        let is_hinted =
-            env.catalog.and_then(|catalog| catalog.table(key.table())).is_some_and(|table| table.is_hinted());
-        if self.bounds.enabled && is_hinted {
+        let table = env.catalog.and_then(|catalog| catalog.table(key.table()));
+        if self.bounds.enabled && table.is_some_and(|table| table.options.is_replicated_durably()) {
             self.keep(env, target, key, change, out);
         }
     }
@@ -50,7 +49,7 @@ impl Hints {
         out: &mut Vec<Action>,
     ) {
         let place = place_of(env.catalog, key);
-        if self.in_doubt && self.reload(env, out).is_err() {
+        if !self.trusts(env, out) {
             return self.shed(target, place, key, change, Batch::new(), out);
         }
         match self.kept(env, target, place, key, change) {
@@ -134,6 +133,10 @@ impl Hints {
             if let Some(walk) = self.walks.get_mut(&target) {
                 walk.forget(key);
             }
+            // It may have been the last that the walk waited for.
+            if !sabotaged!(LeaveWalksOpen) {
+                self.end(env);
+            }
         }
     }
 
@@ -164,9 +167,13 @@ impl Hints {
             out.push(Action::Store { stripe: Stripe::HINTS, batch });
         }
         out.push(Action::Notify(Notice::Owed { peer: target, place, ticket }));
+        self.count_shed(target);
+        self.tell(target, place, key, change);
+    }
+
+    pub(super) fn count_shed(&mut self, target: NodeId) {
         self.counters.shed += 1;
         *self.shed.entry(target).or_default() += 1;
-        self.tell(target, place, key, change);
     }
 
     #[cfg(any(test, feature = "sim"))]

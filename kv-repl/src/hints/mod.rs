@@ -12,6 +12,8 @@
 //! 5. Hints are bounded by bytes ([`index`]) and by age. What does not fit is shed: a mark ([`owed`]) says, from the same
 //!    batch on, that the partition owes a comparison with that node, and anti-entropy takes it from there. A write never fails or
 //!    waits because of hints (lesson 17).
+//! 6. What would have been kept in a turn that the store refuses is owed as well. Its mark is written as soon as the store takes
+//!    anything; until then memory holds it.
 //!
 //! What a coordinator had under way when it crashed, before it knew that anybody had missed it, has no hint: that is found by
 //! anti-entropy and by reads.
@@ -38,7 +40,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use kv_core::hlc::Stamp;
-use kv_core::store::{Batch, Direction, KeyRange, Space, StoreError};
+use kv_core::store::{Batch, Direction, KeyRange, Operation, Space, StoreError};
 use kv_core::time::Millis;
 use kv_core::{NodeId, View};
 use kv_ring::PartitionId;
@@ -58,6 +60,8 @@ use crate::throttle::Throttle;
 
 /// Tags of hints have this bit, which those of writes and reads have not.
 const TAG_BIT: u64 = 1 << 62;
+/// How many times a pause doubles when what comes after it keeps failing.
+const DOUBLINGS_MAX: u32 = 6;
 
 /// The machine of hints.
 #[derive(Debug)]
@@ -89,8 +93,11 @@ pub(crate) struct Hints {
     tend_at: Millis,
     /// By which layout that was done last.
     tended_in: u64,
-    /// The store did not take what was decided: what is in memory is in doubt.
+    /// The store did not take what was decided: what is in memory is in doubt until the store is read again.
     in_doubt: bool,
+    /// When it may be read again, and how often in a row it was: a disk that is full stays so for a while.
+    reload_at: Millis,
+    reloads: u32,
     counters: HintStatus,
     shed: BTreeMap<NodeId, u64>,
     /// What was shed, if somebody wants to know.
@@ -157,6 +164,8 @@ impl Hints {
             tend_at: Millis::ZERO,
             tended_in: catalog.map_or(0, |catalog| catalog.founding().epoch),
             in_doubt: false,
+            reload_at: Millis::ZERO,
+            reloads: 0,
             counters: HintStatus::default(),
             shed: BTreeMap::new(),
             #[cfg(any(test, feature = "sim"))]
@@ -180,7 +189,7 @@ impl Hints {
     /// something (rule P7, lesson 06). It is never too late, and may be somewhat too early until the next walk through the
     /// hints. What is still under way and has not been missed by anybody yet is not in it.
     pub(crate) fn oldest_birth(&self, place: Place) -> Option<Stamp> {
-        self.index.oldest_of(place)
+        if self.in_doubt { Some(Stamp::ZERO) } else { self.index.oldest_of(place) }
     }
 
     /// What owes a comparison, with whom, and the number that ends it: see [`Hints::compared`].
@@ -188,10 +197,43 @@ impl Hints {
         self.owed.iter()
     }
 
-    /// The store did not take what a turn decided.
-    pub(crate) fn store_failed(&mut self) {
-        self.in_doubt = true;
-        self.walks.clear();
+    /// The store did not take what a turn decided. What would have been kept with it is owed instead; returns all that is owed
+    /// because of it, as [`Hints::owed`] does.
+    pub(crate) fn store_failed(
+        &mut self,
+        now: Millis,
+        catalog: Option<&Catalog>,
+        refused: &Batch,
+    ) -> Vec<(NodeId, Place, u64)> {
+        let mut owed = Vec::new();
+        for operation in refused {
+            match operation {
+                Operation::Put { space: Space::HINTS, key, .. } => {
+                    self.in_doubt = true;
+                    if let Ok((target, key)) = read_hint_key(key)
+                        && !sabotaged!(ForgetRefusedHints)
+                    {
+                        let place = place_of(catalog, &key);
+                        // The mark is written when the store is read again.
+                        owed.push((target, place, self.owed.owe(target, place, &mut Batch::new())));
+                        self.count_shed(target);
+                    }
+                }
+                Operation::Delete { space: Space::HINTS, .. } => self.in_doubt = true,
+                Operation::Put { space: Space::META, key, .. } | Operation::Delete { space: Space::META, key } => {
+                    self.in_doubt |= key.starts_with(format::MARK_PREFIX);
+                }
+                _ => {}
+            }
+        }
+        self.in_doubt |= sabotaged!(RescanWithoutRest);
+        if self.in_doubt {
+            self.walks.clear();
+        }
+        if now >= self.reload_at.saturating_add(self.idle) {
+            self.reloads = 0;
+        }
+        owed
     }
 
     /// A peer has answered a greeting.
@@ -268,7 +310,18 @@ impl Hints {
         (held.bytes() > bytes_max).then(|| format!("{} bytes of hints, and {bytes_max} are allowed", held.bytes()))
     }
 
-    /// Reads again what the store holds.
+    /// Reads again what the store holds, if something is in doubt and it is time. Returns whether nothing is in doubt then.
+    fn trusts(&mut self, env: &Environment<'_>, out: &mut Vec<Action>) -> bool {
+        if self.in_doubt && env.now.monotonic >= self.reload_at {
+            let doublings = self.reloads.min(DOUBLINGS_MAX);
+            let wait = if sabotaged!(RescanWithoutRest) { Millis::ZERO } else { Millis(self.idle.0 << doublings) };
+            self.reload_at = env.now.monotonic.saturating_add(wait);
+            self.reloads += 1;
+            self.in_doubt = self.reload(env, out).is_err();
+        }
+        !self.in_doubt
+    }
+
     fn reload(&mut self, env: &Environment<'_>, out: &mut Vec<Action>) -> Result<(), StoreError> {
         if self.has_space {
             self.index = read_index(env.catalog, env.view)?;
@@ -294,7 +347,6 @@ impl Hints {
             let ticket = self.owed.owe(target, place, &mut batch);
             out.push(Action::Notify(Notice::Owed { peer: target, place, ticket }));
         }
-        self.in_doubt = false;
         Ok(())
     }
 }
@@ -311,7 +363,7 @@ impl Machine for Hints {
     }
 
     fn next_deadline(&self) -> Option<Millis> {
-        let next = if self.in_doubt { Some(Millis::ZERO) } else { self.next_due() };
+        let next = if self.in_doubt { Some(self.reload_at) } else { self.next_due() };
         next.map(|at| at.max(self.asleep_until))
     }
 }

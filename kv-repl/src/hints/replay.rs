@@ -10,7 +10,7 @@ use kv_core::time::Millis;
 
 use super::format::{Hint, Range, hint_key, read_hint_key};
 use super::walk::{Flying, Overdue, Walk};
-use super::{Hints, NOWHERE, place_of};
+use super::{DOUBLINGS_MAX, Hints, NOWHERE, place_of};
 use crate::comparison::Place;
 use crate::machine::{Action, Environment, Release, Stripe};
 use crate::message::{Message, Refusal};
@@ -24,8 +24,6 @@ const SLICE_BYTES: usize = 256 << 10;
 const SLICE_PAUSE: Millis = Millis(5);
 /// About what frame, message and acknowledgement take up around a hint.
 const ENVELOPE_BYTES: usize = 64;
-/// How many times the pause doubles after deliveries that did not come to an end.
-const DOUBLINGS_MAX: u32 = 6;
 /// How often in its longest life a hint is looked at for its age.
 const LOOKS: u64 = 16;
 const TEND_EVERY_MIN: Millis = Millis(1_000);
@@ -49,8 +47,7 @@ impl Hints {
             self.asleep_until = now.saturating_add(self.idle);
             return;
         }
-        if self.in_doubt && self.reload(env, out).is_err() {
-            self.asleep_until = now.saturating_add(self.idle);
+        if !self.trusts(env, out) {
             return;
         }
         self.send_again(env, out);
@@ -313,7 +310,7 @@ impl Hints {
     }
 
     /// Ends the walks that are over.
-    fn end(&mut self, env: &Environment<'_>) {
+    pub(super) fn end(&mut self, env: &Environment<'_>) {
         let over: Vec<NodeId> =
             self.walks.iter().filter(|(_, walk)| walk.is_over()).map(|(target, _)| *target).collect();
         for target in over {

@@ -180,6 +180,22 @@ pub(crate) fn moved_away() -> Result<(), String> {
     Ok(())
 }
 
+/// A hint is on its way, and the node says that it holds the change that the hint was kept for.
+pub(crate) fn taken_back_on_its_way() -> Result<(), String> {
+    let store = store();
+    let mut one = One::new(&store, catalog([1, 2, 3]), 1 << 20);
+    one.miss(2, 1);
+    one.hints.greeted(NodeId(2), one.now);
+    let mut sent = Vec::new();
+    while sent.is_empty() {
+        one.now = one.now.saturating_add(Millis(100));
+        sent = one.act(|hints, env, out| hints.handle(env, Event::Deadline, out)).0;
+    }
+    one.act(|hints, env, out| hints.caught(env, NodeId(2), &key(), &change(1), out));
+    assert_eq!(one.targets(), [], "nothing is kept any more");
+    if one.hints.walks.is_empty() { Ok(()) } else { Err("a walk waits for what is not there".to_owned()) }
+}
+
 /// A store that has no space for hints.
 pub(crate) fn owed_without_a_space(store: &MemStore) -> Result<(), String> {
     let mut one = One::new(store, catalog([1, 2, 3]), 1 << 20);

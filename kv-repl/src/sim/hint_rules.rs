@@ -51,12 +51,16 @@ fn every_rule_of_hints_is_missed_when_it_is_off() {
     }
 }
 
-const PLENTY: u64 = 1 << 20;
+pub(super) const PLENTY: u64 = 1 << 20;
 /// Longer than any request keeps asking.
-const LONG_US: u64 = 4_000_000;
+pub(super) const LONG_US: u64 = 4_000_000;
 
 fn founded(seed: u64, nodes: u64, bytes_max: u64) -> World {
-    let mut world = World::new(seed, nodes, NetworkFaults::default(), 50, Box::new(MemStores::new()));
+    founded_on(seed, nodes, bytes_max, Box::new(MemStores::new()))
+}
+
+pub(super) fn founded_on(seed: u64, nodes: u64, bytes_max: u64, stores: Box<dyn StoreFactory>) -> World {
+    let mut world = World::new(seed, nodes, NetworkFaults::default(), 50, stores);
     world.bound_hints(bytes_max, PLENTY);
     world.found(&[("carts", TableOptions::siblings().replicas(3))]);
     world.run_for(1_000_000);
@@ -64,14 +68,14 @@ fn founded(seed: u64, nodes: u64, bytes_max: u64) -> World {
     world
 }
 
-fn cut_off(world: &mut World, node: u64) {
+pub(super) fn cut_off(world: &mut World, node: u64) {
     for other in world.nodes().into_iter().filter(|other| *other != NodeId(node)) {
         world.cut(NodeId(node), other);
         world.cut(other, NodeId(node));
     }
 }
 
-fn write(world: &mut World, node: u64, name: &str, consistency: Consistency) -> Result<Written, String> {
+pub(super) fn write(world: &mut World, node: u64, name: &str, consistency: Consistency) -> Result<Written, String> {
     let put = Put { consistency, ..put_of(world, name, "value", None) };
     let request = world.put(NodeId(node), put);
     match world.finish(request) {
@@ -105,7 +109,7 @@ fn held(world: &World, name: &str) -> Vec<Option<Record>> {
     table.replicas_of(key.token()).iter().map(|node| world.record_at(*node, &key)).collect()
 }
 
-fn all_equal(world: &mut World, names: &[String]) -> Result<(), String> {
+pub(super) fn all_equal(world: &mut World, names: &[String]) -> Result<(), String> {
     sound(world)?;
     for name in names {
         let held = held(world, name);
@@ -117,12 +121,12 @@ fn all_equal(world: &mut World, names: &[String]) -> Result<(), String> {
 }
 
 /// How much is kept, and owed, by everybody.
-fn kept_and_owed(world: &World) -> (u64, usize) {
+pub(super) fn kept_and_owed(world: &World) -> (u64, usize) {
     let all: Vec<_> = world.nodes().into_iter().flat_map(|node| world.hints(node).targets).collect();
     (all.iter().map(|target| target.hints).sum(), all.iter().map(|target| target.owed_partitions).sum())
 }
 
-fn nothing_left(world: &World) -> Result<(), String> {
+pub(super) fn nothing_left(world: &World) -> Result<(), String> {
     match kept_and_owed(world) {
         (0, 0) => Ok(()),
         left => Err(format!("hints and marks are left: {left:?}")),

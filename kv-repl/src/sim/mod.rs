@@ -36,6 +36,8 @@ mod options;
 #[cfg(test)]
 mod read_rules;
 #[cfg(test)]
+mod refusal_rules;
+#[cfg(test)]
 mod repair_rules;
 #[cfg(test)]
 mod rules;
