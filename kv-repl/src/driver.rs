@@ -100,7 +100,7 @@ impl Driver {
         transport: Arc<dyn Transport>,
     ) -> std::io::Result<Arc<Self>> {
         let driver = Arc::new(Self {
-            node: worker.core().me().node,
+            node: worker.core().shared.me.node,
             transport,
             clock: Clock::new(),
             inbox: Mutex::default(),

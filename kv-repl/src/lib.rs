@@ -78,6 +78,7 @@ mod round_trip;
 mod schema;
 pub mod seen;
 pub mod session;
+mod shared;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
 pub mod status;

@@ -152,7 +152,7 @@ impl Node {
         let name = name.to_owned();
         let schema = self
             .driver
-            .look(move |core, _| core.catalog().and_then(|catalog| catalog.named(&name)).cloned())
+            .look(move |core, _| core.shared.catalog.as_ref().and_then(|catalog| catalog.named(&name)).cloned())
             .ok_or(ClusterError::Stopped)?
             .ok_or(ClusterError::UnknownTable)?;
         Ok(Table::new(Arc::clone(&self.driver), schema, self.settings, Arc::clone(&self.operations)))
@@ -173,7 +173,7 @@ impl Node {
     pub fn oldest_hint(&self, table: &str, partition: PartitionId) -> Result<Option<Stamp>, ClusterError> {
         let name = table.to_owned();
         let look = move |core: &NodeCore, _| {
-            let table = core.catalog().and_then(|catalog| catalog.named(&name))?.id;
+            let table = core.shared.catalog.as_ref().and_then(|catalog| catalog.named(&name))?.id;
             Some(core.oldest_hint(Place { table, partition }))
         };
         self.driver.look(look).ok_or(ClusterError::Stopped)?.ok_or(ClusterError::UnknownTable)

@@ -147,7 +147,7 @@ impl Worker {
             let store = Arc::clone(&self.store);
             let mut turn = Turn::new(&*store);
             for message in to_self.drain(..) {
-                self.core.message(now, &mut turn, self.core.me().node, message);
+                self.core.message(now, &mut turn, self.core.shared.me.node, message);
             }
             for input in inputs.take().into_iter().flatten() {
                 match input {
@@ -173,10 +173,10 @@ impl Worker {
                 break;
             }
         }
-        for change in self.core.take_changes() {
+        for change in self.core.shared.take_changes() {
             outside.changed(change);
         }
-        if let Some(peers) = self.core.take_changed_peers() {
+        if let Some(peers) = self.core.shared.take_changed_peers() {
             outside.peers_changed(&peers);
         }
         self.flush(outbox, outside);
@@ -187,7 +187,7 @@ impl Worker {
         if batch.is_empty() {
             return true;
         }
-        if self.core.standing() == Standing::Halted {
+        if self.core.shared.standing == Standing::Halted {
             return false;
         }
         match self.store.commit(batch) {
@@ -264,7 +264,7 @@ impl Worker {
         outside: &mut dyn Outside,
     ) {
         match output {
-            Output::Send { to, message, .. } if to == self.core.me().node => to_self.push_back(message),
+            Output::Send { to, message, .. } if to == self.core.shared.me.node => to_self.push_back(message),
             Output::Send { to, message, .. } => outbox.add(to, message),
             Output::Reply { client, outcome, .. } => outside.reply(client, outcome),
         }
@@ -273,7 +273,7 @@ impl Worker {
     fn flush(&mut self, outbox: Outbox, outside: &mut dyn Outside) {
         for ((to, lane), messages) in outbox.messages {
             let bytes_max = outside.frame_bytes_max(to);
-            let header = self.core.header_to(to);
+            let header = self.core.shared.header_to(to);
             let mut taken = true;
             let mut frame = FrameWriter::new(&header);
             for message in messages {
@@ -291,7 +291,7 @@ impl Worker {
             if !frame.is_empty() {
                 taken &= outside.send(to, lane, frame.finish());
             }
-            self.core.sent(to, taken);
+            self.core.shared.sent(to, taken);
         }
     }
 
@@ -321,7 +321,7 @@ impl Worker {
     pub(crate) fn finish(&mut self) -> Result<(), CommitError> {
         self.finished = true;
         let mut batch = Batch::new();
-        self.core.me().save(true, &mut batch);
+        self.core.shared.me.save(true, &mut batch);
         self.committed = self.store.commit(&batch)?;
         self.store.request_sync(self.committed);
         Ok(())

@@ -227,14 +227,14 @@ impl World {
     #[must_use]
     pub fn table(&self, name: &str) -> Option<Arc<TableSchema>> {
         let workers = self.nodes.values().filter_map(|host| host.worker.as_ref());
-        workers.filter_map(|worker| worker.core().catalog()?.named(name).cloned()).next()
+        workers.filter_map(|worker| worker.core().shared.catalog.as_ref()?.named(name).cloned()).next()
     }
 
     /// The table of a key, as a running node knows it.
     #[must_use]
     pub fn table_of(&self, key: &RecordKey) -> Option<Arc<TableSchema>> {
         let workers = self.nodes.values().filter_map(|host| host.worker.as_ref());
-        workers.filter_map(|worker| worker.core().catalog()?.table(key.table()).cloned()).next()
+        workers.filter_map(|worker| worker.core().shared.catalog.as_ref()?.table(key.table()).cloned()).next()
     }
 
     /// What a running node holds under a key, durable or not.
@@ -249,8 +249,8 @@ impl World {
     /// What a running node holds of a cache table under a key, a tombstone included.
     #[must_use]
     pub fn cached_at(&self, node: NodeId, key: &RecordKey) -> Option<Record> {
-        let core = self.nodes[&node].worker.as_ref()?.core();
-        Record::decode(&core.caches().get(key, core.me().actor())?).ok()
+        let shared = &self.nodes[&node].worker.as_ref()?.core().shared;
+        Record::decode(&shared.caches.get(key, shared.me.actor())?).ok()
     }
 
     /// What running nodes believe of the hashes of their records, where it is wrong.
@@ -340,12 +340,12 @@ impl World {
         self.hints.turned(node, worker.core_mut().hints(), settled);
         if !outside.changes.is_empty() {
             // Whatever was believed of whom: everybody owns what he owned.
-            for table in worker.core().catalog().into_iter().flat_map(crate::catalog::Catalog::tables) {
+            for table in worker.core().shared.catalog.iter().flat_map(crate::catalog::Catalog::tables) {
                 self.liveness.owned(node, table.id, table.layout.hash());
             }
         }
         for change in &outside.changes {
-            self.liveness.changed(node, worker.core().me().boot, change);
+            self.liveness.changed(node, worker.core().shared.me.boot, change);
         }
         for (to, frame) in outside.frames {
             self.send(node, to, &frame);
