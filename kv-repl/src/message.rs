@@ -79,7 +79,7 @@ pub enum Message {
     Forward {
         /// Ties the reply.
         tag: u64,
-        /// Every tag of the sender below this one is settled: the receiver forgets them.
+        /// Every tag below this one that the sender has passed on to the receiver is settled: the receiver forgets them.
         settled_below: u64,
         /// How much time is left.
         time_left: Millis,

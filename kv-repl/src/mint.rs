@@ -90,8 +90,11 @@ impl Minter {
         let stored = read(env, rule, &put.key)?;
         let copy = |version: &Version| version.operation == Some(put.operation) && !sabotaged!(MintRetriesAgain);
         if let Some((dot, version)) = stored.versions().iter().find(|(_, version)| copy(version)) {
-            // The writer learns what it had seen, and its own write, and nothing that others wrote meanwhile.
-            let mut seen = put.context.as_ref().map_or(Ok(VersionVector::new()), |context| context.open(&put.key))?;
+            // The writer learns what it had seen, and its own write, and nothing that others wrote meanwhile. What it has seen
+            // since its first attempt may not be here; whoever acknowledges the copy does not speak for that.
+            let seen = put.context.as_ref().map_or(Ok(VersionVector::new()), |context| context.open(&put.key))?;
+            let is_held = rule != Rule::Siblings || stored.context().covers(&seen) || sabotaged!(SettleUnheld);
+            let mut seen = if is_held { seen } else { VersionVector::new() };
             seen.insert(*dot);
             let seen = if sabotaged!(TellUnseen) { stored.context() } else { &seen };
             let written = written(&put.key, *dot, version.birth, seen);

@@ -125,10 +125,20 @@ pub enum Sabotage {
     WriteOutsideSession,
     /// A read is answered although it is older than what its session has seen (rule P17).
     AnswerBelowSession,
+    /// A session unsettles more keys than it has room for (rule P17).
+    OverbookSession,
+    /// What a request has seen is all that its session has, whatever was forgotten meanwhile (rule P17).
+    TakePartForAll,
+    /// A session takes what a writer had seen for held by whoever holds the write, when that is not so (rule P17).
+    SettleUnheld,
     /// Keys that a session had to forget are read as if it had never known them (rule P17).
     ForgetOverflow,
     /// A digest is taken for that of the record, whatever it is (lesson 09).
     TrustDigests,
+    /// A read is not answered before the record of every digest was fetched, whoever has answered.
+    WaitForUnread,
+    /// Whoever has not been asked is asked in the place of one that is late, whether it counts or not.
+    HedgeAnywhere,
     /// A read asks every replica for its record.
     FetchEveryRecord,
     /// Nobody is asked in the place of a replica that takes longer than usual.

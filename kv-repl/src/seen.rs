@@ -8,13 +8,8 @@ use kv_core::version::{Actor, Dot, VersionVector};
 /// A state of one key, or all that is needed to tell whether another state is older.
 #[derive(Clone, Eq, PartialEq, Debug)]
 pub enum Seen {
-    /// The writes that were seen, of a record whose writes have names.
-    Writes {
-        /// Their names.
-        dots: VersionVector,
-        /// None of them was minted later.
-        birth: Stamp,
-    },
+    /// The names of the writes that were seen, of a record whose writes have names.
+    Writes(VersionVector),
     /// The winner of a last-write-wins record.
     Last(LastWrite),
 }
@@ -70,7 +65,7 @@ impl Seen {
             }),
             Rule::Siblings | Rule::Crdt(_) => {
                 let dots = Some(record.context()).filter(|context| !context.is_empty());
-                dots.map(|dots| Self::Writes { dots: dots.clone(), birth: record.birth_max() })
+                dots.cloned().map(Self::Writes)
             }
         }
     }
@@ -79,12 +74,12 @@ impl Seen {
     #[must_use]
     pub fn is_in(&self, record: Option<&Record>) -> bool {
         match (self, record) {
-            (Self::Writes { dots, .. }, None) => dots.is_empty(),
+            (Self::Writes(dots), None) => dots.is_empty(),
             (Self::Last(_), None) => false,
-            (Self::Writes { dots, .. }, Some(record)) => record.context().covers(dots),
+            (Self::Writes(dots), Some(record)) => record.context().covers(dots),
             (Self::Last(seen), Some(record)) => match Self::of(record) {
                 Some(Self::Last(held)) => held >= *seen,
-                Some(Self::Writes { .. }) | None => false,
+                Some(Self::Writes(_)) | None => false,
             },
         }
     }
@@ -94,9 +89,7 @@ impl Seen {
     #[must_use]
     pub(crate) fn join(&self, other: &Self) -> Self {
         match (self, other) {
-            (Self::Writes { dots: mine, birth }, Self::Writes { dots: theirs, birth: later }) => {
-                Self::Writes { dots: mine.join(theirs), birth: *birth.max(later) }
-            }
+            (Self::Writes(mine), Self::Writes(theirs)) => Self::Writes(mine.join(theirs)),
             (Self::Last(mine), Self::Last(theirs)) => Self::Last(*mine.max(theirs)),
             _ => other.clone(),
         }
@@ -106,7 +99,7 @@ impl Seen {
     #[must_use]
     pub(crate) fn to_context(&self) -> VersionVector {
         match self {
-            Self::Writes { dots, .. } => dots.clone(),
+            Self::Writes(dots) => dots.clone(),
             Self::Last(last) => VersionVector::of(last.dot()),
         }
     }
@@ -122,9 +115,8 @@ impl Seen {
     /// Appends the encoding.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         match self {
-            Self::Writes { dots, birth } => {
+            Self::Writes(dots) => {
                 out.push(WRITES);
-                put_varint(out, birth.0);
                 dots.encode(out);
             }
             Self::Last(last) => {
@@ -138,7 +130,7 @@ impl Seen {
     /// Reads what [`Seen::encode`] wrote.
     pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(match reader.u8()? {
-            WRITES => Self::Writes { birth: Stamp(reader.varint()?), dots: VersionVector::decode(reader)? },
+            WRITES => Self::Writes(VersionVector::decode(reader)?),
             kind @ (LAST_VALUE | LAST_TOMBSTONE) => {
                 let actor = Actor::decode(reader)?;
                 Self::Last(LastWrite { birth: Stamp(reader.varint()?), is_tombstone: kind == LAST_TOMBSTONE, actor })

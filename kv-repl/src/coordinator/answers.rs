@@ -1,7 +1,8 @@
 //! What replicas have answered to one read, and what it comes to.
 //!
 //! One replica is asked for its record and the others for digests. A digest that equals that of a record stands for the
-//! record. For one that equals none, the record itself has to be fetched.
+//! record. For one that equals none, the record itself has to be fetched; until some replica has sent it, such a digest is no
+//! answer.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,6 +26,8 @@ pub(super) enum Answer {
 pub(super) struct Answers {
     records: BTreeMap<NodeId, Option<Bytes>>,
     digests: BTreeMap<NodeId, u128>,
+    /// The digests of all records, while there are others to compare with.
+    known: BTreeSet<u128>,
 }
 
 /// What replicas hold together, and which of them hold all of it.
@@ -41,17 +44,31 @@ impl Answers {
         match answer {
             Answer::Record(record) => {
                 self.digests.remove(&from);
+                if !self.digests.is_empty() {
+                    self.known.insert(digest(record.as_deref()));
+                }
                 self.records.insert(from, record);
             }
-            Answer::Digest(digest) if !self.records.contains_key(&from) => {
-                self.digests.insert(from, digest);
+            Answer::Digest(other) if !self.records.contains_key(&from) => {
+                if self.digests.is_empty() {
+                    self.known = self.records.values().map(|record| digest(record.as_deref())).collect();
+                }
+                self.digests.insert(from, other);
             }
             Answer::Digest(_) => {}
         }
     }
 
+    /// Whether a replica has answered at all.
     pub(super) fn has(&self, node: NodeId) -> bool {
         self.records.contains_key(&node) || self.digests.contains_key(&node)
+    }
+
+    /// Whether it is known what a replica holds.
+    pub(super) fn is_read(&self, node: NodeId) -> bool {
+        let trusted = sabotaged!(TrustDigests) && !self.records.is_empty();
+        self.records.contains_key(&node)
+            || self.digests.get(&node).is_some_and(|digest| trusted || self.known.contains(digest))
     }
 
     pub(super) fn len(&self) -> usize {
@@ -65,17 +82,12 @@ impl Answers {
 
     /// For each digest that is of no record, one replica that has given it.
     pub(super) fn unread(&self) -> Vec<NodeId> {
-        let mut known: BTreeSet<u128> = match self.digests.is_empty() {
-            true => BTreeSet::new(),
-            false => self.records.values().map(|record| digest(record.as_deref())).collect(),
-        };
-        if sabotaged!(TrustDigests) && !self.records.is_empty() {
-            return Vec::new();
-        }
-        self.digests.iter().filter(|(_, digest)| known.insert(**digest)).map(|(node, _)| *node).collect()
+        let mut named = BTreeSet::new();
+        let unread = self.digests.iter().filter(|(node, _)| !self.is_read(**node));
+        unread.filter(|(_, digest)| named.insert(**digest)).map(|(node, _)| *node).collect()
     }
 
-    /// The join of all records, or why there is none. Digests must have been read.
+    /// The join of all records, or why there is none. Whoever was not read holds something else.
     pub(super) fn together(&self) -> Result<Together, String> {
         let mut joined: Option<(Record, &Bytes)> = None;
         for bytes in self.records.values().flatten() {
@@ -153,7 +165,9 @@ mod tests {
         let mut answers =
             of(&[(1, short(Some(&two))), (2, short(Some(&two))), (3, short(None)), (4, full(Some(&one)))]);
         assert_eq!(answers.unread(), [NodeId(1), NodeId(3)]);
+        assert_eq!([1, 2, 3, 4].map(|node| answers.is_read(NodeId(node))), [false, false, false, true]);
         answers.add(NodeId(1), full(Some(&two)));
+        assert_eq!([1, 2, 3, 4].map(|node| answers.is_read(NodeId(node))), [true, true, false, true]);
         answers.add(NodeId(3), full(None));
         // A digest that comes late does not undo what was read.
         answers.add(NodeId(1), short(None));

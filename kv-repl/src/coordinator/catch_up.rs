@@ -9,10 +9,11 @@ use kv_core::NodeId;
 use kv_core::record::Record;
 use kv_core::time::Millis;
 
+use super::budget::{Budget, Extra};
 use super::retry::{Agenda, Patience};
 use crate::machine::{Action, Environment, Origin, Release};
 use crate::message::Message;
-use crate::request::Modify;
+use crate::request::Write;
 
 /// All that wait.
 #[derive(Debug)]
@@ -26,7 +27,7 @@ pub(super) struct CatchUps {
 pub(super) struct CatchUp {
     pub(super) origin: Origin,
     pub(super) deadline: Millis,
-    pub(super) modify: Box<Modify>,
+    pub(super) write: Write,
     /// What the others hold, as far as they have said.
     pub(super) news: Option<Record>,
     epoch: u64,
@@ -47,28 +48,30 @@ impl CatchUps {
         self.agenda.next()
     }
 
-    /// Asks the other `replicas`.
+    /// Asks the other `replicas`. Returns how many that are.
     pub(super) fn begin(
         &mut self,
         env: &Environment<'_>,
         tag: u64,
         retry_after: Millis,
-        (origin, deadline, modify): (Origin, Millis, Box<Modify>),
+        (origin, deadline, write): (Origin, Millis, Write),
         replicas: &[NodeId],
         out: &mut Vec<Action>,
-    ) {
+    ) -> usize {
         let waiting = CatchUp {
             origin,
             deadline,
-            modify,
+            write,
             news: None,
             epoch: env.catalog.map_or(0, |catalog| catalog.founding().epoch),
             missing: replicas.iter().copied().filter(|node| *node != env.me.node).collect(),
             patience: Patience::new(env.now.monotonic, retry_after, deadline),
         };
-        waiting.ask(tag, out);
+        let asked = waiting.missing.len();
+        waiting.ask(tag, |_| true, out);
         self.agenda.add(waiting.patience.at, tag);
         self.waiting.insert(tag, waiting);
+        asked
     }
 
     /// Takes an answer. Hands out the one that waited for it, to be tried again; [`CatchUps::back`] takes it back.
@@ -96,8 +99,8 @@ impl CatchUps {
         None
     }
 
-    /// Asks again those that have not answered, and hands out the ones whose time is over.
-    pub(super) fn due(&mut self, now: Millis, out: &mut Vec<Action>) -> Vec<CatchUp> {
+    /// Asks again those that have not answered, as far as the budget goes, and hands out the ones whose time is over.
+    pub(super) fn due(&mut self, now: Millis, budget: &mut Budget, out: &mut Vec<Action>) -> Vec<CatchUp> {
         let mut over = Vec::new();
         while let Some(tag) = self.agenda.pop(now) {
             let Some(mut waiting) = self.waiting.remove(&tag) else { continue };
@@ -105,7 +108,7 @@ impl CatchUps {
                 over.push(waiting);
                 continue;
             }
-            waiting.ask(tag, out);
+            waiting.ask(tag, |_| budget.spend(now, Extra::Retry), out);
             waiting.patience.again(now);
             self.agenda.add(waiting.patience.at, tag);
             self.waiting.insert(tag, waiting);
@@ -115,10 +118,10 @@ impl CatchUps {
 }
 
 impl CatchUp {
-    fn ask(&self, tag: u64, out: &mut Vec<Action>) {
-        out.extend(self.missing.iter().map(|to| Action::Send {
-            to: *to,
-            message: Message::Read { tag, epoch: self.epoch, key: self.modify.key.clone(), digest: false },
+    fn ask(&self, tag: u64, mut may: impl FnMut(&NodeId) -> bool, out: &mut Vec<Action>) {
+        out.extend(self.missing.iter().copied().filter(|node| may(node)).map(|to| Action::Send {
+            to,
+            message: Message::Read { tag, epoch: self.epoch, key: self.write.key().clone(), digest: false },
             release: Release::Now,
         }));
     }

@@ -5,8 +5,9 @@
 //! 2. Ask the same replica again after a pause, within a budget: the frame may be lost. Never ask another one, nor another life of the same
 //!    one: the first may have minted the write, sent it to others, and forgotten it in a crash. When its life has ended,
 //!    or the deadline has passed, the outcome is ambiguous (rule P10).
-//! 3. The replica takes each tag once. It remembers tags from the lowest that the asker has not settled, so its memory is
-//!    bounded by what the asker has under way, and a copy that arrives late is dropped.
+//! 3. The replica takes each tag once. It remembers tags from the lowest that the asker has under way with it, so a copy that
+//!    arrives late is dropped, and its memory is bounded by what the asker has passed on to it since it passed on the oldest
+//!    that is not settled.
 //!
 //! A replica that restarted remembers no tags; but then frames to its earlier life are dropped too.
 
@@ -130,7 +131,9 @@ impl Forwards {
 
     fn send(&self, env: &Environment<'_>, tag: u64, out: &mut Vec<Action>) {
         let forward = &self.under_way[&tag];
-        let settled_below = self.under_way.keys().next().copied().unwrap_or(tag);
+        // Nothing was passed on to that replica that is older; what others have not answered is nothing that it must remember.
+        let oldest = self.under_way.iter().find(|(_, other)| other.to == forward.to);
+        let settled_below = oldest.map_or(tag, |(tag, _)| *tag);
         let time_left = forward.patience.deadline.saturating_sub(env.now.monotonic);
         let message = match forward.write.clone() {
             Write::Put(put) => Message::Forward { tag, settled_below, time_left, put },

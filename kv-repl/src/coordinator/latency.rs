@@ -42,12 +42,12 @@ impl Latencies {
     }
 
     /// A replica has not answered within `span`, and nobody waits for it any more. When it is overdue, it is taken for at least
-    /// twice as slow as was thought: how slow it is, nobody will tell.
-    pub(super) fn silent(&mut self, now: Millis, replica: NodeId, span: Millis) {
-        match self.expected(now, replica) {
-            None => self.answered(now, replica, span),
-            Some(expected) if span > expected => self.answered(now, replica, span.max(Millis(expected.0 * 2))),
-            Some(_) => {}
+    /// twice as slow as was thought: how slow it is, nobody will tell. One that was never measured is overdue after
+    /// `unmeasured`.
+    pub(super) fn silent(&mut self, now: Millis, replica: NodeId, span: Millis, unmeasured: Millis) {
+        let expected = self.expected(now, replica).unwrap_or(unmeasured);
+        if span > expected {
+            self.answered(now, replica, span.max(Millis(expected.0.saturating_mul(2))));
         }
     }
 
@@ -94,9 +94,13 @@ mod tests {
             latencies.answered(Millis(now), NodeId(1), Millis(20));
         }
         let before = latencies.expected(Millis(50), NodeId(1)).unwrap();
-        latencies.silent(Millis(50), NodeId(1), Millis(5));
+        latencies.silent(Millis(50), NodeId(1), Millis(5), Millis(1));
         assert_eq!(latencies.expected(Millis(50), NodeId(1)), Some(before), "it may come in time");
-        latencies.silent(Millis(50), NodeId(1), Millis(500));
+        latencies.silent(Millis(50), NodeId(1), Millis(500), Millis(1));
         assert!(latencies.expected(Millis(50), NodeId(1)).unwrap() > before);
+        latencies.silent(Millis(50), NodeId(2), Millis(1), Millis(100));
+        assert_eq!(latencies.expected(Millis(50), NodeId(2)), None, "nobody has waited long enough to know");
+        latencies.silent(Millis(50), NodeId(2), Millis(101), Millis(100));
+        assert!(latencies.expected(Millis(50), NodeId(2)).unwrap() >= Millis(200));
     }
 }

@@ -1,9 +1,10 @@
 //! Coordinates reads.
 //!
 //! 1. Ask as few replicas as meet the level, the nearest and fastest first: one for its record, the others for digests. When
-//!    somebody takes longer than usual, ask one more; after a pause ask all that have not answered. Both within a budget.
-//! 2. When the level is met and all digests are of the one record, answer. Records of which only digests are known are
-//!    fetched first.
+//!    somebody takes longer than usual, ask one more that counts in its place; after a pause ask all that have not answered.
+//!    Both within a budget.
+//! 2. When the level is met by replicas of which it is known what they hold, and they hold the same, answer. A digest stands
+//!    for the record that it is of; while that record is not here it is fetched, and the digest is no answer.
 //! 3. When they differ, join them, write the join to those that lack it, and answer once the level is met by replicas that hold
 //!    it durably. So a later read never sees less (lesson 09).
 //! 4. A read in a session is not answered with less than the session has seen (rule P17): all replicas are asked, over and over,
@@ -21,7 +22,7 @@ use kv_core::time::Millis;
 use super::answers::{Answer, Answers, Together};
 use super::budget::Budget;
 use super::latency::Latencies;
-use super::reading::{Reading, Stage};
+use super::reading::{Means, Reading, Stage, peers};
 use super::retry::{Agenda, Patience};
 use super::{placed, reachable, requirement, zone};
 use crate::catalog::TableSchema;
@@ -38,8 +39,7 @@ pub(crate) struct Reads {
     retry_after: Millis,
     under_way: BTreeMap<u64, Reading>,
     agenda: Agenda,
-    latencies: Latencies,
-    budget: Budget,
+    means: Means,
     next_tag: u64,
 }
 
@@ -49,8 +49,7 @@ impl Reads {
             retry_after: settings.retry_after,
             under_way: BTreeMap::new(),
             agenda: Agenda::new(),
-            latencies: Latencies::default(),
-            budget: Budget::new(),
+            means: Means { latencies: Latencies::default(), budget: Budget::new() },
             // Writes and reads are told apart by the top bit of their tags, because both send writes.
             next_tag: 1 << 63 | boot.first_tag(),
         }
@@ -63,7 +62,7 @@ impl Reads {
 
     /// Messages beyond those that reads need.
     pub(crate) const fn extra(&self) -> ExtraMessages {
-        self.budget.count
+        self.means.budget.count
     }
 
     /// Whether a tag was given by this machine, and not by that of writes.
@@ -89,7 +88,6 @@ impl Reads {
         self.next_tag += 1;
         let replicas = self.in_turn(env, table, replicas, tag);
         let first = requirement.choose(&replicas);
-        let now = env.now.monotonic;
         let mut read = Reading {
             tag,
             origin,
@@ -98,13 +96,11 @@ impl Reads {
             replicas,
             requirement,
             asked: BTreeMap::new(),
-            fetched: BTreeSet::new(),
             stage: Stage::Asking { answers: Answers::default(), behind: false },
-            patience: Patience::new(now, self.retry_after, deadline),
+            patience: Patience::new(env.now.monotonic, self.retry_after, deadline),
             look_at: Millis::ZERO,
         };
-        self.budget.earn(first.iter().filter(|node| **node != env.me.node).count());
-        read.begin(now, &first, &self.latencies, out);
+        read.begin(env, &first, &mut self.means, out);
         self.agenda.add(read.look_at, tag);
         self.under_way.insert(tag, read);
         Ok(())
@@ -120,7 +116,7 @@ impl Reads {
             order.rotate_left(turn);
         }
         order.sort_by_cached_key(|node| {
-            let slow = self.latencies.is_slow(now, *node, replicas);
+            let slow = self.means.latencies.is_slow(now, *node, replicas);
             (!reachable(env, *node), env.peers.liveness(*node), slow, zone(table, *node) != own, *node != me)
         });
         order
@@ -130,21 +126,19 @@ impl Reads {
         let now = env.now.monotonic;
         let Some(read) = self.under_way.get_mut(&tag) else { return };
         if let Some(span) = read.took(now, from) {
-            self.latencies.answered(now, from, span);
+            self.means.latencies.answered(now, from, span);
         }
         let Stage::Asking { answers, .. } = &mut read.stage else { return };
         if !read.replicas.contains(&from) {
             return;
         }
         answers.add(from, answer);
-        if !read.requirement.is_met(|node| answers.has(node)) {
-            return;
+        if !read.is_met() {
+            let unread = read.unread();
+            read.fetch(env, &unread, &mut self.means, out);
+            return self.look_again(tag);
         }
-        let unread = answers.unread();
-        if !unread.is_empty() {
-            let fetch: Vec<NodeId> = unread.into_iter().filter(|node| read.fetched.insert(*node)).collect();
-            return read.ask(now, fetch, out);
-        }
+        let Stage::Asking { answers, .. } = &read.stage else { return };
         match answers.together() {
             Err(why) => {
                 if let Some(read) = self.finish(now, tag) {
@@ -155,9 +149,10 @@ impl Reads {
                 if let Some(record) = &together.joined {
                     out.push(Action::Notify(Notice::Observed(record.birth_max())));
                 }
-                if read.satisfies_session(env, together.joined.as_ref(), out) {
-                    self.enough(env, tag, together, out);
+                if read.satisfies_session(env, together.joined.as_ref(), &mut self.means, out) {
+                    return self.enough(env, tag, together, out);
                 }
+                self.look_again(tag);
             }
         }
     }
@@ -175,6 +170,7 @@ impl Reads {
         }
         let told: BTreeSet<NodeId> = answers.nodes().filter(|node| !holders.contains(node)).collect();
         let tell: Vec<NodeId> = told.iter().copied().collect();
+        self.means.budget.earn(peers(env, &tell));
         read.stage = Stage::Repairing { joined, bytes, holders, told };
         read.tell(tell, out);
     }
@@ -191,10 +187,27 @@ impl Reads {
         }
     }
 
-    /// Asks the other replicas now, rather than after the pause. What they are asked instead of is lost, so this is nothing extra.
+    /// A peer will not answer: asks others now, rather than when it is overdue.
     fn unreachable(&mut self, env: &Environment<'_>, peer: NodeId, out: &mut Vec<Action>) {
-        for read in self.under_way.values_mut().filter(|read| read.waits_for(peer)) {
-            read.ask(env.now.monotonic, read.others(), out);
+        let waiting = self.under_way.values().filter(|read| read.waits_for(peer)).map(|read| read.tag);
+        for tag in waiting.collect::<Vec<u64>>() {
+            self.replace(env, peer, tag, out);
+        }
+    }
+
+    fn replace(&mut self, env: &Environment<'_>, node: NodeId, tag: u64, out: &mut Vec<Action>) {
+        if let Some(read) = self.under_way.get_mut(&tag) {
+            read.replace(env, node, &mut self.means, out);
+            self.look_again(tag);
+        }
+    }
+
+    /// Notes when a read has to be looked at, after it has asked somebody.
+    fn look_again(&mut self, tag: u64) {
+        if let Some(read) = self.under_way.get_mut(&tag) {
+            self.agenda.remove(read.look_at, tag);
+            read.look_at = read.next_look();
+            self.agenda.add(read.look_at, tag);
         }
     }
 
@@ -216,7 +229,7 @@ impl Reads {
         let read = self.under_way.remove(&tag)?;
         self.agenda.remove(read.look_at, tag);
         for (node, span) in read.silent(now) {
-            self.latencies.silent(now, node, span);
+            self.means.latencies.silent(now, node, span, read.patience.unmeasured());
         }
         Some(read)
     }
@@ -230,9 +243,9 @@ impl Reads {
                 self.finish(now, tag);
                 continue;
             }
-            read.hedge(env, &self.latencies, &mut self.budget, out);
+            read.hedge(env, &mut self.means, out);
             if now >= read.patience.at {
-                read.retry(env, &mut self.budget, out);
+                read.retry(env, &mut self.means, out);
                 read.patience.again(now);
             }
             read.look_at = read.next_look();
@@ -249,12 +262,8 @@ impl Reads {
         };
         match answer {
             Ok(answer) => self.answered(env, from, tag, answer, out),
-            Err(Refusal::Damaged) => {
-                // It will not get better; let the others answer now rather than after the pause.
-                if let Some(read) = self.under_way.get_mut(&tag) {
-                    read.ask(env.now.monotonic, read.others(), out);
-                }
-            }
+            // It will not get better; let another one answer now rather than after the pause.
+            Err(Refusal::Damaged) => self.replace(env, from, tag, out),
             // Any other refusal is no answer: the replica is asked again when the reason may have gone.
             Err(_) => {}
         }

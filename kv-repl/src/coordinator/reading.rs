@@ -19,6 +19,13 @@ use crate::quorum::requirement::Requirement;
 use crate::request::{Get, ReadError};
 use crate::seen::Floor;
 
+/// What decides when a read asks more than it has to, and is shared by all reads.
+#[derive(Debug)]
+pub(super) struct Means {
+    pub(super) latencies: Latencies,
+    pub(super) budget: Budget,
+}
+
 #[derive(Debug)]
 pub(super) struct Reading {
     pub(super) tag: u64,
@@ -29,8 +36,6 @@ pub(super) struct Reading {
     pub(super) replicas: Vec<NodeId>,
     pub(super) requirement: Requirement,
     pub(super) asked: BTreeMap<NodeId, Asked>,
-    /// Whose record was fetched because its digest was of no record.
-    pub(super) fetched: BTreeSet<NodeId>,
     pub(super) stage: Stage,
     pub(super) patience: Patience,
     /// When it is looked at again.
@@ -41,6 +46,8 @@ pub(super) struct Reading {
 #[derive(Debug)]
 pub(super) struct Asked {
     at: Millis,
+    /// For what it was asked last.
+    what: For,
     /// When another one is asked in its place.
     overdue_at: Option<Millis>,
     /// Nothing can be told from when it answers, or it has been told.
@@ -68,28 +75,29 @@ pub(super) enum For {
 
 impl Reading {
     /// Asks the first ones: the very first for its record, the others for digests.
-    pub(super) fn begin(&mut self, now: Millis, first: &[NodeId], latencies: &Latencies, out: &mut Vec<Action>) {
+    pub(super) fn begin(&mut self, env: &Environment<'_>, first: &[NodeId], means: &mut Means, out: &mut Vec<Action>) {
+        means.budget.earn(peers(env, first));
         for (at, node) in first.iter().enumerate() {
             let what = if at == 0 || sabotaged!(FetchEveryRecord) { For::Record } else { For::Digest };
-            self.ask_first(now, *node, what, latencies, out);
+            self.ask(env.now.monotonic, *node, what, &means.latencies, out);
         }
         self.look_at = self.next_look();
     }
 
-    fn ask_first(&mut self, now: Millis, node: NodeId, what: For, latencies: &Latencies, out: &mut Vec<Action>) {
-        let usual = latencies.expected(now, node).unwrap_or(self.patience.unmeasured());
-        let overdue_at = Some(now.saturating_add(usual)).filter(|_| !sabotaged!(NeverHedge));
-        self.asked.insert(node, Asked { at: now, overdue_at, measured: false });
-        out.push(self.question(node, what));
+    /// Asks for records because of what others have answered.
+    pub(super) fn fetch(&mut self, env: &Environment<'_>, nodes: &[NodeId], means: &mut Means, out: &mut Vec<Action>) {
+        means.budget.earn(peers(env, nodes));
+        nodes.iter().for_each(|node| self.ask(env.now.monotonic, *node, For::Record, &means.latencies, out));
     }
 
-    /// Asks for records. Nobody is asked in the place of these.
-    pub(super) fn ask(&mut self, now: Millis, nodes: impl IntoIterator<Item = NodeId>, out: &mut Vec<Action>) {
-        for node in nodes {
-            let asked = self.asked.entry(node).and_modify(|asked| asked.measured = true);
-            asked.or_insert(Asked { at: now, overdue_at: None, measured: false });
-            out.push(self.question(node, For::Record));
-        }
+    /// Asks a replica. When it takes longer than it usually does, another one is asked in its place.
+    fn ask(&mut self, now: Millis, node: NodeId, what: For, latencies: &Latencies, out: &mut Vec<Action>) {
+        let usual = latencies.expected(now, node).unwrap_or(self.patience.unmeasured());
+        let overdue_at = Some(now.saturating_add(usual)).filter(|_| !sabotaged!(NeverHedge));
+        // Of one that is asked twice nobody can tell which question it answers.
+        let measured = self.asked.contains_key(&node);
+        self.asked.insert(node, Asked { at: now, what, overdue_at, measured });
+        out.push(self.question(node, what));
     }
 
     fn question(&self, to: NodeId, what: For) -> Action {
@@ -98,16 +106,48 @@ impl Reading {
         Action::Send { to, message, release: Release::Now }
     }
 
-    /// Those that were not asked yet.
+    /// Those that were not asked yet for what they hold, or only for a digest that is of no record.
     pub(super) fn others(&self) -> Vec<NodeId> {
-        self.replicas.iter().copied().filter(|node| !self.asked.contains_key(node)).collect()
+        self.replicas.iter().copied().filter(|node| self.may_be_asked(*node)).collect()
+    }
+
+    fn may_be_asked(&self, node: NodeId) -> bool {
+        match (self.asked.get(&node), &self.stage) {
+            (None, _) => true,
+            (Some(Asked { what: For::Digest, .. }), Stage::Asking { answers, .. }) => {
+                answers.has(node) && !answers.is_read(node)
+            }
+            (Some(_), _) => false,
+        }
     }
 
     /// Whether the answer of a replica that was asked is still missing.
     pub(super) fn waits_for(&self, node: NodeId) -> bool {
+        match (self.asked.get(&node), &self.stage) {
+            (Some(Asked { what: For::Digest, .. }), Stage::Asking { answers, .. }) => !answers.has(node),
+            (Some(Asked { what: For::Record, .. }), Stage::Asking { answers, .. }) => !answers.is_read(node),
+            (None, _) | (Some(_), Stage::Repairing { .. }) => false,
+        }
+    }
+
+    /// Whether what is known of the replicas is enough.
+    pub(super) fn is_met(&self) -> bool {
         match &self.stage {
-            Stage::Asking { answers, .. } => self.asked.contains_key(&node) && !answers.has(node),
-            Stage::Repairing { .. } => false,
+            Stage::Asking { answers, .. } if sabotaged!(WaitForUnread) => {
+                self.requirement.is_met(|node| answers.has(node)) && answers.unread().is_empty()
+            }
+            Stage::Asking { answers, .. } => self.requirement.is_met(|node| answers.is_read(node)),
+            Stage::Repairing { holders, .. } => self.requirement.is_met(|node| holders.contains(&node)),
+        }
+    }
+
+    /// Whose records have to be fetched before the read can go on, when enough have answered.
+    pub(super) fn unread(&self) -> Vec<NodeId> {
+        match &self.stage {
+            Stage::Asking { answers, .. } if self.requirement.is_met(|node| answers.has(node)) => {
+                answers.unread().into_iter().filter(|node| self.may_be_asked(*node)).collect()
+            }
+            _ => Vec::new(),
         }
     }
 
@@ -132,40 +172,55 @@ impl Reading {
     }
 
     /// Asks one more replica in the place of each that takes longer than usual, as far as the budget goes.
-    pub(super) fn hedge(
-        &mut self,
-        env: &Environment<'_>,
-        latencies: &Latencies,
-        budget: &mut Budget,
-        out: &mut Vec<Action>,
-    ) {
+    pub(super) fn hedge(&mut self, env: &Environment<'_>, means: &mut Means, out: &mut Vec<Action>) {
         let now = env.now.monotonic;
-        let overdue: Vec<NodeId> = self.asked.keys().copied().filter(|node| self.waits_for(*node)).collect();
-        for node in overdue {
+        let waits: Vec<NodeId> = self.asked.keys().copied().filter(|node| self.waits_for(*node)).collect();
+        for node in waits {
             let asked = self.asked.get_mut(&node).expect("it was asked");
             if asked.overdue_at.is_none_or(|at| at > now) {
                 continue;
             }
             asked.overdue_at = None;
-            let instead = self.others().into_iter().find(|node| super::reachable(env, *node));
-            if let Some(instead) = instead
-                && budget.spend(now, Extra::Hedge)
+            if let Some(instead) = self.instead(env)
+                && means.budget.spend(now, Extra::Hedge)
             {
-                self.ask_first(now, instead, For::Record, latencies, out);
+                self.ask(now, instead, For::Record, &means.latencies, out);
             }
         }
     }
 
-    /// Asks all that have not answered, or tells all that do not hold the join, as far as the budget goes.
-    pub(super) fn retry(&mut self, env: &Environment<'_>, budget: &mut Budget, out: &mut Vec<Action>) {
+    /// A replica will not answer: asks another one in its place. What was asked of it is lost or was in vain, so this is nothing
+    /// extra.
+    pub(super) fn replace(&mut self, env: &Environment<'_>, node: NodeId, means: &mut Means, out: &mut Vec<Action>) {
+        if let Some(asked) = self.asked.get_mut(&node) {
+            asked.overdue_at = None;
+        }
+        if let Some(instead) = self.instead(env) {
+            self.fetch(env, &[instead], means, out);
+        }
+    }
+
+    /// The first one that can be reached and brings the level nearer than those that were asked and are in time.
+    fn instead(&self, env: &Environment<'_>) -> Option<NodeId> {
+        let Stage::Asking { answers, .. } = &self.stage else { return None };
+        let in_time = |node| self.asked.get(&node).is_some_and(|asked| asked.overdue_at.is_some());
+        let hoped = |node| answers.is_read(node) || (self.waits_for(node) && in_time(node));
+        let so_far = self.requirement.progress(hoped);
+        let nearer = |node: &NodeId| {
+            sabotaged!(HedgeAnywhere) || self.requirement.progress(|other| other == *node || hoped(other)) > so_far
+        };
+        self.others().into_iter().find(|node| super::reachable(env, *node) && nearer(node))
+    }
+
+    /// Asks all of whom it is not known what they hold, or tells all that do not hold the join, as far as the budget goes.
+    pub(super) fn retry(&mut self, env: &Environment<'_>, means: &mut Means, out: &mut Vec<Action>) {
         let now = env.now.monotonic;
-        let mut may = |node: &NodeId| *node == env.me.node || budget.spend(now, Extra::Retry);
+        let mut may = |node: &NodeId| *node == env.me.node || means.budget.spend(now, Extra::Retry);
         match &mut self.stage {
             Stage::Asking { answers, behind } => {
-                let unread = answers.unread();
-                let waits = |node: &NodeId| *behind || !answers.has(*node) || unread.contains(node);
+                let waits = |node: &NodeId| *behind || !answers.is_read(*node);
                 let again: Vec<NodeId> = self.replicas.iter().copied().filter(waits).filter(|node| may(node)).collect();
-                self.ask(now, again, out);
+                again.into_iter().for_each(|node| self.ask(now, node, For::Record, &means.latencies, out));
             }
             Stage::Repairing { told, holders, .. } => {
                 // Any replica can make up the number.
@@ -194,15 +249,15 @@ impl Reading {
         &mut self,
         env: &Environment<'_>,
         joined: Option<&Record>,
+        means: &mut Means,
         out: &mut Vec<Action>,
     ) -> bool {
-        let now = env.now.monotonic;
         let Some(floor) = &self.get.floor else { return true };
         if !floor.is_in(joined) && !sabotaged!(AnswerBelowSession) {
             if let Stage::Asking { behind, .. } = &mut self.stage {
                 *behind = true;
             }
-            self.ask(now, self.others(), out);
+            self.fetch(env, &self.others(), means, out);
             return false;
         }
         if Floor::can_remember(joined) || self.get.consistency.is_quorum_of(self.replicas.len()) {
@@ -214,15 +269,14 @@ impl Reading {
         {
             self.requirement = quorum;
         }
-        self.ask(now, self.others(), out);
-        let Stage::Asking { answers, .. } = &self.stage else { return false };
-        self.requirement.is_met(|node| answers.has(node))
+        self.fetch(env, &self.others(), means, out);
+        self.is_met()
     }
 
     /// What to answer at the deadline.
     pub(super) fn timeout(&self) -> ReadError {
         let answered = |node| match &self.stage {
-            Stage::Asking { answers, .. } => answers.has(node),
+            Stage::Asking { answers, .. } => answers.is_read(node),
             Stage::Repairing { holders, .. } => holders.contains(&node),
         };
         match &self.stage {
@@ -233,4 +287,9 @@ impl Reading {
             },
         }
     }
+}
+
+/// How many of these are not this node.
+pub(super) fn peers(env: &Environment<'_>, nodes: &[NodeId]) -> usize {
+    nodes.iter().filter(|node| **node != env.me.node).count()
 }

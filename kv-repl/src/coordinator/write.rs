@@ -20,7 +20,7 @@ use kv_core::store::{Batch, Space};
 use kv_core::time::Millis;
 
 use super::budget::{Budget, Extra};
-use super::catch_up::CatchUps;
+use super::catch_up::{CatchUp, CatchUps};
 use super::retry::{Agenda, Patience};
 use super::{placed, reachable, requirement};
 use crate::catalog::TableSchema;
@@ -236,15 +236,16 @@ impl Writes {
         write: Write,
         out: &mut Vec<Action>,
     ) {
-        match (self.begin(env, origin, deadline, &write, None, out), write) {
-            (Err(WriteError::Update(UpdateRefused::ContextAhead)), Write::Modify(modify)) => {
-                let replicas = placed(env, &modify.key).map_or(&[][..], |(_, replicas)| replicas);
+        match self.begin(env, origin, deadline, &write, None, out) {
+            Err(WriteError::Update(UpdateRefused::ContextAhead)) => {
+                let replicas = placed(env, write.key()).map_or(&[][..], |(_, replicas)| replicas);
                 let tag = self.next_tag;
                 self.next_tag += 1;
-                self.catch_ups.begin(env, tag, self.retry_after, (origin, deadline, modify), replicas, out);
+                let asked = self.catch_ups.begin(env, tag, self.retry_after, (origin, deadline, write), replicas, out);
+                self.budget.earn(asked);
             }
-            (Err(error), _) => out.push(reply(origin, Err(error))),
-            (Ok(()), _) => {}
+            Err(error) => out.push(reply(origin, Err(error))),
+            Ok(()) => {}
         }
     }
 
@@ -252,11 +253,8 @@ impl Writes {
     fn caught_up(&mut self, env: &Environment<'_>, from: NodeId, tag: u64, record: &Bytes, out: &mut Vec<Action>) {
         let Ok(record) = Record::decode(record) else { return };
         let Some(waiting) = self.catch_ups.answered(from, tag, &record) else { return };
-        let write = Write::Modify(waiting.modify.clone());
-        let error = match self.begin(env, waiting.origin, waiting.deadline, &write, waiting.news.as_ref(), out) {
-            Ok(()) => return,
-            Err(error) => error,
-        };
+        let CatchUp { origin, deadline, write, news, .. } = &waiting;
+        let Err(error) = self.begin(env, *origin, *deadline, write, news.as_ref(), out) else { return };
         let waiting = match error {
             WriteError::Update(UpdateRefused::ContextAhead) => self.catch_ups.back(tag, waiting),
             _ => Some(waiting),
@@ -375,7 +373,7 @@ impl Machine for Writes {
             }
             Event::Deadline => {
                 self.due(env, out);
-                for waiting in self.catch_ups.due(env.now.monotonic, out) {
+                for waiting in self.catch_ups.due(env.now.monotonic, &mut self.budget, out) {
                     let error = UpdateRefused::ContextAhead.into();
                     out.push(reply(waiting.origin, Err(error)));
                 }

@@ -6,7 +6,10 @@
 //! 3. There is room for [`KEYS_MAX`] keys. A key is *settled* when what was seen of it is known to be held by more than half
 //!    of its replicas. When room is needed the settled key that was used longest ago is forgotten: from then on, keys that the
 //!    session does not know are read and written at a quorum, which sees whatever was forgotten. Keys that are not settled are never
-//!    forgotten; when they fill the room, requests on further keys run at a quorum, so that they are settled at once.
+//!    forgotten; when they, and requests that may unsettle others, fill the room, requests on all but them run at a quorum, so
+//!    that they are settled at once.
+//! 4. A request that was under way when its key was forgotten may have seen less than was forgotten. What is not settled of it is
+//!    added as a *part* of what was seen: the key is read at a quorum as well, until that has shown the rest.
 //!
 //! Source of the guarantees: Terry and others, "Session guarantees for weakly consistent replicated data" (PDIS 1994).
 
@@ -51,6 +54,8 @@ impl KeyName {
 pub(super) struct Entry {
     pub(super) seen: Seen,
     pub(super) settled: bool,
+    /// More was seen, and forgotten.
+    pub(super) is_part: bool,
     /// Greater is later.
     pub(super) used: u64,
 }
@@ -65,8 +70,10 @@ pub(crate) struct SessionState {
     pub(super) latest: Option<LastWrite>,
     /// Whether anything was forgotten.
     pub(super) forgot: bool,
+    /// How often, since this value was made.
+    pub(super) forgets: u64,
     pub(super) uses: u64,
-    /// Requests under way that may add a key which is not settled.
+    /// Requests under way that may leave a key which is not settled.
     pub(super) adding: usize,
 }
 
@@ -94,46 +101,43 @@ pub(crate) struct Ticket {
     pub(crate) consistency: Consistency,
     /// Whether what is seen at this level is settled.
     settles: bool,
-    adds: bool,
+    /// How often something had been forgotten when it began.
+    forgets: u64,
 }
 
 impl SessionState {
     /// Nothing was seen yet. There is room for `room` keys: [`KEYS_MAX`], or fewer.
     pub(crate) fn with_room(room: usize) -> Self {
-        Self { room: room.min(KEYS_MAX), entries: BTreeMap::new(), latest: None, forgot: false, uses: 0, adding: 0 }
+        let (entries, latest) = (BTreeMap::new(), None);
+        Self { room: room.min(KEYS_MAX), entries, latest, forgot: false, forgets: 0, uses: 0, adding: 0 }
     }
 
     /// `settle` says that whatever comes of it does not fit, or is not known to be the latest.
-    fn ticket(&mut self, subject: Subject<'_>, consistency: Consistency, settle: bool) -> Ticket {
-        let Subject { key, rule, replicas } = subject;
-        let name = KeyName::of(key);
-        let unknown = !self.entries.contains_key(&name);
-        let raise = settle || (unknown && self.is_full());
+    fn ticket(&mut self, name: KeyName, subject: Subject<'_>, consistency: Consistency, settle: bool) -> Ticket {
+        let Subject { rule, replicas, .. } = subject;
+        let has_place = self.entries.get(&name).is_some_and(|entry| !entry.settled);
+        let raise = settle || (!has_place && self.is_full() && !sabotaged!(OverbookSession));
         let consistency = match consistency.is_quorum_of(replicas) {
             false if raise => Consistency::Quorum,
             _ => consistency,
         };
         let settles = consistency.is_quorum_of(replicas);
-        let adds = unknown && !settles;
-        self.adding += usize::from(adds);
-        Ticket { name, rule, consistency, settles, adds }
+        self.adding += usize::from(!settles);
+        Ticket { name, rule, consistency, settles, forgets: self.forgets }
     }
 
-    /// Whether it knows all that it has seen of a key: a last-write-wins write comes after all of that, known or not.
-    fn knows(&self, subject: Subject<'_>) -> bool {
-        subject.rule == Rule::LastWriteWins || self.entries.contains_key(&KeyName::of(subject.key))
-    }
-
-    /// Whether keys that are not settled, and requests that may add some, fill the room.
+    /// Whether keys that are not settled, and requests that may leave some, fill the room.
     fn is_full(&self) -> bool {
         self.entries.values().filter(|entry| !entry.settled).count() + self.adding >= self.room
     }
 
     /// A read is about to begin: at which level, and how new it has to be.
     pub(crate) fn read(&mut self, subject: Subject<'_>, consistency: Consistency) -> (Ticket, Floor) {
-        let seen = self.entries.get(&KeyName::of(subject.key)).map(|entry| entry.seen.clone());
-        let forgotten = seen.is_none() && self.forgot && !sabotaged!(ForgetOverflow);
-        let ticket = self.ticket(subject, consistency, forgotten);
+        let name = KeyName::of(subject.key);
+        let entry = self.entries.get(&name);
+        let forgotten = entry.is_none_or(|entry| entry.is_part) && self.forgot && !sabotaged!(ForgetOverflow);
+        let seen = entry.map(|entry| entry.seen.clone());
+        let ticket = self.ticket(name, subject, consistency, forgotten);
         (ticket, Floor { seen })
     }
 
@@ -147,7 +151,8 @@ impl SessionState {
         consistency: Consistency,
         context: Option<CausalContext>,
     ) -> (Ticket, Option<CausalContext>) {
-        let entry = self.entries.get(&KeyName::of(subject.key));
+        let name = KeyName::of(subject.key);
+        let entry = self.entries.get(&name);
         let known = entry.map(|entry| entry.seen.to_context());
         let latest = || self.latest.filter(|_| self.forgot).map(|last| VersionVector::of(last.dot()));
         let seen = match subject.rule {
@@ -165,51 +170,60 @@ impl SessionState {
                 (Some(CausalContext::seal(subject.key, &covers)), covers)
             }
         };
-        let fits = match self.entries.get(&KeyName::of(subject.key)).map(|entry| &entry.seen) {
+        let fits = match entry.map(|entry| &entry.seen) {
             _ if subject.rule == Rule::LastWriteWins => true,
-            Some(Seen::Writes { dots, .. }) => fits_with_a_dot(&dots.join(&covers)),
+            Some(Seen::Writes(dots)) => fits_with_a_dot(&dots.join(&covers)),
             Some(Seen::Last(_)) | None => fits_with_a_dot(&covers),
         };
-        // A write that cannot say what the session has seen of the key does not make the key known again.
-        let blind = self.forgot && !self.knows(subject);
-        (self.ticket(subject, consistency, !fits || blind), context)
+        // A write that cannot say what the session has seen of the key does not make the key known again. A last-write-wins
+        // write comes after all of that, known or not.
+        let knows = subject.rule == Rule::LastWriteWins || entry.is_some_and(|entry| !entry.is_part);
+        let blind = self.forgot && !knows;
+        (self.ticket(name, subject, consistency, !fits || blind), context)
     }
 
     /// A read has been answered.
     pub(crate) fn saw(&mut self, ticket: &Ticket, read: &Read) {
-        self.adding -= usize::from(ticket.adds);
+        self.adding -= usize::from(!ticket.settles);
         if sabotaged!(ForgetSessionReads) {
             return;
         }
         if let Some(seen) = read.record().and_then(Seen::of) {
             // A read below a quorum of a record that does not fit was settled by whoever coordinated it.
             let settles = ticket.settles || !Floor::can_remember(read.record());
-            self.add(ticket.name, seen, settles);
+            let (is_part, shows_all) = (self.is_behind(ticket), ticket.settles && ticket.forgets == self.forgets);
+            self.add(ticket.name, Found { seen, settles, is_part, shows_all });
         }
     }
 
     /// A write has been acknowledged.
     pub(crate) fn wrote(&mut self, ticket: &Ticket, is_tombstone: bool, key: &RecordKey, written: &Written) {
-        self.adding -= usize::from(ticket.adds);
+        self.adding -= usize::from(!ticket.settles);
         if sabotaged!(ForgetSessionWrites) {
             return;
         }
         let dot = written.dot;
-        let forgotten = self.forgot && !self.entries.contains_key(&ticket.name);
-        if forgotten && ticket.settles && ticket.rule != Rule::LastWriteWins {
-            // What was forgotten may be more; a read at a quorum sees both.
-            return;
-        }
         let seen = match ticket.rule {
             Rule::LastWriteWins => Seen::Last(LastWrite { birth: written.birth, is_tombstone, actor: dot.actor }),
-            Rule::Siblings | Rule::Crdt(_) => {
-                // Whoever holds the write knows of all that its context covers.
-                let mut dots = written.context.open(key).unwrap_or_default();
-                dots.insert(dot);
-                Seen::Writes { dots, birth: written.birth }
-            }
+            // Whoever holds the write knows of all that its context covers.
+            Rule::Siblings => Seen::Writes(told(key, written)),
+            Rule::Crdt(_) if sabotaged!(SettleUnheld) => Seen::Writes(told(key, written)),
+            // A change travels by itself: whoever holds it need not know of anything else.
+            Rule::Crdt(_) => Seen::Writes(VersionVector::of(dot)),
         };
-        self.add(ticket.name, seen, ticket.settles);
+        let is_part = match &seen {
+            // Later than all that the session has ever seen.
+            Seen::Last(last) => self.is_behind(ticket) && self.latest.is_some_and(|latest| latest > *last),
+            // What was forgotten may be more; a read at a quorum sees both.
+            Seen::Writes(_) => self.is_behind(ticket) || (self.forgot && !self.entries.contains_key(&ticket.name)),
+        };
+        self.add(ticket.name, Found { seen, settles: ticket.settles, is_part, shows_all: false });
+    }
+
+    /// Whether a request may have begun when the session knew more of its key than it does now.
+    fn is_behind(&self, ticket: &Ticket) -> bool {
+        let forgotten = ticket.forgets != self.forgets && !self.entries.contains_key(&ticket.name);
+        forgotten && !sabotaged!(TakePartForAll)
     }
 
     /// Whether it had to forget keys.
@@ -219,37 +233,63 @@ impl SessionState {
 
     /// A request has failed, or nobody waits for it any more.
     pub(crate) fn abandon(&mut self, ticket: &Ticket) {
-        self.adding -= usize::from(ticket.adds);
+        self.adding -= usize::from(!ticket.settles);
     }
 
-    fn add(&mut self, name: KeyName, seen: Seen, settles: bool) {
+    fn add(&mut self, name: KeyName, found: Found) {
+        let Found { seen, settles, is_part, shows_all } = found;
         if let Seen::Last(last) = seen {
             self.latest = self.latest.max(Some(last));
+        }
+        if is_part && settles {
+            // A read at a quorum sees it, and whatever was forgotten.
+            return;
         }
         self.uses += 1;
         let used = self.uses;
         let entry = match self.entries.remove(&name) {
-            None => Entry { seen, settled: settles, used },
+            None => Entry { seen, settled: settles, is_part, used },
             Some(before) => {
                 let joined = before.seen.join(&seen);
                 let (nothing_new, nothing_else) = (joined == before.seen, joined == seen);
                 let settled = (before.settled && (settles || nothing_new)) || (settles && nothing_else);
-                Entry { seen: joined, settled, used }
+                Entry { seen: joined, settled, is_part: before.is_part && !shows_all, used }
             }
         };
         let seen_bytes = entry.seen.encoded_bytes();
         if (entry.settled && seen_bytes > Floor::SEEN_BYTES_MAX) || seen_bytes > SEEN_BYTES_LIMIT {
-            self.forgot = true;
-            return;
+            return self.forget();
         }
         self.entries.insert(name, entry);
         while self.entries.len() > self.room {
             let settled = self.entries.iter().filter(|(_, entry)| entry.settled);
             let Some(oldest) = settled.min_by_key(|(_, entry)| entry.used).map(|(name, _)| *name) else { return };
             self.entries.remove(&oldest);
-            self.forgot = true;
+            self.forget();
         }
     }
+
+    fn forget(&mut self) {
+        self.forgot = true;
+        self.forgets += 1;
+    }
+}
+
+/// What a request has found out about a key.
+struct Found {
+    seen: Seen,
+    settles: bool,
+    /// The session has seen more, and forgotten it.
+    is_part: bool,
+    /// It has seen whatever the session had forgotten.
+    shows_all: bool,
+}
+
+/// What a write had seen, and itself.
+fn told(key: &RecordKey, written: &Written) -> VersionVector {
+    let mut dots = written.context.open(key).unwrap_or_default();
+    dots.insert(written.dot);
+    dots
 }
 
 /// Whether what a write has seen fits into a token, and the write itself.

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! token := format:u8 (1)  flags:u8 (1 something was forgotten | 2 latest)  [latest: seen]  count:varint  entry*  crc32:u32
-//! entry := table:varint  hash:u64 hash:u64  settled:u8 (0 or 1)  seen        the one used longest ago first
-//! seen  := 1 birth:varint version vector | 2 actor birth:varint (a value) | 3 actor birth:varint (a tombstone)   (the number is a u8)
+//! entry := table:varint  hash:u64 hash:u64  flags:u8 (1 settled | 2 a part)  seen        the one used longest ago first
+//! seen  := 1 version vector | 2 actor birth:varint (a value) | 3 actor birth:varint (a tombstone)   (the number is a u8)
 //! ```
 
 use bytes::Bytes;
@@ -18,6 +18,8 @@ use crate::seen::Seen;
 const FORMAT: u8 = 1;
 const FORGOT: u8 = 1;
 const LATEST: u8 = 2;
+const SETTLED: u8 = 1;
+const PART: u8 = 2;
 const CHECKSUM_BYTES: usize = 4;
 /// Format, flags, latest, count and checksum; table, hashes and flag of an entry.
 const FRAME_BYTES_MAX: usize = 64;
@@ -52,7 +54,7 @@ impl SessionState {
             for hash in name.hash {
                 out.extend_from_slice(&hash.to_le_bytes());
             }
-            out.push(u8::from(entry.settled));
+            out.push(if entry.settled { SETTLED } else { 0 } | if entry.is_part { PART } else { 0 });
             entry.seen.encode(&mut out);
         }
         let checksum = crc32(&[&out]);
@@ -97,7 +99,7 @@ fn parse(body: &[u8]) -> Result<SessionState, DecodeError> {
     if flags & LATEST != 0 {
         state.latest = match Seen::decode(&mut reader)? {
             Seen::Last(latest) => Some(latest),
-            Seen::Writes { .. } => return Err(reader.error("the latest write of a last-write-wins table")),
+            Seen::Writes(_) => return Err(reader.error("the latest write of a last-write-wins table")),
         };
     }
     let count = reader.count(ENTRY_BYTES_MAX - 4)?;
@@ -107,13 +109,18 @@ fn parse(body: &[u8]) -> Result<SessionState, DecodeError> {
     for _ in 0..count {
         let table = TableId(reader.varint32()?);
         let hash = [reader.u64()?, reader.u64()?];
-        let settled = match reader.u8()? {
-            0 => false,
-            1 => true,
-            _ => return Err(reader.error("neither settled nor not")),
-        };
+        let flags = reader.u8()?;
+        if flags & !(SETTLED | PART) != 0 {
+            return Err(reader.error("unknown flags of a key"));
+        }
+        let (settled, is_part) = (flags & SETTLED != 0, flags & PART != 0);
+        let start = reader.offset();
+        let seen = Seen::decode(&mut reader)?;
+        if reader.offset() - start > SEEN_BYTES_LIMIT {
+            return Err(reader.error("more than a session remembers of a key"));
+        }
         state.uses += 1;
-        let entry = Entry { seen: Seen::decode(&mut reader)?, settled, used: state.uses };
+        let entry = Entry { seen, settled, is_part, used: state.uses };
         if state.entries.insert(KeyName { table, hash }, entry).is_some() {
             return Err(reader.error("a key twice"));
         }

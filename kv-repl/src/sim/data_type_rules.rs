@@ -34,6 +34,11 @@ const RULES: &[(Sabotage, &str, Scenario)] = &[
     ),
     (Sabotage::RemoveByDelta, "protocol_rule_18_an_acknowledged_removal_holds_whatever_happened_before", removed_twice),
     (Sabotage::CountRetriedUpdates, "protocol_rule_10_chaos_counts_nothing_twice", counting_in_chaos),
+    (
+        Sabotage::SpendWithoutBudget,
+        "removals_that_wait_for_other_replicas_ask_again_within_a_budget",
+        removed_while_nobody_answers,
+    ),
 ];
 
 #[test]
@@ -261,6 +266,37 @@ fn counting_in_chaos() -> Result<(), String> {
 }
 
 // ---- rules without a switch of their own ----
+
+/// Many removals of what node 1 has not seen, while nobody tells it.
+fn removed_while_nobody_answers() -> Result<(), String> {
+    let mut world = founded(2, 3);
+    cut_off(&mut world, 1);
+    change(&mut world, 2, "sets", insert("tea"));
+    let seen = read(&mut world, 2, "sets");
+    world.heal_links();
+    world.run_for(LONG_US);
+    for node in [2, 3] {
+        world.pause(NodeId(node), 20_000_000);
+    }
+    let extra = |world: &World| world.status(NodeId(1)).expect("it is up").extra;
+    let (before, begun) = (extra(&world), world.now_us());
+    let removals: Vec<u64> = (0..100)
+        .map(|_| {
+            let removal = change_of(&mut world, "sets", remove("tea"), Some(seen.context()));
+            world.modify(NodeId(1), removal)
+        })
+        .collect();
+    for removal in removals {
+        let answer = world.finish(removal);
+        assert!(matches!(answer, Answer::Written(Err(_))), "{answer:?}");
+    }
+    let (after, seconds) = (extra(&world), (world.now_us() - begun).div_ceil(1_000_000));
+    let (needed, retries) = (after.needed - before.needed, after.retries - before.retries);
+    assert!(needed >= 200, "each asks two others: {needed}");
+    // A tenth, ten a second, and what is saved at first.
+    let allowed = needed / 10 + 10 * seconds + 100;
+    if retries > allowed { Err(format!("{retries} messages again for {needed} in {seconds} s")) } else { Ok(()) }
+}
 
 #[test]
 fn a_removal_by_somebody_who_has_seen_more_waits_until_its_replica_has_caught_up() {

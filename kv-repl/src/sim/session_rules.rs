@@ -2,12 +2,13 @@
 
 use bytes::Bytes;
 use kv_core::NodeId;
-use kv_core::record::Payload;
+use kv_core::crdt::{Kind, Update};
+use kv_core::record::{OperationId, Payload};
 
 use super::rules::{Scenario, key_of, put_of};
 use super::*;
 use crate::quorum::Consistency;
-use crate::request::{Get, Put, Read, ReadError, WriteError, Written};
+use crate::request::{Attempt, Get, Modify, Put, Read, ReadError, WriteError, Written};
 use crate::session::KEYS_MAX;
 use crate::session::state::{SessionState, Subject};
 use crate::table_options::TableOptions;
@@ -24,6 +25,8 @@ const RULES: &[(Sabotage, &str, Scenario)] = &[
         stamp_after_read,
     ),
     (Sabotage::ForgetOverflow, "protocol_rule_17_what_a_session_had_to_forget_is_read_at_quorum", read_after_overflow),
+    (Sabotage::SettleUnheld, "protocol_rule_17_a_retry_settles_only_what_its_copy_holds", read_after_a_retry),
+    (Sabotage::SettleUnheld, "protocol_rule_17_a_change_settles_only_itself", read_after_a_change),
 ];
 
 #[test]
@@ -70,9 +73,13 @@ impl Cluster {
         value: &'static str,
         consistency: Consistency,
     ) -> Result<Written, WriteError> {
-        let put = put_of(&mut self.world, name, value, None);
+        let put = Put { consistency, ..put_of(&mut self.world, name, value, None) };
+        self.try_put(session, node, put)
+    }
+
+    fn try_put(&mut self, session: &mut SessionState, node: u64, put: Put) -> Result<Written, WriteError> {
         let subject = Subject { key: &put.key, rule: self.options.rule, replicas: self.options.replicas };
-        let (ticket, context) = session.write(subject, consistency, None);
+        let (ticket, context) = session.write(subject, put.consistency, None);
         let put = Put { consistency: ticket.consistency, context, ..put };
         let (key, is_tombstone) = (put.key.clone(), put.payload == Payload::Tombstone);
         let request = self.world.put(NodeId(node), put);
@@ -82,6 +89,24 @@ impl Cluster {
             Err(_) => session.abandon(&ticket),
         }
         outcome
+    }
+
+    /// Counts one.
+    fn add(&mut self, session: &mut SessionState, node: u64, name: &str, consistency: Consistency) {
+        let key = key_of(&self.world, name);
+        let subject = Subject { key: &key, rule: self.options.rule, replicas: self.options.replicas };
+        let (ticket, context) = session.write(subject, consistency, None);
+        let modify = Modify {
+            key: key.clone(),
+            update: Update::Add(1),
+            context,
+            operation: OperationId(self.world.random.u128(..)),
+            attempt: Attempt::First,
+            consistency: ticket.consistency,
+        };
+        let request = self.world.modify(NodeId(node), modify);
+        let Answer::Written(Ok(written)) = self.world.finish(request) else { panic!("enough nodes are up") };
+        session.wrote(&ticket, false, &key, &written);
     }
 
     fn get(
@@ -180,6 +205,53 @@ fn read_after_overflow() -> Result<(), String> {
     assert!(session.has_forgotten());
     let read = cluster.get(&mut session, 3, "k", Consistency::One).expect("two nodes are up");
     expect(&read, &["mine"])
+}
+
+/// A session with room for one key has seen at node 3 what nobody else holds, and asks for an older write again. Then it uses
+/// another key.
+fn read_after_a_retry() -> Result<(), String> {
+    let mut cluster = Cluster::new(TableOptions::siblings());
+    let mut session = SessionState::with_room(1);
+    let put = put_of(&mut cluster.world, "k", "mine", None);
+    cluster.try_put(&mut session, 1, put.clone()).expect("everybody is up");
+    cluster.world.run_for(1_000_000);
+    cut_off(&mut cluster.world, 3);
+    cluster.put(&mut SessionState::default(), 3, "k", "theirs", Consistency::One).expect("one node is up");
+    let read = cluster.get(&mut session, 3, "k", Consistency::One).expect("the node has both");
+    expect(&read, &["mine", "theirs"])?;
+    cluster.try_put(&mut session, 1, put).expect("two nodes hold a copy");
+    cluster.put(&mut session, 1, "j", "other", Consistency::Quorum).expect("two nodes are up");
+    seen_again(&mut cluster, &mut session)
+}
+
+/// The same with a counter: what is added at node 1 reaches a quorum, and nothing else that the session has seen.
+fn read_after_a_change() -> Result<(), String> {
+    let mut cluster = Cluster::new(TableOptions::crdt(Kind::Counter));
+    cut_off(&mut cluster.world, 3);
+    let mut session = SessionState::with_room(1);
+    cluster.add(&mut SessionState::default(), 3, "k", Consistency::One);
+    cluster.get(&mut session, 3, "k", Consistency::One).expect("the node has it");
+    cluster.add(&mut session, 1, "k", Consistency::Quorum);
+    cluster.add(&mut session, 1, "j", Consistency::Quorum);
+    seen_again(&mut cluster, &mut session)
+}
+
+/// Node 3 alone holds what the session has seen: a read elsewhere waits for it.
+fn seen_again(cluster: &mut Cluster, session: &mut SessionState) -> Result<(), String> {
+    match cluster.get(session, 1, "k", Consistency::One) {
+        Err(ReadError::BehindSession { .. }) => {}
+        other => return Err(format!("{other:?}, and the session has seen what nodes 1 and 2 do not hold")),
+    }
+    cluster.world.heal_links();
+    cluster.world.run_for(2_000_000);
+    cluster.get(session, 1, "k", Consistency::One).map(|_| ()).map_err(|error| error.to_string())
+}
+
+fn cut_off(world: &mut World, node: u64) {
+    for other in world.nodes().into_iter().filter(|other| *other != NodeId(node)) {
+        world.cut(NodeId(node), other);
+        world.cut(other, NodeId(node));
+    }
 }
 
 #[test]

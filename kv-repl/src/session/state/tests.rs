@@ -7,6 +7,7 @@ use kv_core::{Expiry, NodeId, hlc::Stamp};
 use proptest::prelude::*;
 
 use super::*;
+use crate::sabotage::Sabotage;
 use crate::session::{InvalidToken, Session, TOKEN_BYTES_MAX};
 
 fn key(name: u64) -> RecordKey {
@@ -59,17 +60,17 @@ fn a_read_must_be_as_new_as_what_was_written_and_read() {
     assert_eq!(floor(&mut state, &key(1)), (Consistency::One, None));
     write(&mut state, &key(1), dot(1, 1), Consistency::One);
     let (ticket, Floor { seen }) = state.read(subject(&key(1)), Consistency::One);
-    assert_eq!(seen, Some(Seen::Writes { dots: VersionVector::of(dot(1, 1)), birth: Stamp(1) }));
+    assert_eq!(seen, Some(Seen::Writes(VersionVector::of(dot(1, 1)))));
     assert!(!seen.unwrap().is_in(None));
     state.saw(&ticket, &read(&key(1), &VersionVector::of(dot(1, 1))));
     let (_, seen) = floor(&mut state, &key(1));
     let both = VersionVector::of(dot(1, 1)).join(&VersionVector::of(dot(9, 1)));
-    assert_eq!(seen, Some(Seen::Writes { dots: both.clone(), birth: Stamp(3) }));
+    assert_eq!(seen, Some(Seen::Writes(both.clone())));
     // The next write replaces both, and whoever holds it knows of them.
     let (ticket, context) = state.write(subject(&key(1)), Consistency::One, None);
     assert_eq!(context.unwrap().open(&key(1)), Ok(both.clone()));
     state.wrote(&ticket, false, &key(1), &written(&key(1), dot(2, 1), &both));
-    let own = Seen::Writes { dots: both.join(&VersionVector::of(dot(2, 1))), birth: Stamp(3) };
+    let own = Seen::Writes(both.join(&VersionVector::of(dot(2, 1))));
     assert_eq!(floor(&mut state, &key(1)).1, Some(own));
     assert_eq!(floor(&mut state, &key(2)), (Consistency::One, None));
 }
@@ -132,6 +133,61 @@ fn requests_under_way_at_a_time_share_the_room() {
     assert_eq!(begin(999).ticket().consistency, Consistency::One, "one has ended");
 }
 
+/// Two places. One key is not settled, and another request may leave a second one so: a third one has to be settled at once,
+/// also when it is known.
+fn known_key_without_a_place() -> Result<(), String> {
+    let mut state = SessionState::with_room(2);
+    let [settled, unsettled, new] = [key(1), key(2), key(3)];
+    write(&mut state, &settled, dot(1, 1), Consistency::Quorum);
+    write(&mut state, &unsettled, dot(1, 1), Consistency::One);
+    let (first, _) = state.write(subject(&new), Consistency::One, None);
+    let (second, _) = state.write(subject(&settled), Consistency::One, None);
+    state.wrote(&second, false, &settled, &written(&settled, dot(1, 2), &VersionVector::of(dot(1, 1))));
+    state.wrote(&first, false, &new, &written(&new, dot(1, 1), &VersionVector::new()));
+    let open = state.entries.values().filter(|entry| !entry.settled).count();
+    if open > 2 { Err(format!("{open} keys that are not settled")) } else { Ok(()) }
+}
+
+#[test]
+fn keys_that_are_not_settled_have_their_places() {
+    assert_eq!(known_key_without_a_place(), Ok(()));
+    assert!(Sabotage::OverbookSession.during(known_key_without_a_place).is_err());
+}
+
+/// A read begins; the session sees more of its key and has to forget all of it; then the read is answered, with less.
+fn answered_after_its_key_was_forgotten() -> Result<(), String> {
+    let mut state = SessionState::with_room(1);
+    let key_of_both = key(1);
+    let before = VersionVector::of(dot(9, 1));
+    write(&mut state, &key_of_both, dot(9, 1), Consistency::Quorum);
+    let (late, _) = state.read(subject(&key_of_both), Consistency::One);
+    let (more, _) = state.write(subject(&key_of_both), Consistency::Quorum, None);
+    state.wrote(&more, false, &key_of_both, &written(&key_of_both, dot(1, 1), &before));
+    write(&mut state, &key(2), dot(1, 1), Consistency::Quorum);
+    assert!(state.has_forgotten());
+    state.saw(&late, &read(&key_of_both, &VersionVector::new()));
+    // What it saw is not settled, and must not be lost either; so must the place that it takes.
+    let again = SessionState { room: state.room, ..SessionState::decode(&state.encode()).expect("its own token") };
+    for mut state in [state, again] {
+        let (level, seen) = floor(&mut state, &key_of_both);
+        if level != Consistency::Quorum {
+            return Err(format!("{seen:?} is taken for all that was seen"));
+        }
+        assert_eq!(seen, Some(Seen::Writes(before.clone())));
+        let (ticket, _) = state.read(subject(&key_of_both), Consistency::One);
+        state.saw(&ticket, &read(&key_of_both, &VersionVector::of(dot(1, 1))));
+        let all = Seen::Writes(before.join(&VersionVector::of(dot(1, 1))));
+        assert_eq!(floor(&mut state, &key_of_both), (Consistency::One, Some(all)), "a quorum has shown the rest");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_a_late_answer_tells_is_not_taken_for_all_that_was_seen() {
+    assert_eq!(answered_after_its_key_was_forgotten(), Ok(()));
+    assert!(Sabotage::TakePartForAll.during(answered_after_its_key_was_forgotten).is_err());
+}
+
 #[test]
 fn stamps_lie_above_all_that_may_have_been_forgotten() {
     fn lww(key: &RecordKey) -> Subject<'_> {
@@ -187,6 +243,32 @@ proptest! {
         }
     }
 
+    /// Each step begins a request, or ends one of those under way.
+    #[test]
+    fn a_session_keeps_its_bounds_whatever_is_under_way(steps in prop::collection::vec((0..3_u8, 0..8_u64, 1..9_u64, any::<bool>(), any::<prop::sample::Index>()), 0..200)) {
+        let mut state = SessionState::with_room(4);
+        let mut under_way: Vec<(Ticket, bool, RecordKey, Dot)> = Vec::new();
+        for (kind, name, counter, quorum, at) in steps {
+            if kind == 2 && !under_way.is_empty() {
+                let (ticket, is_read, key, dot) = under_way.swap_remove(at.index(under_way.len()));
+                match (is_read, counter) {
+                    (_, 8) => state.abandon(&ticket),
+                    (true, _) => state.saw(&ticket, &read(&key, &VersionVector::of(dot))),
+                    (false, _) => state.wrote(&ticket, false, &key, &written(&key, dot, &VersionVector::new())),
+                }
+            } else {
+                let level = if quorum { Consistency::Quorum } else { Consistency::One };
+                let key = key(name);
+                let ticket = match kind {
+                    0 => state.read(subject(&key), level).0,
+                    _ => state.write(subject(&key), level, None).0,
+                };
+                under_way.push((ticket, kind == 0, key, dot(counter, counter)));
+            }
+            prop_assert!(state.entries.len() <= 4);
+        }
+    }
+
     #[test]
     fn any_bytes_are_a_session_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..300), at in any::<prop::sample::Index>()) {
         crate::fuzzing::session(&bytes);
@@ -196,6 +278,19 @@ proptest! {
         prop_assert!(matches!(Session::resume(&token), Err(InvalidToken::Altered)));
         crate::fuzzing::session(&token);
     }
+}
+
+#[test]
+fn a_token_remembers_no_more_of_a_key_than_a_session() {
+    let with = |nodes: u64| {
+        let mut state = SessionState::default();
+        let dots: VersionVector = (1..=nodes).map(|node| dot(node, 1)).collect();
+        let entry = Entry { seen: Seen::Writes(dots), settled: true, is_part: false, used: 1 };
+        state.entries.insert(KeyName::of(&key(1)), entry);
+        SessionState::decode(&state.encode())
+    };
+    assert!(with(20).is_ok());
+    assert!(matches!(with(200), Err(InvalidToken::Malformed(_))));
 }
 
 /// The token in `docs/protocol.md`, byte for byte.
