@@ -31,7 +31,7 @@ pub struct TargetHints {
     pub hints: u64,
     /// How many bytes they take up.
     pub bytes: u64,
-    /// Nothing in them was born before.
+    /// No version in them was born before; of records of data types, no change, which may bring with it what is older.
     pub oldest_birth: Option<Stamp>,
     /// How many partitions owe a comparison with it, because something that it had missed was not kept.
     pub owed_partitions: usize,

@@ -303,6 +303,13 @@ pub(crate) enum Notice {
         /// Grows with each such notice.
         ticket: u64,
     },
+    /// A place that was owed is not shared with the peer any more: there is nothing to compare.
+    Moot {
+        /// Which.
+        peer: NodeId,
+        /// Of what.
+        place: Place,
+    },
     /// A comparison has ended with both replicas equal, of a place that was owed when it began.
     Compared {
         /// With whom.

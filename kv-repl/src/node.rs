@@ -165,8 +165,9 @@ impl Node {
         RepairRequest::new(Arc::clone(&self.driver), scope)
     }
 
-    /// The earliest birth of anything that this node keeps for other replicas of a partition; `None` when it keeps nothing of it. A
-    /// floor under which tombstones are forgotten stays below it. May be somewhat too early, never too late.
+    /// The earliest birth of any version that this node keeps for other replicas of a partition; `None` when it keeps nothing of it. A
+    /// floor under which tombstones are forgotten stays below it. May be somewhat too early, never too late. Of a table of data
+    /// types it is the earliest birth of a change, which may bring with it what was born before: no floor can rest on that.
     ///
     /// # Errors
     /// [`ClusterError::UnknownTable`], or that the node has stopped.

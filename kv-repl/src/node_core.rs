@@ -312,6 +312,7 @@ impl NodeCore {
             }
             Notice::Compared { peer, place, ticket } => self.hints.compared(*peer, *place, *ticket, &mut actions),
             Notice::Owed { peer, place, ticket } => self.repairs.owe(now.monotonic, *peer, *place, *ticket),
+            Notice::Moot { peer, place } => self.repairs.moot(*peer, *place),
             Notice::Observed(stamp) => self.writes.minter().observe(*stamp, now),
             Notice::TableAdded(_) => self.repairs.look_again(),
             Notice::Greeted(peer) => {

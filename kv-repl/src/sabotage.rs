@@ -97,6 +97,14 @@ pub enum Sabotage {
     FailWhenHintsAreFull,
     /// A hint goes to the node that it was kept for, wherever its record lies by now.
     ReplayToFormerReplica,
+    /// Hints are delivered as fast as they can be read.
+    IgnoreHintRate,
+    /// Each slice of deliveries begins with the same node.
+    ServeTheFirst,
+    /// Hints that are kept for others instead cost nothing of the time they take.
+    RedirectForFree,
+    /// What is owed to a node that does not share the place any more is never forgotten by whoever compares.
+    RememberMootDebts,
     /// What would have been kept in a turn that the store did not take is neither kept nor owed.
     ForgetRefusedHints,
     /// A coordinator whose store did not take its write leaves it to the other replicas.

@@ -106,6 +106,7 @@ impl Shared {
             | Notice::Missed { .. }
             | Notice::Caught { .. }
             | Notice::Owed { .. }
+            | Notice::Moot { .. }
             | Notice::Compared { .. } => {}
         }
     }

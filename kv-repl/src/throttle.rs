@@ -2,6 +2,9 @@
 
 use kv_core::time::Millis;
 
+/// About what frame, message and acknowledgement take up around what is sent.
+pub(crate) const ENVELOPE_BYTES: usize = 64;
+
 /// A budget of bytes for each second. What is spent is spent; then nothing more is begun until the time for it has passed.
 #[derive(Debug)]
 pub(crate) struct Throttle {

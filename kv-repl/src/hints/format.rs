@@ -9,7 +9,8 @@
 //!
 //! The parts of keys are big-endian, because the store orders bytes: what is kept for one node is one range, in it what is
 //! kept of one partition, and there is one hint for each record, however often it was written. The birth is that of the
-//! oldest version that the hint would bring; a record of a replicated data type does not tell it.
+//! oldest version that the hint would bring. A record of a replicated data type tells that of its latest change alone: the hint
+//! has the oldest of those that were joined to it.
 
 use std::ops::Bound;
 
@@ -35,7 +36,7 @@ pub(crate) const MARK_PREFIX: &[u8] = b"owed/";
 /// What is kept for one node of one record.
 #[derive(Clone, Eq, PartialEq, Debug)]
 pub(super) struct Hint {
-    /// The birth of the oldest version in it.
+    /// The birth of the oldest version in it; of a data type, of the oldest change.
     pub(super) oldest: Stamp,
     /// What the node has missed.
     pub(super) record: Bytes,

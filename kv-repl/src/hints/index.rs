@@ -23,7 +23,7 @@ pub(crate) struct Held {
     pub(crate) hints: u64,
     /// Of keys and values.
     pub(crate) bytes: u64,
-    /// Nothing in them was born before.
+    /// No change in them was born before.
     pub(crate) oldest: Stamp,
 }
 

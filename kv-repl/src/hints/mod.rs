@@ -86,6 +86,8 @@ pub(crate) struct Hints {
     /// Who has not taken all that was sent: how often in a row, and from when on it is asked again.
     resting: BTreeMap<NodeId, (u32, Millis)>,
     throttle: Throttle,
+    /// Who had something of the last slice, the last of them.
+    served_last: Option<NodeId>,
     next_tag: u64,
     rest_until: Millis,
     asleep_until: Millis,
@@ -158,6 +160,7 @@ impl Hints {
             plans: BTreeMap::new(),
             resting: BTreeMap::new(),
             throttle: Throttle::new(bounds.bytes_per_second),
+            served_last: None,
             next_tag: TAG_BIT | me.boot.first_tag(),
             rest_until: Millis::ZERO,
             asleep_until: Millis::ZERO,
@@ -183,11 +186,14 @@ impl Hints {
         tag >> 62 == 1
     }
 
-    /// Nothing that this node keeps of a partition, for whomever, was born before; `None` when it keeps nothing of it.
+    /// No version that this node keeps of a partition, for whomever, was born before; `None` when it keeps nothing of it.
     ///
     /// A floor below which nothing is accepted or remembered any more must lie below this, at every node that may keep
-    /// something (rule P7, lesson 06). It is never too late, and may be somewhat too early until the next walk through the
-    /// hints. What is still under way and has not been missed by anybody yet is not in it.
+    /// something (rule P7, lesson 06). It may be somewhat too early until the next walk through the hints. What is still under
+    /// way and has not been missed by anybody yet is not in it.
+    ///
+    /// Of a table of data types it is the birth of the oldest *change*: a change that travels whole brings dots that were
+    /// minted before, whose births no record tells. A floor for those tables cannot rest on it.
     pub(crate) fn oldest_birth(&self, place: Place) -> Option<Stamp> {
         if self.in_doubt { Some(Stamp::ZERO) } else { self.index.oldest_of(place) }
     }

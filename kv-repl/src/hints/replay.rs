@@ -12,9 +12,10 @@ use super::format::{Hint, Range, hint_key, read_hint_key};
 use super::walk::{Flying, Overdue, Walk};
 use super::{DOUBLINGS_MAX, Hints, NOWHERE, place_of};
 use crate::comparison::Place;
-use crate::machine::{Action, Environment, Release, Stripe};
+use crate::machine::{Action, Environment, Notice, Release, Stripe};
 use crate::message::{Message, Refusal};
 use crate::status::Standing;
+use crate::throttle::ENVELOPE_BYTES;
 
 /// Most hints looked at in one slice, for which requests wait.
 const SLICE_HINTS: usize = 128;
@@ -22,8 +23,6 @@ const SLICE_HINTS: usize = 128;
 const SLICE_BYTES: usize = 256 << 10;
 /// How long after a slice the next one may come, so that requests go first.
 const SLICE_PAUSE: Millis = Millis(5);
-/// About what frame, message and acknowledgement take up around a hint.
-const ENVELOPE_BYTES: usize = 64;
 /// How often in its longest life a hint is looked at for its age.
 const LOOKS: u64 = 16;
 const TEND_EVERY_MIN: Millis = Millis(1_000);
@@ -92,6 +91,9 @@ impl Hints {
             let mut batch = Batch::new();
             self.owed.forget(target, place, &mut batch);
             out.push(Action::Store { stripe: Stripe::HINTS, batch });
+            if !sabotaged!(RememberMootDebts) {
+                out.push(Action::Notify(Notice::Moot { peer: target, place }));
+            }
         }
     }
 
@@ -103,22 +105,24 @@ impl Hints {
         if targets.is_empty() {
             return;
         }
-        // Whoever had nothing of this slice is earlier in the next one.
-        let turn = usize::try_from(self.next_tag % targets.len() as u64).expect("less than a length");
-        targets.rotate_left(turn);
+        // Whoever had nothing of the last slice comes first in this one.
+        let served = targets.partition_point(|target| self.served_last.is_some_and(|last| *target <= last));
+        let first = if sabotaged!(ServeTheFirst) { 0 } else { served % targets.len() };
+        targets.rotate_left(first);
         self.rest_until = now.saturating_add(SLICE_PAUSE);
-        // What a slice may send is what its time is worth; a single hint may be more.
+        // A slice may send what ten milliseconds are worth, or one hint that is more; the throttle keeps the rate.
         let mut budget = usize::try_from(self.bounds.bytes_per_second / 100).unwrap_or(usize::MAX).max(1);
         let mut looks = SLICE_HINTS;
         for target in targets {
             let Some(walk) = self.walks.get(&target) else { continue };
+            self.served_last = Some(target);
             let (delivers, room) = (walk.delivers, walk.room());
             let limit = if delivers { room.min(looks) } else { looks };
             let Some((found, at_end)) = self.read(env, target, limit, budget) else { continue };
             looks -= found.len().min(looks);
             for stored in found {
                 let spent = self.look_at(env, target, delivers, &stored, out);
-                if spent > 0 {
+                if spent > 0 && !sabotaged!(IgnoreHintRate) {
                     self.throttle.spend(now, spent);
                     budget = budget.saturating_sub(spent);
                 }
@@ -189,6 +193,8 @@ impl Hints {
         if !replicas.contains(&target) && !sabotaged!(ReplayToFormerReplica) {
             let others: Vec<NodeId> = replicas.iter().copied().filter(|node| *node != env.me.node).collect();
             self.take_out(target, place, name, bytes, out);
+            // It is written as often as there are others, which takes as much of the slice as sending it.
+            let spent = value.len() * others.len();
             for other in others {
                 match &hint {
                     Ok(hint) => self.keep(env, other, &key, &hint.record, out),
@@ -196,7 +202,7 @@ impl Hints {
                 }
             }
             self.counters.redirected += 1;
-            return 0;
+            return if sabotaged!(RedirectForFree) { 0 } else { spent };
         }
         let hint = match hint {
             Ok(hint) if !self.is_old(env, hint.oldest) => hint,

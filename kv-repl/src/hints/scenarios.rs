@@ -29,6 +29,8 @@ struct One<'a> {
     me: Identity,
     peers: Peers,
     now: Millis,
+    /// What it has said to be moot.
+    moot: Vec<(NodeId, Place)>,
 }
 
 fn catalog<const N: usize>(nodes: [u64; N]) -> Catalog {
@@ -44,7 +46,11 @@ fn catalog<const N: usize>(nodes: [u64; N]) -> Catalog {
 }
 
 fn key() -> RecordKey {
-    RecordKey::new(TABLE, &Key::from("key")).expect("a short key")
+    key_of(0)
+}
+
+fn key_of(number: u64) -> RecordKey {
+    RecordKey::new(TABLE, &Key::from(format!("key {number}"))).expect("a short key")
 }
 
 fn change(birth: u64) -> Bytes {
@@ -56,14 +62,17 @@ fn change(birth: u64) -> Bytes {
 
 impl<'a> One<'a> {
     fn new(store: &'a MemStore, catalog: Catalog, bytes_max: u64) -> Self {
-        let config = Config { hint_bytes_max: bytes_max, ..Config::default() };
-        let settings = Settings::check(&config, 64 * 1024).expect("they are valid");
+        Self::within(store, catalog, &Config { hint_bytes_max: bytes_max, ..Config::default() }, Vec::new())
+    }
+
+    fn within(store: &'a MemStore, catalog: Catalog, config: &Config, marks: Vec<(NodeId, Place)>) -> Self {
+        let settings = Settings::check(config, 64 * 1024).expect("they are valid");
         let (incarnation, boot) = (Incarnation(1), Boot(1));
         let me = Identity { node: NodeId(1), incarnation, boot, nonce: 1, epoch: 1, quarantined: false };
-        let hints = Hints::restore(&settings, &me, Some(&catalog), Vec::new(), store).expect("a store in memory reads");
+        let hints = Hints::restore(&settings, &me, Some(&catalog), marks, store).expect("a store in memory reads");
         let mut peers = Peers::default();
         (2..=9).for_each(|node| peers.greeted(NodeId(node)));
-        Self { hints, store, catalog, me, peers, now: Millis(1_000) }
+        Self { hints, store, catalog, me, peers, now: Millis(1_000), moot: Vec::new() }
     }
 
     /// Lets the machine do something, and returns the messages that it sends and the tickets under which it owes.
@@ -90,6 +99,7 @@ impl<'a> One<'a> {
                 }
                 Action::Send { to, message, .. } => sent.push((to, message)),
                 Action::Notify(Notice::Owed { ticket, .. }) => tickets.push(ticket),
+                Action::Notify(Notice::Moot { peer, place }) => self.moot.push((peer, place)),
                 other => panic!("not what this machine does: {other:?}"),
             }
         }
@@ -178,6 +188,66 @@ pub(crate) fn moved_away() -> Result<(), String> {
     }
     assert_eq!(one.hints.status().redirected, 1);
     Ok(())
+}
+
+/// Records of a hundred keys that `target` has missed.
+fn miss_many(one: &mut One<'_>, target: u64) {
+    for number in 0..100 {
+        one.act(|hints, env, out| hints.missed(env, NodeId(target), &key_of(number), &change(1), out));
+    }
+}
+
+/// Two nodes are back at a time, and a slice has room for a few hints.
+pub(crate) fn served_in_turn() -> Result<(), String> {
+    let store = store();
+    let config = Config { hint_bytes_per_second: 40_000, ..Config::default() };
+    let mut one = One::within(&store, catalog([1, 2, 3]), &config, Vec::new());
+    for target in [2, 3] {
+        miss_many(&mut one, target);
+        one.hints.plans.insert(NodeId(target), one.now);
+    }
+    let mut sent = Vec::new();
+    while sent.len() < 40 {
+        one.now = one.now.saturating_add(Millis(10));
+        sent.extend(one.act(|hints, env, out| hints.handle(env, Event::Deadline, out)).0);
+    }
+    let second = sent.iter().filter(|(to, _)| *to == NodeId(2)).count();
+    if (10..=30).contains(&second) {
+        Ok(())
+    } else {
+        Err(format!("of {} hints {second} went to one of two nodes", sent.len()))
+    }
+}
+
+/// What was kept for a node that has left is kept for others, at the pace of deliveries.
+pub(crate) fn redirected_slowly() -> Result<(), String> {
+    let store = store();
+    miss_many(&mut One::new(&store, catalog([1, 2, 3]), 1 << 20), 2);
+    let config = Config { hint_bytes_per_second: 1_000, ..Config::default() };
+    let mut one = One::within(&store, catalog([1, 3, 4]), &config, Vec::new());
+    one.hints.plans.insert(NodeId(2), one.now);
+    for _ in 0..100 {
+        one.now = one.now.saturating_add(Millis(10));
+        one.act(|hints, env, out| hints.handle(env, Event::Deadline, out));
+    }
+    match one.hints.status().redirected {
+        0 => panic!("the first come within a second"),
+        some if some < 20 => Ok(()),
+        all => Err(format!("{all} hints within a second of a thousand bytes")),
+    }
+}
+
+/// A comparison is owed to a node that has left.
+pub(crate) fn owed_to_one_that_left() -> Result<(), String> {
+    let store = store();
+    let mut one = One::new(&store, catalog([1, 2, 3]), 0);
+    one.miss(2, 1);
+    let place = one.place();
+    let marks = vec![(NodeId(2), place)];
+    let mut one = One::within(&store, catalog([1, 3, 4]), &Config::default(), marks);
+    one.act(|hints, env, out| hints.handle(env, Event::Deadline, out));
+    assert!(!is_marked(&store, NodeId(2), place).expect("it reads"), "the mark is gone");
+    if one.moot == [(NodeId(2), place)] { Ok(()) } else { Err("it is compared for ever".to_owned()) }
 }
 
 /// A hint is on its way, and the node says that it holds the change that the hint was kept for.

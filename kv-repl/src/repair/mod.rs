@@ -9,6 +9,7 @@
 //! Absent for now: a purge floor. Nothing is purged yet, so every record counts; once tombstones go, hashes leave out what
 //! lies at or below the floor, and an exchange carries it (rule P7).
 
+mod chance;
 mod exchange;
 mod jobs;
 mod joining;
@@ -43,7 +44,7 @@ use crate::machine::{Action, Environment, Event, Machine, Notice, Release, Reque
 use crate::message::{Message, Refusal};
 use crate::repair_request::{RepairError, RepairStatus, RepairTraffic, UnfinishedReason};
 use crate::status::Standing;
-use crate::throttle::Throttle;
+use crate::throttle::{ENVELOPE_BYTES, Throttle};
 
 /// Most comparisons that this node has begun and not ended.
 const EXCHANGES_MAX: usize = 4;
@@ -51,8 +52,6 @@ const EXCHANGES_MAX: usize = 4;
 const SLICE_RECORDS: usize = 1000;
 /// How long after a slice the next one may come: a fifth of the time, at most, goes to reading.
 const SLICE_PAUSE: Millis = Millis(5);
-/// About what frame and message take up around a question or answer.
-const ENVELOPE_BYTES: usize = 64;
 
 /// The machine of anti-entropy.
 #[derive(Debug)]
@@ -135,6 +134,11 @@ impl Repairs {
     /// A peer has missed something of a place. `ticket` grows with each time.
     pub(crate) fn owe(&mut self, now: Millis, peer: NodeId, place: Place, ticket: u64) {
         self.owed.owe(now, peer, place, ticket);
+    }
+
+    /// Nothing is owed to a peer of a place any more that the two do not share.
+    pub(crate) fn moot(&mut self, peer: NodeId, place: Place) {
+        self.owed.forget(peer, place);
     }
 
     /// A peer has answered a greeting.

@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kv_core::NodeId;
-use kv_core::hash::seeded;
 use kv_core::time::Millis;
 
+use super::chance::draw;
 use crate::comparison::Place;
 
 /// How many times the pause doubles after attempts that did not end well.
@@ -112,12 +112,7 @@ impl Owed {
     fn plan(&mut self, now: Millis, peer: NodeId, place: Place) {
         let failures = self.owed.get(&(peer, place)).map_or(0, |debt| debt.failures);
         let pause = self.pause.0.max(1) << failures;
-        let mut bytes = [0; 24];
-        bytes[..8].copy_from_slice(&peer.0.to_le_bytes());
-        bytes[8..12].copy_from_slice(&place.table.0.to_le_bytes());
-        bytes[12..16].copy_from_slice(&place.partition.0.to_le_bytes());
-        bytes[16..].copy_from_slice(&now.0.to_le_bytes());
-        let wait = pause / 2 + seeded(&bytes, self.seed) % pause;
+        let wait = pause / 2 + draw(self.seed, place, peer, now) % pause;
         self.put(now.saturating_add(Millis(wait)), peer, place);
     }
 
@@ -189,6 +184,15 @@ mod tests {
         assert_eq!(due, 99, "all but the one that is under way");
         owed.reached(Millis(20_000), NodeId(3), |_| false);
         assert_eq!(owed.next(), None, "nothing is owed to somebody else");
+    }
+
+    #[test]
+    fn what_is_moot_is_not_compared() {
+        let mut owed = Owed::new(Millis(1_000), 7);
+        (1..=2).for_each(|partition| owed.owe(Millis(0), PEER, place(partition), u64::from(partition)));
+        owed.forget(PEER, place(1));
+        assert_eq!((owed.ticket(PEER, place(1)), owed.ticket(PEER, place(2))), (None, Some(2)));
+        assert_eq!((pop(&mut owed, 1_500), pop(&mut owed, 1_500)), (Some(place(2)), None));
     }
 
     #[test]

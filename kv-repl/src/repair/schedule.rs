@@ -7,9 +7,9 @@
 use std::collections::BTreeSet;
 
 use kv_core::NodeId;
-use kv_core::hash::seeded;
 use kv_core::time::Millis;
 
+use super::chance::draw;
 use crate::catalog::{Catalog, TableSchema};
 use crate::comparison::Place;
 
@@ -43,7 +43,7 @@ impl Schedule {
             for partition in table.layout.partitions_of(me) {
                 let place = Place { table: table.id, partition };
                 for peer in table.layout.replicas(partition).iter().copied().filter(|peer| *peer > me) {
-                    let wait = Millis(self.draw(place, peer, Millis::ZERO) % self.every.0.max(1));
+                    let wait = Millis(draw(self.seed, place, peer, Millis::ZERO) % self.every.0.max(1));
                     self.due.insert((now.saturating_add(wait), place, peer));
                 }
             }
@@ -74,18 +74,9 @@ impl Schedule {
     }
 
     fn put_back(&mut self, now: Millis, place: Place, peer: NodeId, wait: Millis) {
-        let quarter = self.draw(place, peer, now) % (wait.0 / 2).max(1);
+        let quarter = draw(self.seed, place, peer, now) % (wait.0 / 2).max(1);
         let wait = Millis(wait.0 - wait.0 / 4).saturating_add(Millis(quarter)).max(Millis(1));
         self.due.insert((now.saturating_add(wait), place, peer));
-    }
-
-    fn draw(&self, place: Place, peer: NodeId, now: Millis) -> u64 {
-        let mut bytes = [0; 24];
-        bytes[..4].copy_from_slice(&place.table.0.to_le_bytes());
-        bytes[4..8].copy_from_slice(&place.partition.0.to_le_bytes());
-        bytes[8..16].copy_from_slice(&peer.0.to_le_bytes());
-        bytes[16..].copy_from_slice(&now.0.to_le_bytes());
-        seeded(&bytes, self.seed)
     }
 }
 

@@ -1,12 +1,9 @@
 //! Rules of hinted handoff as scenarios: right with the rule on, and wrong with it off. Nobody compares replicas at intervals
 //! in these worlds, and nobody reads: what one has missed comes over as a hint, or by a comparison that is owed.
 
-use std::collections::BTreeSet;
-
 use kv_core::NodeId;
 use kv_core::hlc::Stamp;
 use kv_core::record::Record;
-use kv_core::store::Space;
 
 use super::rules::{Scenario, key_of, put_of};
 use super::*;
@@ -33,6 +30,10 @@ const RULES: &[(Sabotage, &str, Scenario)] = &[
     (Sabotage::IgnoreHintBounds, "hints_stay_within_their_bounds_of_age", missed_for_too_long),
     (Sabotage::ForgetBirth, "protocol_rule_07_lesson_06_a_hint_tells_the_oldest_birth_in_it", births_of_a_hint),
     (Sabotage::ClearMarkOfLaterSheds, "a_comparison_pays_what_was_owed_when_it_began", scenarios::shed_meanwhile),
+    (Sabotage::IgnoreHintRate, "hints_are_delivered_no_faster_than_is_allowed", delivered_slowly),
+    (Sabotage::ServeTheFirst, "nodes_that_are_back_are_served_in_turn", scenarios::served_in_turn),
+    (Sabotage::RedirectForFree, "hints_change_hands_no_faster_than_they_are_delivered", scenarios::redirected_slowly),
+    (Sabotage::RememberMootDebts, "nothing_is_compared_with_a_node_that_left", scenarios::owed_to_one_that_left),
     (Sabotage::ReplayToFormerReplica, "a_hint_goes_to_those_that_hold_the_record_now", scenarios::moved_away),
 ];
 
@@ -55,7 +56,7 @@ pub(super) const PLENTY: u64 = 1 << 20;
 /// Longer than any request keeps asking.
 pub(super) const LONG_US: u64 = 4_000_000;
 
-fn founded(seed: u64, nodes: u64, bytes_max: u64) -> World {
+pub(super) fn founded(seed: u64, nodes: u64, bytes_max: u64) -> World {
     founded_on(seed, nodes, bytes_max, Box::new(MemStores::new()))
 }
 
@@ -84,12 +85,12 @@ pub(super) fn write(world: &mut World, node: u64, name: &str, consistency: Consi
     }
 }
 
-fn names(count: usize) -> Vec<String> {
+pub(super) fn names(count: usize) -> Vec<String> {
     (0..count).map(|number| format!("key {number}")).collect()
 }
 
 /// Writes keys at nodes 1 and 2 that node 3 does not hear of.
-fn miss(world: &mut World, names: &[String]) -> Result<(), String> {
+pub(super) fn miss(world: &mut World, names: &[String]) -> Result<(), String> {
     cut_off(world, 3);
     world.run_for(3_000_000);
     for (number, name) in names.iter().enumerate() {
@@ -99,11 +100,11 @@ fn miss(world: &mut World, names: &[String]) -> Result<(), String> {
     sound(world)
 }
 
-fn sound(world: &mut World) -> Result<(), String> {
+pub(super) fn sound(world: &mut World) -> Result<(), String> {
     world.wrong_hints().first().map_or(Ok(()), |wrong| Err(wrong.clone()))
 }
 
-fn held(world: &World, name: &str) -> Vec<Option<Record>> {
+pub(super) fn held(world: &World, name: &str) -> Vec<Option<Record>> {
     let key = key_of(world, name);
     let table = world.table("carts").expect("a table");
     table.replicas_of(key.token()).iter().map(|node| world.record_at(*node, &key)).collect()
@@ -315,166 +316,20 @@ fn births_of_a_hint() -> Result<(), String> {
     }
 }
 
-// ---- rules without a switch of their own ----
-
-/// Splits of five nodes, with writes on both sides. Nobody dies in the middle of a write.
-fn splits(seed: u64, bytes_max: u64, age_max_ms: u64) -> World {
-    let mut world = founded(seed, 5, bytes_max);
-    world.age_hints(age_max_ms);
-    world.network.faults = NetworkFaults { loss: 0.05, duplication: 0.1, delay_max_us: 5_000, straggler: 0.02 };
-    let names = names(12);
-    for _ in 0..6 {
-        let side: BTreeSet<NodeId> = world.nodes().into_iter().filter(|_| world.random.bool()).collect();
-        for from in world.nodes() {
-            for to in world.nodes() {
-                if side.contains(&from) != side.contains(&to) {
-                    world.cut(from, to);
-                }
-            }
-        }
-        for _ in 0..20 {
-            let node = NodeId(world.random.u64(1..=5));
-            let name = names[world.random.usize(..names.len())].clone();
-            let consistency = if world.random.bool() { Consistency::One } else { Consistency::Quorum };
-            let put = Put { consistency, ..put_of(&mut world, &name, "value", None) };
-            world.put(node, put);
-            world.run_for(50_000);
-            assert_eq!(sound(&mut world), Ok(()), "seed {seed}");
-        }
-        let pause = world.random.u64(..3_000_000);
-        world.run_for(pause);
-        world.heal_links();
-        let pause = world.random.u64(..2_000_000);
-        world.run_for(pause);
-    }
-    world.run_for(LONG_US);
-    world.network.faults = NetworkFaults::default();
-    world
-}
-
-fn equal_at_last(world: &mut World) -> Result<(), String> {
-    let names = names(12);
-    let mut outcome = Ok(());
-    for _ in 0..60 {
-        let written: Vec<String> =
-            names.iter().filter(|name| held(world, name).iter().any(Option::is_some)).cloned().collect();
-        outcome = all_equal(world, &written).and_then(|()| nothing_left(world));
-        if outcome.is_ok() {
-            break;
-        }
-        world.run_for(1_000_000);
-    }
-    outcome
-}
-
-#[test]
-fn hints_alone_make_replicas_equal_after_splits() {
-    for seed in 0..12 {
-        let mut world = splits(seed, PLENTY, 3_600_000);
-        assert_eq!(equal_at_last(&mut world), Ok(()), "seed {seed}");
-        assert_eq!(world.hint_totals().shed, 0, "seed {seed}");
-    }
-}
-
-#[test]
-fn what_is_owed_alone_makes_replicas_equal_after_splits() {
-    for seed in 0..12 {
-        let mut world = splits(seed, 0, 3_600_000);
-        assert_eq!(equal_at_last(&mut world), Ok(()), "seed {seed}");
-        assert!(world.hint_totals().shed > 0, "seed {seed}");
-    }
-}
-
-#[test]
-fn hints_and_debts_make_replicas_equal_after_splits() {
-    for seed in 0..12 {
-        let mut world = splits(seed, 1_500, 3_000);
-        assert_eq!(equal_at_last(&mut world), Ok(()), "seed {seed}");
-    }
-}
-
-#[test]
-fn hints_outlive_the_node_that_keeps_them() {
-    for seed in 0..8 {
-        let mut world = founded(seed, 3, PLENTY);
-        assert_eq!(miss(&mut world, &names(20)), Ok(()));
-        for node in world.nodes() {
-            world.crash(node);
-        }
-        for node in world.nodes() {
-            world.start(node);
-        }
-        world.heal_links();
-        world.run_for(10_000_000);
-        assert_eq!(all_equal(&mut world, &names(20)), Ok(()), "seed {seed}");
-        assert_eq!(nothing_left(&world), Ok(()), "seed {seed}");
-    }
-}
-
-#[test]
-fn a_record_that_is_written_often_costs_one_hint() {
+/// All of it takes eight seconds at the rate that is allowed.
+fn delivered_slowly() -> Result<(), String> {
     let mut world = founded(1, 3, PLENTY);
-    assert_eq!(miss(&mut world, &vec!["key 0".to_owned(); 20]), Ok(()));
-    let hints = [1, 2].map(|node| world.hints(NodeId(node)));
-    assert!(hints.iter().all(|hints| hints.targets.len() == 1 && hints.targets[0].hints == 1), "{hints:?}");
-    assert!(hints.iter().map(|hints| hints.kept).sum::<u64>() >= 20);
-}
-
-#[test]
-fn hints_are_delivered_no_faster_than_is_allowed() {
-    let mut world = founded(1, 3, PLENTY);
-    assert_eq!(miss(&mut world, &names(100)), Ok(()));
-    let before: u64 = [1, 2].map(|node| world.hints(NodeId(node)).bytes).iter().sum();
+    let kept = |world: &World| -> u64 { [1, 2].map(|node| world.hints(NodeId(node)).bytes).iter().sum() };
+    miss(&mut world, &names(200))?;
+    let before = kept(&world);
+    assert!(before > 15_000, "{before}");
     world.bound_hints(PLENTY, 1_000);
     world.heal_links();
     world.run_for(5_000_000);
-    let after: u64 = [1, 2].map(|node| world.hints(NodeId(node)).bytes).iter().sum();
-    assert!(after < before && before - after < 2 * 6_000, "{before} {after}");
+    let delivered = before - kept(&world);
+    if !(1_000..12_000).contains(&delivered) {
+        return Err(format!("{delivered} of {before} bytes in five seconds, from two nodes at a thousand each"));
+    }
     world.run_for(20_000_000);
-    assert_eq!(all_equal(&mut world, &names(100)), Ok(()));
-}
-
-#[test]
-fn a_late_acknowledgement_takes_the_hint_back() {
-    let mut world = founded(1, 3, PLENTY);
-    world.set_sync(NodeId(3), 1_000_000);
-    for name in names(20) {
-        write(&mut world, 1, &name, Consistency::Quorum).expect("two of three are quick");
-    }
-    world.run_for(LONG_US);
-    let hints = world.hints(NodeId(1));
-    assert!(hints.kept > 0, "it took longer than a retry");
-    assert!(hints.targets.is_empty() && hints.delivered < hints.kept, "{hints:?}");
-    assert_eq!(all_equal(&mut world, &names(20)), Ok(()));
-}
-
-#[test]
-fn one_that_is_away_leaves_room_for_the_next() {
-    let mut world = founded(1, 5, 4_000);
-    cut_off(&mut world, 4);
-    world.run_for(3_000_000);
-    for name in names(200) {
-        let put = Put { consistency: Consistency::One, ..put_of(&mut world, &name, "value", None) };
-        world.put(NodeId(1), put);
-        world.run_for(10_000);
-    }
-    cut_off(&mut world, 5);
-    world.run_for(3_000_000);
-    for name in names(200) {
-        let put = Put { consistency: Consistency::One, ..put_of(&mut world, &name, "value", None) };
-        world.put(NodeId(1), put);
-        world.run_for(10_000);
-    }
-    assert_eq!(sound(&mut world), Ok(()));
-    let kept = |target| {
-        let targets = world.hints(NodeId(1)).targets;
-        targets.iter().find(|hints| hints.target == NodeId(target)).map_or(0, |hints| hints.bytes)
-    };
-    assert!(kept(4) > 2_500 && kept(5) > 400, "{} {}", kept(4), kept(5));
-}
-
-#[test]
-fn a_store_without_a_space_for_hints_owes_instead() {
-    let view = kv_core::MemStore::new([(Space::META, kv_core::store::SpaceOptions::default())]);
-    assert_eq!(scenarios::owed_without_a_space(&view), Ok(()));
+    all_equal(&mut world, &names(200))
 }

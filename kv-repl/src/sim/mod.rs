@@ -30,6 +30,8 @@ mod gossip_rules;
 #[cfg(test)]
 mod hint_rules;
 #[cfg(test)]
+mod hint_runs;
+#[cfg(test)]
 mod level_rules;
 mod network;
 mod options;
