@@ -356,6 +356,18 @@ impl NodeCore {
         self.hints.check(self.shared.catalog.as_ref(), store)
     }
 
+    /// What is written.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) const fn writes(&mut self) -> &mut Writes {
+        &mut self.writes
+    }
+
+    /// Whether this node coordinates a write of a record that is not over.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn is_writing(&self, key: &kv_core::key::RecordKey) -> bool {
+        self.writes.is_under_way(key)
+    }
+
     /// What is kept for others.
     #[cfg(any(test, feature = "sim"))]
     pub(crate) const fn hints(&mut self) -> &mut Hints {

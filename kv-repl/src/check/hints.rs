@@ -45,6 +45,12 @@ struct Missing {
 pub(crate) trait Nodes {
     /// Whether the store of `node` holds a mark.
     fn is_marked(&self, node: NodeId, target: NodeId, place: Place) -> Option<bool>;
+    /// Whether the store of `node` keeps all of a change to a record for `target`.
+    fn keeps(&self, node: NodeId, target: NodeId, key: &RecordKey, change: &Bytes) -> Option<bool>;
+    /// Whether `node` coordinates a write of a record that is not over.
+    fn is_writing(&self, node: NodeId, key: &RecordKey) -> Option<bool>;
+    /// Where a record lies and who holds it, if its table is replicated durably.
+    fn placed(&self, key: &RecordKey) -> Option<(Place, Vec<NodeId>)>;
     /// Whether `target` holds all of a change to a record.
     fn holds(&self, target: NodeId, key: &RecordKey, change: &Bytes) -> Option<bool>;
 }

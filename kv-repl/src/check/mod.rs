@@ -2,6 +2,7 @@
 
 mod cache;
 mod counter;
+mod coverage;
 mod hints;
 mod history;
 mod ledger;
@@ -11,6 +12,7 @@ mod set;
 
 pub use cache::{CacheHistory, CacheReadBegun};
 pub use counter::{AddIndex, CounterHistory, CounterReadBegun};
+pub use coverage::CoverageLedger;
 pub(crate) use hints::Nodes;
 pub use hints::{HintLedger, Totals as HintTotals};
 pub use history::{History, ReadBegun, WriteIndex};

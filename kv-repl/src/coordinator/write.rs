@@ -44,6 +44,9 @@ pub(crate) struct Writes {
     agenda: Agenda,
     budget: Budget,
     next_tag: u64,
+    /// What was acknowledged, if somebody wants to know.
+    #[cfg(any(test, feature = "sim"))]
+    told: Option<Vec<(RecordKey, Bytes)>>,
 }
 
 #[derive(Debug)]
@@ -76,7 +79,21 @@ impl Writes {
             agenda: Agenda::new(),
             budget: Budget::new(),
             next_tag: boot.first_tag(),
+            #[cfg(any(test, feature = "sim"))]
+            told: None,
         }
+    }
+
+    /// The records and changes that were acknowledged since the last call; nothing the first time, from which on it is remembered.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn take_acknowledged(&mut self) -> Vec<(RecordKey, Bytes)> {
+        self.told.replace(Vec::new()).unwrap_or_default()
+    }
+
+    /// Whether a write of a record is under way.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn is_under_way(&self, key: &RecordKey) -> bool {
+        self.under_way.values().any(|write| write.key == *key)
     }
 
     /// How many writes wait for their answer or for stragglers.
@@ -278,6 +295,10 @@ impl Writes {
             && let Some(mut written) = write.written.take()
         {
             written.acknowledged = write.acknowledged;
+            #[cfg(any(test, feature = "sim"))]
+            if let Some(told) = &mut self.told {
+                told.push((write.key.clone(), write.change.clone()));
+            }
             out.push(reply(write.origin, Ok(written)));
         }
         if write.missing.is_empty() {

@@ -127,6 +127,21 @@ pub(crate) fn is_marked(
     view.get(kv_core::store::Space::META, &mark_key(target, place), &mut |_| ())
 }
 
+/// Whether a store keeps all of a change to a record for `target`.
+#[cfg(any(test, feature = "sim"))]
+pub(crate) fn keeps(
+    view: &dyn kv_core::View,
+    target: NodeId,
+    key: &RecordKey,
+    change: &Record,
+) -> Result<bool, kv_core::store::StoreError> {
+    let mut kept = None;
+    view.get(kv_core::store::Space::HINTS, &hint_key(target, key), &mut |value| {
+        kept = Hint::decode(value).and_then(|hint| Record::decode(&hint.record)).ok();
+    })?;
+    Ok(kept.is_some_and(|kept| kept.join(change).is_ok_and(|joined| joined == kept)))
+}
+
 /// The value of a mark.
 pub(super) const fn mark() -> [u8; 1] {
     [FORMAT]

@@ -31,7 +31,7 @@ pub(crate) mod scenarios;
 mod walk;
 
 #[cfg(any(test, feature = "sim"))]
-pub(crate) use self::format::is_marked;
+pub(crate) use self::format::{is_marked, keeps};
 pub(crate) use self::format::{read_anything, read_mark};
 #[cfg(any(test, feature = "sim"))]
 pub(crate) use self::keeping::Shed;

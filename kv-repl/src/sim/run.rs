@@ -249,7 +249,7 @@ fn read_equal(world: &mut World, key: &RecordKey, violations: &mut Vec<String>) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sim::MemStores;
+    use crate::sim::{MemStores, Sabotage};
 
     #[test]
     fn runs_with_faults_have_no_violations() {
@@ -265,6 +265,21 @@ mod tests {
         }
         assert!(session_reads > 1_000, "{session_reads}");
         assert!(hints.delivered > 100 && hints.shed > 100, "{hints:?}");
+    }
+
+    #[test]
+    fn what_nobody_keeps_is_noticed() {
+        let rough = |seed| Options { hint_bytes_max: Some(1 << 20), chaos_every_ms: 300, ..Options::from_seed(seed) };
+        let options = |seed| Options { duration_ms: 10_000, ..rough(seed) };
+        let bare = |seed| {
+            let report = run(&options(seed), Box::new(MemStores::new()));
+            report.violations.iter().filter(|violation| violation.contains("neither keeps nor owes")).count()
+        };
+        assert_eq!((0..6).map(bare).sum::<usize>(), 0);
+        for sabotage in [Sabotage::NeverHint, Sabotage::DeleteHintBeforeAck, Sabotage::ShedWithoutMark] {
+            let noticed = sabotage.during(|| (0..6).map(bare).sum::<usize>());
+            assert!(noticed > 0, "{sabotage:?}");
+        }
     }
 
     #[test]

@@ -19,7 +19,7 @@ use kv_core::{NodeId, Store};
 use super::factory::StoreFactory;
 use super::network::{Network, NetworkFaults};
 use crate::catalog::TableSchema;
-use crate::check::{DotLedger, HintLedger, LivenessLedger};
+use crate::check::{CoverageLedger, DotLedger, HintLedger, LivenessLedger};
 use crate::comparison::{self, Question};
 use crate::config::{Config, Settings};
 use crate::liveness::LivenessChange;
@@ -54,6 +54,7 @@ pub struct World {
     ledger: DotLedger,
     liveness: LivenessLedger,
     hints: HintLedger,
+    coverage: CoverageLedger,
 }
 
 /// One machine of the cluster.
@@ -149,6 +150,7 @@ impl World {
             ledger: DotLedger::default(),
             liveness: LivenessLedger::default(),
             hints: HintLedger::default(),
+            coverage: CoverageLedger::default(),
         };
         for node in 1..=nodes {
             let host = Host {
@@ -338,6 +340,7 @@ impl World {
         let next = worker.next_deadline();
         let settled = worker.is_settled();
         self.hints.turned(node, worker.core_mut().hints(), settled);
+        self.coverage.turned(node, worker.core_mut().writes().take_acknowledged(), settled);
         if !outside.changes.is_empty() {
             // Whatever was believed of whom: everybody owns what he owned.
             for table in worker.core().shared.catalog.iter().flat_map(crate::catalog::Catalog::tables) {

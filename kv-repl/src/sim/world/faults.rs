@@ -16,6 +16,7 @@ impl World {
         self.note(1, node, chance);
         self.stop(node);
         self.hints.crashed(node);
+        self.coverage.crashed(node);
         self.factory.crash(node, chance);
     }
 
@@ -23,6 +24,7 @@ impl World {
     pub fn kill(&mut self, node: NodeId) {
         self.note(2, node, 0);
         self.stop(node);
+        self.coverage.killed(node);
         self.factory.kill(node);
     }
 
@@ -40,6 +42,7 @@ impl World {
     pub fn wipe(&mut self, node: NodeId) {
         self.stop(node);
         self.hints.wiped(node);
+        self.coverage.wiped();
         self.factory.wipe(node);
     }
 
@@ -52,6 +55,7 @@ impl World {
     pub fn restore(&mut self, node: NodeId) {
         self.stop(node);
         self.hints.wiped(node);
+        self.coverage.wiped();
         self.factory.restore(node);
     }
 

@@ -11,11 +11,11 @@ use kv_core::time::Millis;
 use kv_core::{NodeId, View};
 
 use super::{Host, World};
-use crate::check::{HintTotals, Nodes};
+use crate::check::{CoverageLedger, HintTotals, Nodes};
 use crate::comparison::Place;
 use crate::config::Settings;
 use crate::hint_status::HintStatus;
-use crate::hints::is_marked;
+use crate::hints::{is_marked, keeps};
 
 impl World {
     /// From now on nodes keep what replicas have missed: so many bytes each, delivered so fast. With no bytes all of it is
@@ -60,7 +60,8 @@ impl World {
         self.hints.totals()
     }
 
-    /// Hints over their bounds or in a wrong count, and what was shed and is not owed.
+    /// Hints over their bounds or in a wrong count, what was shed and is not owed, and what was acknowledged and is neither
+    /// held, nor kept, nor owed.
     pub fn wrong_hints(&mut self) -> Vec<String> {
         let mut wrong = Vec::new();
         for (node, host) in &self.nodes {
@@ -69,7 +70,16 @@ impl World {
             wrong.extend(what.map(|what| format!("node {node}: {what}")));
         }
         wrong.extend(self.hints.unmarked(&Looking(&self.nodes)));
+        if self.settings.hinted_handoff {
+            wrong.extend(self.coverage.uncovered(&Looking(&self.nodes)));
+        }
         wrong
+    }
+
+    /// What was acknowledged, and where it is.
+    #[must_use]
+    pub const fn coverage(&self) -> &CoverageLedger {
+        &self.coverage
     }
 }
 
@@ -84,6 +94,23 @@ impl Looking<'_> {
 impl Nodes for Looking<'_> {
     fn is_marked(&self, node: NodeId, target: NodeId, place: Place) -> Option<bool> {
         Some(is_marked(self.view(node)?, target, place).expect("a simulated store reads"))
+    }
+
+    fn keeps(&self, node: NodeId, target: NodeId, key: &RecordKey, change: &Bytes) -> Option<bool> {
+        let change = Record::decode(change).ok()?;
+        Some(keeps(self.view(node)?, target, key, &change).expect("a simulated store reads"))
+    }
+
+    fn is_writing(&self, node: NodeId, key: &RecordKey) -> Option<bool> {
+        Some(self.0.get(&node)?.worker.as_ref()?.core().is_writing(key))
+    }
+
+    fn placed(&self, key: &RecordKey) -> Option<(Place, Vec<NodeId>)> {
+        let mut catalogs = self.0.values().filter_map(|host| host.worker.as_ref()?.core().shared.catalog.as_ref());
+        let table = catalogs.find_map(|catalog| catalog.table(key.table()))?;
+        let place = Place { table: key.table(), partition: table.layout.partition_of(key.token()) };
+        let durable = table.options.is_replicated_durably();
+        durable.then(|| (place, table.replicas_of(key.token()).to_vec()))
     }
 
     fn holds(&self, target: NodeId, key: &RecordKey, change: &Bytes) -> Option<bool> {
