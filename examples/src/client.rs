@@ -356,7 +356,7 @@ impl<'a> Client<'a> {
             | WriteError::DeadlinePassed
             | WriteError::ClockDrift(_)
             | WriteError::NotServing(_)
-            | WriteError::Overloaded
+            | WriteError::Overloaded { .. }
             | WriteError::Store(_) => true,
             _ => false,
         };
@@ -374,7 +374,7 @@ impl<'a> Client<'a> {
             ReadError::Unavailable { .. }
                 | ReadError::Timeout { .. }
                 | ReadError::NotServing(_)
-                | ReadError::Overloaded
+                | ReadError::Overloaded { .. }
                 | ReadError::Stopped
         );
         if !may_work_later || ticket.began.elapsed() > PATIENCE {

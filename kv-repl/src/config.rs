@@ -49,8 +49,20 @@ pub struct Config {
     /// Into how many partitions the hash space of each table is cut when this node founds a cluster: a power of two. A
     /// hundred for each node the cluster may ever have keeps the shares within a percent of each other.
     pub partitions: u32,
-    /// Most client requests waiting or under way at one node; further ones are refused.
+    /// Most requests of clients that may wait or be under way at one node, and as many of peers besides; further ones are
+    /// refused with `Overloaded`. Choose what the node answers within half a second: those behind would wait longer than their
+    /// clients do.
     pub requests_max: usize,
+    /// How many bytes all of these may take, keys and values included, of clients and as many of peers besides. Writes that
+    /// were answered, while a slow replica has yet to acknowledge them, may take as much once more.
+    pub request_bytes_max: usize,
+    /// How many bytes of frames of one peer may wait for the node's next turn, in each of three lanes: failure detection and the
+    /// like, requests, and repairs. Frames beyond that are dropped, and asked for again by whoever misses their answer. Choose what
+    /// a peer sends while the node is held up for a second.
+    pub peer_bytes_max: usize,
+    /// How many bytes of answers may wait for the disk of one node before it refuses what would wait as well. Choose what one slow
+    /// sync lets gather.
+    pub held_bytes_max: usize,
 }
 
 impl Default for Config {
@@ -71,6 +83,9 @@ impl Default for Config {
             clock_drift_max: Hlc::DRIFT_MAX.as_duration(),
             partitions: 1024,
             requests_max: 100_000,
+            request_bytes_max: 256 << 20,
+            peer_bytes_max: 64 << 20,
+            held_bytes_max: 64 << 20,
         }
     }
 }
@@ -110,6 +125,9 @@ pub(crate) struct Settings {
     pub(crate) value_bytes_max: usize,
     pub(crate) clock_drift_max: Millis,
     pub(crate) requests_max: usize,
+    pub(crate) request_bytes_max: usize,
+    pub(crate) peer_bytes_max: usize,
+    pub(crate) held_bytes_max: usize,
     pub(crate) record_bytes_max: usize,
 }
 
@@ -161,6 +179,9 @@ impl Settings {
             value_bytes_max: config.value_bytes_max,
             clock_drift_max,
             requests_max: config.requests_max,
+            request_bytes_max: config.request_bytes_max,
+            peer_bytes_max: config.peer_bytes_max,
+            held_bytes_max: config.held_bytes_max,
             // Replicas may hold different versions, and a reply carries their join: half a frame leaves room for it.
             record_bytes_max: frame_bytes_max / 2,
         })

@@ -11,13 +11,16 @@ use std::thread::ThreadId;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use kv_core::time::{Millis, Now};
+use kv_core::time::Now;
 use kv_core::{NodeId, Store};
 
+use crate::admission::Limits;
 use crate::events::{Events, Listeners, NodeEvent, listener};
+use crate::inbox::{Arrived, Asked, Inbox};
 use crate::liveness::LivenessChange;
 use crate::machine::{Outcome, Request};
 use crate::node_core::NodeCore;
+use crate::status::Status;
 use crate::transport::{Drive, Inbound, Lane, PeerInfo, Transport, Turn};
 use crate::worker::{Input, Outside, Worker};
 
@@ -29,7 +32,7 @@ pub(crate) struct Driver {
     node: NodeId,
     transport: Arc<dyn Transport>,
     clock: Clock,
-    inbox: Mutex<Vec<Arrival>>,
+    inbox: Mutex<Arrivals>,
     /// Somebody has been woken, or will look into the inbox anyway.
     awake: AtomicBool,
     wake: OnceLock<Arc<dyn Fn() + Send + Sync>>,
@@ -40,11 +43,11 @@ pub(crate) struct Driver {
     stopped: Condvar,
 }
 
-enum Arrival {
-    Frame { from: NodeId, frame: Bytes },
-    Request { request: Request, deadline: Millis, reply: oneshot::Sender<Outcome> },
-    Look(Look),
-    Listen(SyncSender<NodeEvent>),
+/// What waits for the next turn.
+struct Arrivals {
+    inbox: Inbox<oneshot::Sender<Outcome>>,
+    looks: Vec<Look>,
+    listeners: Vec<SyncSender<NodeEvent>>,
 }
 
 /// Something that is shown the machines between two turns.
@@ -96,6 +99,7 @@ impl Driver {
     /// Puts a worker behind an inbox and lets the transport see it.
     pub(crate) fn start(
         worker: Worker,
+        limits: Limits,
         store: &dyn Store,
         transport: Arc<dyn Transport>,
     ) -> std::io::Result<Arc<Self>> {
@@ -103,7 +107,7 @@ impl Driver {
             node: worker.core().shared.me.node,
             transport,
             clock: Clock::new(),
-            inbox: Mutex::default(),
+            inbox: Mutex::new(Arrivals { inbox: Inbox::new(limits), looks: Vec::new(), listeners: Vec::new() }),
             awake: AtomicBool::new(true),
             wake: OnceLock::new(),
             running: Mutex::new(Running {
@@ -147,39 +151,52 @@ impl Driver {
         Ok(())
     }
 
-    /// Hands in a request. The receiver hears nothing if the node stops first.
+    /// Hands in a request. The receiver hears nothing if the node stops first, and at once when too many wait already.
     pub(crate) fn request(&self, request: Request, patience: Duration) -> oneshot::Receiver<Outcome> {
         let (reply, receiver) = oneshot::channel();
         let deadline = self.clock.now().monotonic.saturating_add(patience.into());
-        self.arrive(Arrival::Request { request, deadline, reply });
+        let mut refused = None;
+        self.arrive(|arrivals| refused = arrivals.inbox.request(Asked { request, deadline, reply }).err());
+        if let Some((Asked { request, reply, .. }, retry_after)) = refused {
+            // Whoever asked may have gone already.
+            let _ = reply.send(request.overloaded(retry_after));
+        }
         receiver
     }
 
     /// Looks at the machines between two turns. `None` when the node has stopped.
     pub(crate) fn look<T: Send + 'static>(&self, look: impl FnOnce(&NodeCore, Now) -> T + Send + 'static) -> Option<T> {
         let (reply, receiver) = oneshot::channel();
-        self.arrive(Arrival::Look(Box::new(move |core, now| {
+        let look: Look = Box::new(move |core, now| {
             // Whoever asked may have gone; then nobody needs the answer.
             let _ = reply.send(look(core, now));
-        })));
+        });
+        self.arrive(|arrivals| arrivals.looks.push(look));
         receiver.recv().ok()
+    }
+
+    /// What the node says about itself. `None` when it has stopped.
+    pub(crate) fn status(&self) -> Option<Status> {
+        let mut status = self.look(NodeCore::status)?;
+        lock(&self.inbox).inbox.report(&mut status.load);
+        Some(status)
     }
 
     /// The events from the next turn on.
     pub(crate) fn events(&self) -> Events {
         let (sender, events) = listener();
-        self.arrive(Arrival::Listen(sender));
+        self.arrive(|arrivals| arrivals.listeners.push(sender));
         events
     }
 
-    fn arrive(&self, arrival: Arrival) {
+    fn arrive(&self, add: impl FnOnce(&mut Arrivals)) {
         {
-            let mut inbox = lock(&self.inbox);
+            let mut arrivals = lock(&self.inbox);
             // The last turn empties the inbox after it has set this, so nobody waits for a node that has stopped.
             if *lock(&self.stop) == Stop::Done {
                 return;
             }
-            inbox.push(arrival);
+            add(&mut arrivals);
         }
         self.wake();
     }
@@ -234,7 +251,11 @@ impl Driver {
             running.listeners = Listeners::default();
             *lock(&self.stop) = Stop::Done;
             // Whoever came too late for the last turn hears that the node has stopped.
-            lock(&self.inbox).clear();
+            let mut arrivals = lock(&self.inbox);
+            arrivals.inbox.clear();
+            arrivals.looks.clear();
+            arrivals.listeners.clear();
+            drop(arrivals);
             self.stopped.notify_all();
         }
         stops
@@ -242,8 +263,8 @@ impl Driver {
 }
 
 impl Inbound for Driver {
-    fn deliver(&self, from: NodeId, _lane: Lane, frame: Bytes) {
-        self.arrive(Arrival::Frame { from, frame });
+    fn deliver(&self, from: NodeId, lane: Lane, frame: Bytes) {
+        self.arrive(|arrivals| arrivals.inbox.frame(from, lane, frame));
     }
 
     fn turn(&self) -> Turn {
@@ -269,20 +290,24 @@ impl Driver {
         }
         // From here on whoever arrives wakes the loop again.
         self.awake.store(false, Ordering::Release);
-        let arrivals = std::mem::take(&mut *lock(&self.inbox));
+        let (arrived, is_all, looks, listeners) = {
+            let mut arrivals = lock(&self.inbox);
+            let Arrivals { inbox, looks, listeners } = &mut *arrivals;
+            (inbox.take(), inbox.is_empty(), std::mem::take(looks), std::mem::take(listeners))
+        };
         let now = self.clock.now();
-        let mut inputs = Vec::with_capacity(arrivals.len());
-        for arrival in arrivals {
-            match arrival {
-                Arrival::Frame { from, frame } => inputs.push(Input::Frame { from, frame }),
-                Arrival::Request { request, deadline, reply } => {
+        looks.into_iter().for_each(|look| look(running.worker.core(), now));
+        listeners.into_iter().for_each(|listener| running.listeners.add(listener));
+        let mut inputs = Vec::with_capacity(arrived.len());
+        for arrived in arrived {
+            inputs.push(match arrived {
+                Arrived::Frame { from, frame } => Input::Frame { from, frame },
+                Arrived::Request(Asked { request, deadline, reply }) => {
                     running.next_client += 1;
                     running.clients.insert(running.next_client, reply);
-                    inputs.push(Input::Request { client: running.next_client, deadline, request });
+                    Input::Request { client: running.next_client, deadline, request }
                 }
-                Arrival::Look(look) => look(running.worker.core(), now),
-                Arrival::Listen(sender) => running.listeners.add(sender),
-            }
+            });
         }
         let mut outside = Surroundings {
             transport: &*self.transport,
@@ -290,6 +315,9 @@ impl Driver {
             listeners: &mut running.listeners,
         };
         running.worker.turn(now, inputs.into_iter(), &mut outside);
+        if !is_all {
+            return Turn::Wait(Some(Duration::ZERO));
+        }
         if running.finishing.is_some() {
             return Turn::Wait(Some(Duration::from_millis(1)));
         }

@@ -43,6 +43,7 @@
 #[macro_use]
 mod sabotage;
 
+mod admission;
 mod caches;
 pub mod catalog;
 #[cfg(any(test, feature = "sim"))]
@@ -59,6 +60,7 @@ mod gossip;
 pub mod hint_status;
 mod hints;
 pub mod identity;
+mod inbox;
 pub mod liveness;
 mod machine;
 pub mod member;

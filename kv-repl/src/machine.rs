@@ -56,6 +56,8 @@ pub(crate) struct Environment<'a> {
     pub(crate) peers: &'a Peers,
     /// What this node holds of cache tables, including everything that this turn has decided to put there.
     pub(crate) caches: &'a Caches,
+    /// More waits for the disk than may: peers are refused what would wait too, and told to ask again after this time.
+    pub(crate) overload: Option<Millis>,
 }
 
 /// Something that happened.
@@ -104,6 +106,9 @@ pub(crate) enum Origin {
     },
 }
 
+/// What a request takes besides its key and value, about.
+const REQUEST_BYTES: usize = 512;
+
 /// What can be asked of a node.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) enum Request {
@@ -144,14 +149,24 @@ impl Request {
     }
 
     /// The outcome at a node that has too much to do.
-    pub(crate) const fn overloaded(&self) -> Outcome {
+    pub(crate) const fn overloaded(&self, retry_after: Millis) -> Outcome {
         match self {
-            Self::Write(_) => Outcome::Put(Err(WriteError::Overloaded)),
-            Self::Get(_) => Outcome::Get(Err(ReadError::Overloaded)),
-            Self::Bootstrap { .. } => Outcome::Bootstrap(Err(ClusterError::Overloaded)),
-            Self::CreateTable { .. } => Outcome::CreateTable(Err(ClusterError::Overloaded)),
-            Self::Repair(_) => Outcome::Repair(Err(RepairError::Overloaded)),
+            Self::Write(_) => Outcome::Put(Err(WriteError::Overloaded { retry_after })),
+            Self::Get(_) => Outcome::Get(Err(ReadError::Overloaded { retry_after })),
+            Self::Bootstrap { .. } => Outcome::Bootstrap(Err(ClusterError::Overloaded { retry_after })),
+            Self::CreateTable { .. } => Outcome::CreateTable(Err(ClusterError::Overloaded { retry_after })),
+            Self::Repair(_) => Outcome::Repair(Err(RepairError::Overloaded { retry_after })),
         }
+    }
+
+    /// About how much memory it takes while it is under way.
+    pub(crate) fn bytes(&self) -> usize {
+        REQUEST_BYTES
+            + match self {
+                Self::Write(write) => write.bytes(),
+                Self::Get(get) => get.key.as_bytes().len(),
+                Self::Bootstrap { .. } | Self::CreateTable { .. } | Self::Repair(_) => 0,
+            }
     }
 }
 
@@ -276,6 +291,15 @@ pub(crate) enum Notice {
     Observed(Stamp),
     /// A cache table had no room for a delete.
     CacheFull(TableId),
+    /// A peer has refused something because it has too much to do.
+    Busy {
+        /// Which.
+        peer: NodeId,
+        /// When to ask it again, on the monotonic clock.
+        until: Millis,
+    },
+    /// A peer was refused something because there is too much to do.
+    Shed,
     /// A replica is known to have missed a change that this node coordinates.
     Missed {
         /// Which.

@@ -236,6 +236,11 @@ pub enum Refusal {
     Damaged,
     /// A cache table has no room for it.
     Full,
+    /// The node has too much to do, and did nothing for this. It is no answer: somebody else is to be asked.
+    Overloaded {
+        /// Not before this time is the node to be asked again.
+        retry_after: Millis,
+    },
 }
 
 impl Message {
@@ -243,6 +248,14 @@ impl Message {
     #[must_use]
     pub const fn is_introduction(&self) -> bool {
         matches!(self, Self::Hello { .. } | Self::HelloReply { .. } | Self::Unwelcome { .. } | Self::Found(_))
+    }
+
+    /// How many bytes of a record it carries.
+    pub(crate) fn record_bytes(&self) -> usize {
+        match self {
+            Self::Write { record, .. } | Self::ReadReply { outcome: Ok(Some(record)), .. } => record.len(),
+            _ => 0,
+        }
     }
 
     /// Whether it belongs to failure detection.

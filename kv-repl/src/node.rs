@@ -8,6 +8,7 @@ use kv_core::version::Incarnation;
 use kv_core::{NodeId, Store};
 use kv_ring::PartitionId;
 
+use crate::admission::Limits;
 use crate::client::{Operations, RepairRequest, Table};
 use crate::comparison::Place;
 use crate::config::{Config, Settings};
@@ -78,7 +79,7 @@ impl NodeBuilder {
         let [incarnation, nonce, life] = random()?;
         let birth = Birth { node: self.node, incarnation: Incarnation(incarnation), nonce, seeds: self.seeds };
         let worker = Worker::start(settings, &birth, Arc::clone(&store))?;
-        let driver = Driver::start(worker, &*store, transport).map_err(StartError::Thread)?;
+        let driver = Driver::start(worker, Limits::of(&settings), &*store, transport).map_err(StartError::Thread)?;
         Ok(Node {
             id: self.node,
             driver,
@@ -183,7 +184,7 @@ impl Node {
     /// What the node says about itself, or `None` when it has stopped.
     #[must_use]
     pub fn status(&self) -> Option<Status> {
-        self.driver.look(NodeCore::status)
+        self.driver.status()
     }
 
     /// What the node finds out from now on, without being asked: which peers it suspects, believes dead, and sees return.

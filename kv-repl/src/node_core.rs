@@ -11,6 +11,7 @@ use kv_core::store::Batch;
 use kv_core::time::{Millis, Now};
 use kv_core::{NodeId, View};
 
+use crate::admission::{Admission, Limits};
 use crate::catalog::Catalog;
 use crate::comparison::Place;
 use crate::config::Settings;
@@ -31,14 +32,13 @@ use crate::replica::Replica;
 use crate::request::{Write, WriteError};
 use crate::schema::Schema;
 use crate::shared::Shared;
-use crate::status::{PeerStatus, Standing, Status};
+use crate::status::{LoadStatus, PeerStatus, Standing, Status};
 use crate::transport::PeerInfo;
 use crate::turn::{Output, Turn};
 use crate::wire;
 
 /// All machines of a node, and what they share.
 pub(crate) struct NodeCore {
-    settings: Settings,
     pub(crate) shared: Shared,
     membership: Membership,
     gossip: Gossip,
@@ -49,6 +49,7 @@ pub(crate) struct NodeCore {
     replica: Replica,
     repairs: Repairs,
     hints: Hints,
+    admission: Admission,
     /// Requests that came before the node could serve.
     waiting: VecDeque<Waiting>,
 }
@@ -95,9 +96,9 @@ impl NodeCore {
             replica: Replica::new(),
             repairs,
             hints,
+            admission: Admission::new(Limits::of(&settings)),
             waiting: VecDeque::new(),
             shared: Shared::restore(me, catalog, peers, settings.clock_drift_max),
-            settings,
         })
     }
 
@@ -175,11 +176,13 @@ impl NodeCore {
         if is_new {
             let origin = Origin::Peer { node: from, tag };
             let deadline = now.monotonic.saturating_add(time_left);
-            if self.shared.holds(write.key()) {
-                let request = Request::Write(write);
-                self.handle(To::Writes, now, turn, Event::Request { origin, deadline, request });
-            } else {
-                self.settle(turn, origin, Outcome::Put(Err(WriteError::UnknownTable)));
+            if !self.shared.holds(write.key()) {
+                return self.settle(turn, origin, Outcome::Put(Err(WriteError::UnknownTable)));
+            }
+            let request = Request::Write(write);
+            match self.admission.admit(origin, request.bytes()) {
+                Ok(()) => self.handle(To::Writes, now, turn, Event::Request { origin, deadline, request }),
+                Err(retry_after) => self.settle(turn, origin, request.overloaded(retry_after)),
             }
         }
     }
@@ -191,14 +194,19 @@ impl NodeCore {
             (_, Request::Bootstrap { .. }) => {
                 self.handle(To::Membership, now, turn, Event::Request { origin, deadline, request });
             }
-            (Standing::Serving, _) if self.requests() >= self.settings.requests_max => {
-                self.settle(turn, origin, request.overloaded());
+            (Standing::Quarantined | Standing::Halted, _) => {
+                self.settle(turn, origin, request.not_serving(self.shared.standing));
             }
-            (Standing::Serving, _) => self.serve(now, turn, Waiting { origin, deadline, request }),
-            (Standing::Unfounded | Standing::Confirming, _) if self.waiting.len() < self.settings.requests_max => {
-                self.waiting.push_back(Waiting { origin, deadline, request });
+            (Standing::Serving | Standing::Unfounded | Standing::Confirming, _) => {
+                if let Err(retry_after) = self.admission.admit(origin, request.bytes()) {
+                    return self.settle(turn, origin, request.overloaded(retry_after));
+                }
+                let request = Waiting { origin, deadline, request };
+                match self.shared.standing {
+                    Standing::Serving => self.serve(now, turn, request),
+                    _ => self.waiting.push_back(request),
+                }
             }
-            _ => self.settle(turn, origin, request.not_serving(self.shared.standing)),
         }
     }
 
@@ -290,7 +298,8 @@ impl NodeCore {
                 }
                 Action::Cache { key, change } => self.shared.caches.join(&key, &change, self.shared.me.actor()),
                 Action::Send { to, message, release } => turn.outputs.push(Output::Send { to, message, release }),
-                Action::Reply { origin: Origin::Client(client), outcome, release } => {
+                Action::Reply { origin: origin @ Origin::Client(client), outcome, release } => {
+                    self.admission.end(origin);
                     turn.outputs.push(Output::Reply { client, outcome, release });
                 }
                 Action::Reply { origin, outcome, .. } => self.settle(turn, origin, outcome),
@@ -315,6 +324,7 @@ impl NodeCore {
             Notice::Moot { peer, place } => self.repairs.moot(*peer, *place),
             Notice::Observed(stamp) => self.writes.minter().observe(*stamp, now),
             Notice::TableAdded(_) => self.repairs.look_again(),
+            Notice::Shed => self.admission.refused(),
             Notice::Greeted(peer) => {
                 self.hints.greeted(*peer, now.monotonic);
                 self.repairs.greeted(*peer, now.monotonic);
@@ -327,6 +337,7 @@ impl NodeCore {
 
     /// Gives an outcome to whoever waits for it.
     fn settle(&mut self, turn: &mut Turn<'_>, origin: Origin, outcome: Outcome) {
+        self.admission.end(origin);
         match (origin, outcome) {
             (Origin::Client(client), outcome) => {
                 turn.outputs.push(Output::Reply { client, outcome, release: crate::machine::Release::Now });
@@ -396,8 +407,16 @@ impl NodeCore {
         self.shared.standing = Standing::Halted;
     }
 
-    fn requests(&self) -> usize {
-        self.writes.len() + self.reads.len() + self.forwards.len() + self.waiting.len()
+    /// So many bytes of answers wait for the disk.
+    pub(crate) fn hold(&mut self, bytes: usize) {
+        self.shared.overload = self.admission.hold(bytes);
+    }
+
+    /// Other bounds from now on.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) const fn bound(&mut self, limits: Limits) {
+        self.admission.bound(limits);
+        self.writes.bound(limits);
     }
 
     pub(crate) fn status(&self, now: Now) -> Status {
@@ -424,7 +443,8 @@ impl NodeCore {
             peers: self.shared.peers.nodes().map(peer).collect(),
             tables: self.shared.catalog.iter().flat_map(Catalog::tables).map(|table| table.name.clone()).collect(),
             dropped: self.shared.dropped,
-            requests: self.requests(),
+            requests: self.admission.requests(),
+            load: LoadStatus { stragglers: self.writes.stragglers(), ..self.admission.status() },
             extra: self.reads.extra() + self.writes.extra() + self.forwards.extra(),
             repair: self.repairs.status(),
             caches: self.shared.caches.status(),

@@ -59,6 +59,8 @@ struct Peer {
     heard_at: Millis,
     /// What this node believes of it.
     liveness: Liveness,
+    /// It has said that it has too much to do, and when to ask it again.
+    busy_until: Millis,
 }
 
 /// All peers a node knows of, by name.
@@ -139,6 +141,19 @@ impl Peers {
         let lost = peer.greeted && !peer.silent && peer.taken && !taken;
         peer.taken = taken;
         lost
+    }
+
+    /// A peer has too much to do.
+    pub(crate) fn busy(&mut self, node: NodeId, until: Millis) {
+        if let Some(peer) = self.peers.get_mut(&node) {
+            peer.busy_until = peer.busy_until.max(until);
+        }
+    }
+
+    /// Whether a peer has asked to be left alone for now.
+    #[must_use]
+    pub fn is_busy(&self, node: NodeId, now: Millis) -> bool {
+        self.peers.get(&node).is_some_and(|peer| now < peer.busy_until) && !sabotaged!(HammerTheBusy)
     }
 
     /// The life a peer was last met in.

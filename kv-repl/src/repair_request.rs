@@ -2,6 +2,7 @@
 
 use kv_core::NodeId;
 use kv_core::key::TableId;
+use kv_core::time::Millis;
 use kv_ring::PartitionId;
 use thiserror::Error;
 
@@ -107,9 +108,12 @@ pub enum RepairError {
     /// The node serves no requests; its status says why.
     #[error("the node does not serve: {0}")]
     NotServing(Standing),
-    /// Too many requests are under way at this node.
-    #[error("the node has too many requests under way")]
-    Overloaded,
+    /// The node has too much to do, and did nothing for this request.
+    #[error("the node has too much to do; ask again after {retry_after:?}")]
+    Overloaded {
+        /// Not before.
+        retry_after: Millis,
+    },
     /// The node stopped before it could answer.
     #[error("the node has stopped")]
     Stopped,

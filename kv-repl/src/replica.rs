@@ -109,6 +109,9 @@ fn check(env: &Environment<'_>, epoch: u64, key: &RecordKey) -> Result<kv_core::
 impl Machine for Replica {
     fn handle(&mut self, env: &Environment<'_>, event: Event, out: &mut Vec<Action>) {
         let Event::Message { from, message } = event else { return };
+        if let Some(retry_after) = env.overload.filter(|_| from != env.me.node) {
+            return refuse(from, &message, Refusal::Overloaded { retry_after }, out);
+        }
         match message {
             Message::Write { tag, epoch, key, record } => {
                 let refused = self.write(env, epoch, &key, &record, out).err();
@@ -130,6 +133,18 @@ impl Machine for Replica {
     fn next_deadline(&self) -> Option<Millis> {
         None
     }
+}
+
+/// Answers at once that nothing was done.
+fn refuse(to: NodeId, message: &Message, refusal: Refusal, out: &mut Vec<Action>) {
+    let message = match *message {
+        Message::Write { tag, .. } => Message::WriteReply { tag, refused: Some(refusal) },
+        Message::Read { tag, digest: true, .. } => Message::DigestReply { tag, outcome: Err(refusal) },
+        Message::Read { tag, digest: false, .. } => Message::ReadReply { tag, outcome: Err(refusal) },
+        _ => return,
+    };
+    out.push(Action::Notify(Notice::Shed));
+    out.push(Action::Send { to, message, release: Release::Now });
 }
 
 fn reply(env: &Environment<'_>, to: NodeId, key: &RecordKey, message: Message, out: &mut Vec<Action>) {

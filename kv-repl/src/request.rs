@@ -94,6 +94,22 @@ impl Write {
         }
     }
 
+    /// About how many bytes its key, value and context take.
+    pub(crate) fn bytes(&self) -> usize {
+        let (value, context) = match self {
+            Self::Put(put) => match &put.payload {
+                Payload::Value(value) => (value.len(), &put.context),
+                Payload::Tombstone => (0, &put.context),
+            },
+            Self::Modify(modify) => {
+                let mut update = Vec::new();
+                modify.update.encode(&mut update);
+                (update.len(), &modify.context)
+            }
+        };
+        self.key().as_bytes().len() + value + context.as_ref().map_or(0, |context| context.as_bytes().len())
+    }
+
     pub(crate) const fn consistency(&self) -> Consistency {
         match self {
             Self::Put(put) => put.consistency,
@@ -291,9 +307,12 @@ pub enum WriteError {
     /// The node serves no requests; its status says why.
     #[error("the node does not serve: {0}")]
     NotServing(Standing),
-    /// Too many requests are under way at this node.
-    #[error("the node has too many requests under way")]
-    Overloaded,
+    /// The node has too much to do, and did nothing for this request.
+    #[error("the node has too much to do; ask again after {retry_after:?}")]
+    Overloaded {
+        /// Not before.
+        retry_after: Millis,
+    },
     /// The record at this replica cannot be read.
     #[error("the replica's store failed: {0}")]
     Store(String),
@@ -341,9 +360,12 @@ pub enum ReadError {
     /// The node serves no requests; its status says why.
     #[error("the node does not serve: {0}")]
     NotServing(Standing),
-    /// Too many requests are under way at this node.
-    #[error("the node has too many requests under way")]
-    Overloaded,
+    /// The node has too much to do, and did nothing for this request.
+    #[error("the node has too much to do; ask again after {retry_after:?}")]
+    Overloaded {
+        /// Not before.
+        retry_after: Millis,
+    },
     /// What replicas hold cannot be joined.
     #[error("the replicas' records cannot be joined: {0}")]
     Corrupt(String),
@@ -386,9 +408,12 @@ pub enum ClusterError {
     /// The node serves no requests; its status says why.
     #[error("the node does not serve: {0}")]
     NotServing(Standing),
-    /// Too many requests are under way at this node.
-    #[error("the node has too many requests under way")]
-    Overloaded,
+    /// The node has too much to do, and did nothing for this request.
+    #[error("the node has too much to do; ask again after {retry_after:?}")]
+    Overloaded {
+        /// Not before.
+        retry_after: Millis,
+    },
     /// The node stopped before it could answer.
     #[error("the node has stopped")]
     Stopped,

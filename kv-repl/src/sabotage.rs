@@ -153,6 +153,16 @@ pub enum Sabotage {
     NeverHedge,
     /// Whatever is late is asked for again, without a bound.
     SpendWithoutBudget,
+    /// Whatever is asked for is taken on, however much there is to do.
+    AdmitAll,
+    /// Whatever arrives waits for a turn, however much there is.
+    UnboundedInbox,
+    /// A write that a replica has refused because it has too much to do is passed on to nobody else.
+    StayWithTheBusy,
+    /// A node that has too much to do is asked as before.
+    HammerTheBusy,
+    /// Writes that were answered are kept until every replica has acknowledged them, however many.
+    KeepStragglers,
     /// A retry is minted anew where the first attempt is (rule P10, lesson 10).
     MintRetriesAgain,
     /// A write is begun after its deadline, by when its client was told that nothing was written (lesson 10).

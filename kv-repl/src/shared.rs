@@ -28,6 +28,8 @@ pub(crate) struct Shared {
     /// What is held of cache tables.
     pub(crate) caches: Caches,
     pub(crate) dropped: Dropped,
+    /// As in [`Environment::overload`].
+    pub(crate) overload: Option<Millis>,
     peers_changed: bool,
     /// Peers that have become unreachable since the machines last heard of it.
     unreachable: Vec<NodeId>,
@@ -54,6 +56,7 @@ impl Shared {
             peers,
             caches,
             dropped: Dropped::default(),
+            overload: None,
             peers_changed: true,
             unreachable: Vec::new(),
             changes: Vec::new(),
@@ -62,8 +65,9 @@ impl Shared {
 
     /// What a machine may look at.
     pub(crate) fn environment<'a>(&'a self, now: Now, turn: &'a Turn<'_>) -> Environment<'a> {
-        let Self { me, standing, catalog, peers, caches, .. } = self;
-        Environment { now, view: turn, me, standing: *standing, catalog: catalog.as_ref(), peers, caches }
+        let Self { me, catalog, peers, caches, .. } = self;
+        let (standing, overload, catalog) = (self.standing, self.overload, catalog.as_ref());
+        Environment { now, view: turn, me, standing, catalog, peers, caches, overload }
     }
 
     /// Takes note of what a machine found out, as far as it is about what all of them share.
@@ -101,12 +105,14 @@ impl Shared {
             }
             Notice::ActorEpoch(epoch) => self.me.epoch = epoch,
             Notice::CacheFull(table) => self.caches.count_refused(table),
+            Notice::Busy { peer, until } => self.peers.busy(peer, until),
             // These are for single machines.
             Notice::Observed(_)
             | Notice::Missed { .. }
             | Notice::Caught { .. }
             | Notice::Owed { .. }
             | Notice::Moot { .. }
+            | Notice::Shed
             | Notice::Compared { .. } => {}
         }
     }

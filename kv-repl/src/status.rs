@@ -128,6 +128,31 @@ impl std::ops::Add for ExtraMessages {
     }
 }
 
+/// What a node has to do at the moment, and what it has refused because that was too much.
+#[derive(Copy, Clone, Eq, PartialEq, Default, Debug)]
+pub struct LoadStatus {
+    /// Requests of its clients that have no outcome yet.
+    pub client_requests: usize,
+    /// About how many bytes they take.
+    pub client_bytes: usize,
+    /// Writes that peers have passed on to it and that have no outcome yet.
+    pub peer_requests: usize,
+    /// About how many bytes they take.
+    pub peer_bytes: usize,
+    /// About how many bytes have arrived and wait for the next turn.
+    pub arrived_bytes: usize,
+    /// About how many bytes of answers wait for the disk.
+    pub held_bytes: usize,
+    /// Writes that were answered and that a replica has yet to acknowledge.
+    pub stragglers: usize,
+    /// Requests of clients that were refused.
+    pub shed: u64,
+    /// Requests of peers that were refused: writes passed on, and changes and reads of what this node holds.
+    pub shed_for_peers: u64,
+    /// Frames of peers that were dropped because too many waited.
+    pub dropped_frames: u64,
+}
+
 /// What a node knows of a peer.
 #[derive(Clone, PartialEq, Debug)]
 pub struct PeerStatus {
@@ -198,6 +223,8 @@ pub struct Status {
     pub dropped: Dropped,
     /// Requests under way that it coordinates.
     pub requests: usize,
+    /// What it has to do, against its bounds.
+    pub load: LoadStatus,
     /// What it has sent for those it coordinated, and beyond what they needed.
     pub extra: ExtraMessages,
     /// What anti-entropy has done.

@@ -22,6 +22,9 @@ pub(crate) struct Turn<'a> {
     pub(crate) outputs: Vec<Output>,
 }
 
+/// What an output takes besides the record that it carries, about.
+const OUTPUT_BYTES: usize = 256;
+
 /// What leaves a turn.
 #[derive(Debug)]
 pub(crate) enum Output {
@@ -30,6 +33,16 @@ pub(crate) enum Output {
 }
 
 impl Output {
+    /// About how much memory it takes while it waits.
+    pub(crate) fn bytes(&self) -> usize {
+        OUTPUT_BYTES
+            + match self {
+                Self::Send { message, .. } => message.record_bytes(),
+                // Outcomes of reads wait for nothing here.
+                Self::Reply { .. } => 0,
+            }
+    }
+
     pub(crate) const fn release(&self) -> Release {
         match self {
             Self::Send { release, .. } | Self::Reply { release, .. } => *release,

@@ -100,6 +100,8 @@ pub(crate) struct Worker {
     durable: Sequence,
     /// What leaves when the store is durable up to the number.
     held: BTreeMap<Sequence, Vec<Output>>,
+    /// About how many bytes that is.
+    held_bytes: usize,
     /// Messages too large for any frame.
     oversized: u64,
     /// The life has noted that it forgets nothing: it decides nothing more.
@@ -125,6 +127,7 @@ impl Worker {
             committed,
             durable: Sequence::default(),
             held: BTreeMap::new(),
+            held_bytes: 0,
             oversized: 0,
             finished: false,
         })
@@ -144,6 +147,7 @@ impl Worker {
         self.release(&mut to_self, &mut outbox, outside);
         let mut inputs = Some(inputs);
         loop {
+            self.core.hold(self.held_bytes);
             let store = Arc::clone(&self.store);
             let mut turn = Turn::new(&*store);
             for message in to_self.drain(..) {
@@ -218,6 +222,7 @@ impl Worker {
     fn halt(&mut self) {
         self.core.halt();
         self.held.clear();
+        self.held_bytes = 0;
     }
 
     /// Lets out what has become durable.
@@ -231,6 +236,7 @@ impl Worker {
         }
         while let Some(entry) = self.held.first_entry().filter(|entry| *entry.key() <= self.durable) {
             for output in entry.remove() {
+                self.held_bytes -= output.bytes();
                 self.emit(output, to_self, outbox, outside);
             }
         }
@@ -252,6 +258,7 @@ impl Worker {
         if needs <= self.durable {
             self.emit(output, to_self, outbox, outside);
         } else {
+            self.held_bytes += output.bytes();
             self.held.entry(needs).or_default().push(output);
         }
     }

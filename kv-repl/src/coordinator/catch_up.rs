@@ -40,10 +40,6 @@ impl CatchUps {
         Self { waiting: BTreeMap::new(), agenda: Agenda::new() }
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.waiting.len()
-    }
-
     pub(super) fn next_deadline(&self) -> Option<Millis> {
         self.agenda.next()
     }

@@ -4,7 +4,8 @@
 //!    the write; its answer is the answer.
 //! 2. Ask the same replica again after a pause, within a budget: the frame may be lost. Never ask another one, nor another life of the same
 //!    one: the first may have minted the write, sent it to others, and forgotten it in a crash. When its life has ended,
-//!    or the deadline has passed, the outcome is ambiguous (rule P10).
+//!    or the deadline has passed, the outcome is ambiguous (rule P10). Only when it says that it has too much to do, and so has
+//!    done nothing, another one is asked.
 //! 3. The replica takes each tag once. It remembers tags from the lowest that the asker has under way with it, so a copy that
 //!    arrives late is dropped, and its memory is bounded by what the asker has passed on to it since it passed on the oldest
 //!    that is not settled.
@@ -19,7 +20,7 @@ use kv_core::time::Millis;
 use super::asked::Asked;
 use super::budget::{Budget, Extra};
 use super::retry::{Agenda, Patience};
-use super::{placed, reachable, requirement, zone};
+use super::{busy, placed, reachable, requirement, zone};
 use crate::config::Settings;
 use crate::identity::Boot;
 use crate::machine::{Action, Environment, Event, Machine, Notice, Origin, Outcome, Release, Request};
@@ -46,6 +47,8 @@ struct UnderWay {
     write: Write,
     began: Millis,
     to: NodeId,
+    /// Who has said that nothing was done.
+    busy: Vec<NodeId>,
     /// The life that was asked.
     boot: Option<Boot>,
     required: usize,
@@ -74,11 +77,6 @@ impl Forwards {
         }
     }
 
-    /// How many writes wait for another replica.
-    pub(crate) fn len(&self) -> usize {
-        self.under_way.len()
-    }
-
     /// Messages beyond those that writes passed on need.
     pub(crate) const fn extra(&self) -> ExtraMessages {
         self.budget.count
@@ -95,12 +93,7 @@ impl Forwards {
         let (table, replicas) = placed(env, write.key()).ok_or(WriteError::UnknownTable)?;
         let requirement = requirement(env, table, replicas, write.consistency())?;
         let (reachable, required) = (requirement.progress(|node| reachable(env, node)), requirement.required());
-        let own = zone(table, env.me.node);
-        let far = |node: NodeId| zone(table, node) != own;
-        // Whoever coordinates a write at a local level counts the replicas in its own zone, so it is one of this node's.
-        let local = write.consistency().is_local();
-        let to = replicas.iter().copied().filter(|node| env.peers.is_reachable(*node) && !(local && far(*node)));
-        let to = to.min_by_key(|node| (env.peers.liveness(*node), far(*node)));
+        let to = choose(env, &write, &[]);
         let to = self.asked_before(env, &mut write).or(to);
         let Some(to) = to.filter(|_| reachable >= required) else {
             return Err(WriteError::Unavailable { reachable, required });
@@ -113,7 +106,8 @@ impl Forwards {
         self.next_tag += 1;
         self.agenda.add(patience.at, tag);
         let boot = boot_of(env, to);
-        self.under_way.insert(tag, UnderWay { origin, write, began: env.now.monotonic, to, boot, required, patience });
+        let (began, busy) = (env.now.monotonic, Vec::new());
+        self.under_way.insert(tag, UnderWay { origin, write, began, to, busy, boot, required, patience });
         self.budget.earn(1);
         self.send(env, tag, out);
         Ok(())
@@ -140,6 +134,24 @@ impl Forwards {
             Write::Modify(modify) => Message::ForwardUpdate { tag, settled_below, time_left, modify },
         };
         out.push(Action::Send { to: forward.to, message, release: Release::Now });
+    }
+
+    /// A replica has too much to do and has done nothing: passes the write on to another one, if there is one and the budget
+    /// allows it. Not a retry that only one replica can tell from a first attempt.
+    fn elsewhere(&mut self, env: &Environment<'_>, tag: u64, out: &mut Vec<Action>) -> bool {
+        let Some(forward) = self.under_way.get_mut(&tag) else { return false };
+        let is_bound = matches!(&forward.write, Write::Modify(modify) if modify.attempt != Attempt::First);
+        if is_bound || sabotaged!(StayWithTheBusy) {
+            return false;
+        }
+        forward.busy.push(forward.to);
+        let Some(to) = choose(env, &forward.write, &forward.busy) else { return false };
+        if env.peers.is_busy(to, env.now.monotonic) || !self.budget.spend(env.now.monotonic, Extra::Retry) {
+            return false;
+        }
+        (forward.to, forward.boot) = (to, boot_of(env, to));
+        self.send(env, tag, out);
+        true
     }
 
     fn finish(&mut self, tag: u64, outcome: Result<Written, WriteError>, out: &mut Vec<Action>) {
@@ -238,9 +250,16 @@ impl Machine for Forwards {
                 }
             }
             Event::Message { from, message: Message::Forwarded { tag, outcome } } => {
-                if self.under_way.get(&tag).is_some_and(|forward| forward.to == from) {
-                    self.finish(tag, outcome, out);
+                if self.under_way.get(&tag).is_none_or(|forward| forward.to != from) {
+                    return;
                 }
+                if let Err(WriteError::Overloaded { retry_after }) = outcome {
+                    out.push(busy(env, from, retry_after));
+                    if self.elsewhere(env, tag, out) {
+                        return;
+                    }
+                }
+                self.finish(tag, outcome, out);
             }
             Event::Deadline => self.due(env, out),
             Event::Message { .. } | Event::Request { .. } | Event::Introduction { .. } | Event::Unreachable(_) => {}
@@ -250,6 +269,19 @@ impl Machine for Forwards {
     fn next_deadline(&self) -> Option<Millis> {
         self.agenda.next()
     }
+}
+
+/// The replica to pass a write on to: one that can be reached, rather one that nobody doubts, that has not too much to do, and
+/// that is near.
+fn choose(env: &Environment<'_>, write: &Write, except: &[NodeId]) -> Option<NodeId> {
+    let (table, replicas) = placed(env, write.key())?;
+    let own = zone(table, env.me.node);
+    let far = |node: NodeId| zone(table, node) != own;
+    // Whoever coordinates a write at a local level counts the replicas in its own zone, so it is one of this node's.
+    let local = write.consistency().is_local();
+    let may = |node: &NodeId| env.peers.is_reachable(*node) && !except.contains(node) && !(local && far(*node));
+    let wish = |node: &NodeId| (env.peers.liveness(*node), env.peers.is_busy(*node, env.now.monotonic), far(*node));
+    replicas.iter().copied().filter(may).min_by_key(wish)
 }
 
 fn boot_of(env: &Environment<'_>, node: NodeId) -> Option<Boot> {

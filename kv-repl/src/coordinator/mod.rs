@@ -9,17 +9,22 @@ mod latency;
 pub(crate) mod read;
 mod reading;
 mod retry;
+mod stragglers;
 pub(crate) mod write;
 
 use kv_core::NodeId;
 use kv_core::key::RecordKey;
+use kv_core::time::Millis;
 use kv_ring::Zone;
 
 use crate::catalog::TableSchema;
 use crate::liveness::Liveness;
-use crate::machine::Environment;
+use crate::machine::{Action, Environment, Notice};
 use crate::quorum::requirement::Requirement;
 use crate::quorum::{Consistency, TooFewReplicas};
+
+/// The longest time for which a peer that has too much to do is left alone.
+const RETRY_AFTER_MAX: Millis = Millis(2_000);
 
 /// The table of a key, and the nodes that hold the key.
 fn placed<'a>(env: &Environment<'a>, key: &RecordKey) -> Option<(&'a TableSchema, &'a [NodeId])> {
@@ -43,6 +48,13 @@ fn requirement(
     let zones = replicas.iter().filter(|node| counted(node)).filter_map(|node| table.layout.member(*node));
     let own = zone(table, env.me.node);
     Requirement::of(consistency, &own, zones.map(|member| (member.id, &member.zone)))
+}
+
+/// Notes that a peer has too much to do.
+fn busy(env: &Environment<'_>, peer: NodeId, retry_after: Millis) -> Action {
+    // Whatever it says, it may be asked again before long.
+    let until = env.now.monotonic.saturating_add(retry_after.min(RETRY_AFTER_MAX));
+    Action::Notify(Notice::Busy { peer, until })
 }
 
 /// Whether a request could count on a replica at this moment.

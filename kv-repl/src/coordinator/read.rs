@@ -20,11 +20,11 @@ use kv_core::record::Record;
 use kv_core::time::Millis;
 
 use super::answers::{Answer, Answers, Together};
-use super::budget::Budget;
+use super::budget::{Budget, Extra};
 use super::latency::Latencies;
 use super::reading::{Means, Reading, Stage, peers};
 use super::retry::{Agenda, Patience};
-use super::{placed, reachable, requirement, zone};
+use super::{busy, placed, reachable, requirement, zone};
 use crate::catalog::TableSchema;
 use crate::config::Settings;
 use crate::identity::Boot;
@@ -53,11 +53,6 @@ impl Reads {
             // Writes and reads are told apart by the top bit of their tags, because both send writes.
             next_tag: 1 << 63 | boot.first_tag(),
         }
-    }
-
-    /// How many reads wait for their answer.
-    pub(crate) fn len(&self) -> usize {
-        self.under_way.len()
     }
 
     /// Messages beyond those that reads need.
@@ -107,7 +102,7 @@ impl Reads {
     }
 
     /// This node first, then the others from a place that moves with each request, so that the load is spread. After those:
-    /// replicas in other zones, those that are slow, those that are doubted, and last those that cannot be reached.
+    /// replicas in other zones, those that are slow, those that have too much to do, those that are doubted, and last those that cannot be reached.
     fn in_turn(&self, env: &Environment<'_>, table: &TableSchema, replicas: &[NodeId], tag: u64) -> Vec<NodeId> {
         let (me, own, now) = (env.me.node, zone(table, env.me.node), env.now.monotonic);
         let mut order = replicas.to_vec();
@@ -117,7 +112,8 @@ impl Reads {
         }
         order.sort_by_cached_key(|node| {
             let slow = self.means.latencies.is_slow(now, *node, replicas);
-            (!reachable(env, *node), env.peers.liveness(*node), slow, zone(table, *node) != own, *node != me)
+            let busy = env.peers.is_busy(*node, now);
+            (!reachable(env, *node), env.peers.liveness(*node), busy, slow, zone(table, *node) != own, *node != me)
         });
         order
     }
@@ -191,13 +187,13 @@ impl Reads {
     fn unreachable(&mut self, env: &Environment<'_>, peer: NodeId, out: &mut Vec<Action>) {
         let waiting = self.under_way.values().filter(|read| read.waits_for(peer)).map(|read| read.tag);
         for tag in waiting.collect::<Vec<u64>>() {
-            self.replace(env, peer, tag, out);
+            self.replace(env, peer, tag, None, out);
         }
     }
 
-    fn replace(&mut self, env: &Environment<'_>, node: NodeId, tag: u64, out: &mut Vec<Action>) {
+    fn replace(&mut self, env: &Environment<'_>, node: NodeId, tag: u64, extra: Option<Extra>, out: &mut Vec<Action>) {
         if let Some(read) = self.under_way.get_mut(&tag) {
-            read.replace(env, node, &mut self.means, out);
+            read.replace(env, node, extra, &mut self.means, out);
             self.look_again(tag);
         }
     }
@@ -263,7 +259,12 @@ impl Reads {
         match answer {
             Ok(answer) => self.answered(env, from, tag, answer, out),
             // It will not get better; let another one answer now rather than after the pause.
-            Err(Refusal::Damaged) => self.replace(env, from, tag, out),
+            Err(Refusal::Damaged) => self.replace(env, from, tag, None, out),
+            Err(Refusal::Overloaded { retry_after }) => {
+                out.push(busy(env, from, retry_after));
+                // When all have too much to do, going from one to the other would give them more.
+                self.replace(env, from, tag, Some(Extra::Hedge), out);
+            }
             // Any other refusal is no answer: the replica is asked again when the reason may have gone.
             Err(_) => {}
         }

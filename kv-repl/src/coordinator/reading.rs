@@ -189,14 +189,27 @@ impl Reading {
         }
     }
 
-    /// A replica will not answer: asks another one in its place. What was asked of it is lost or was in vain, so this is nothing
-    /// extra.
-    pub(super) fn replace(&mut self, env: &Environment<'_>, node: NodeId, means: &mut Means, out: &mut Vec<Action>) {
+    /// A replica will not answer: asks another one in its place. Where what was asked of it is lost, or was in vain, that is
+    /// nothing `extra`.
+    pub(super) fn replace(
+        &mut self,
+        env: &Environment<'_>,
+        node: NodeId,
+        extra: Option<Extra>,
+        means: &mut Means,
+        out: &mut Vec<Action>,
+    ) {
         if let Some(asked) = self.asked.get_mut(&node) {
             asked.overdue_at = None;
         }
-        if let Some(instead) = self.instead(env) {
-            self.fetch(env, &[instead], means, out);
+        let Some(instead) = self.instead(env) else { return };
+        match extra {
+            None => self.fetch(env, &[instead], means, out),
+            Some(extra) => {
+                if means.budget.spend(env.now.monotonic, extra) {
+                    self.ask(env.now.monotonic, instead, For::Record, &means.latencies, out);
+                }
+            }
         }
     }
 
@@ -209,13 +222,16 @@ impl Reading {
         let nearer = |node: &NodeId| {
             sabotaged!(HedgeAnywhere) || self.requirement.progress(|other| other == *node || hoped(other)) > so_far
         };
-        self.others().into_iter().find(|node| super::reachable(env, *node) && nearer(node))
+        let may = |node: &NodeId| super::reachable(env, *node) && !env.peers.is_busy(*node, env.now.monotonic);
+        self.others().into_iter().find(|node| may(node) && nearer(node))
     }
 
     /// Asks all of whom it is not known what they hold, or tells all that do not hold the join, as far as the budget goes.
     pub(super) fn retry(&mut self, env: &Environment<'_>, means: &mut Means, out: &mut Vec<Action>) {
         let now = env.now.monotonic;
-        let mut may = |node: &NodeId| *node == env.me.node || means.budget.spend(now, Extra::Retry);
+        let mut may = |node: &NodeId| {
+            *node == env.me.node || (!env.peers.is_busy(*node, now) && means.budget.spend(now, Extra::Retry))
+        };
         match &mut self.stage {
             Stage::Asking { answers, behind } => {
                 let waits = |node: &NodeId| *behind || !answers.is_read(*node);

@@ -8,6 +8,8 @@
 //!    any number of times.
 //! 6. Say of a replica that cannot be reached, refuses, or has not acknowledged by the first retry, that it has missed the
 //!    change; and if it acknowledges after all, that as well. Nothing here waits for what becomes of that.
+//! 7. An answered write that lacks acknowledgements takes memory. There is room for so many of them; for the oldest of more
+//!    nobody waits any longer, so that a slow replica slows nobody else.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,12 +24,15 @@ use kv_core::time::Millis;
 use super::budget::{Budget, Extra};
 use super::catch_up::{CatchUp, CatchUps};
 use super::retry::{Agenda, Patience};
-use super::{placed, reachable, requirement};
+use super::stragglers::Stragglers;
+use super::{busy, placed, reachable, requirement};
+#[cfg(any(test, feature = "sim"))]
+use crate::admission::Limits;
 use crate::catalog::TableSchema;
 use crate::config::Settings;
 use crate::identity::Boot;
 use crate::machine::{Action, Environment, Event, Machine, Notice, Origin, Outcome, Release, Request, Stripe};
-use crate::message::Message;
+use crate::message::{Message, Refusal};
 use crate::mint::{Minted, Minter};
 use crate::quorum::requirement::Requirement;
 use crate::request::{Modify, Put, Write, WriteError, Written};
@@ -43,6 +48,7 @@ pub(crate) struct Writes {
     under_way: BTreeMap<u64, UnderWay>,
     agenda: Agenda,
     budget: Budget,
+    stragglers: Stragglers,
     next_tag: u64,
     /// What was acknowledged, if somebody wants to know.
     #[cfg(any(test, feature = "sim"))]
@@ -78,6 +84,7 @@ impl Writes {
             under_way: BTreeMap::new(),
             agenda: Agenda::new(),
             budget: Budget::new(),
+            stragglers: Stragglers::new(settings.requests_max, settings.request_bytes_max),
             next_tag: boot.first_tag(),
             #[cfg(any(test, feature = "sim"))]
             told: None,
@@ -96,9 +103,15 @@ impl Writes {
         self.under_way.values().any(|write| write.key == *key)
     }
 
-    /// How many writes wait for their answer or for stragglers.
-    pub(crate) fn len(&self) -> usize {
-        self.under_way.len() + self.catch_ups.len()
+    /// How many writes were answered and wait for stragglers.
+    pub(crate) fn stragglers(&self) -> usize {
+        self.stragglers.len()
+    }
+
+    /// Other bounds from now on.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) const fn bound(&mut self, limits: Limits) {
+        self.stragglers.bound(limits.requests_max, limits.request_bytes_max);
     }
 
     /// Messages beyond those that writes need.
@@ -130,9 +143,9 @@ impl Writes {
         let (table, replicas) = placed(env, key).ok_or(WriteError::UnknownTable)?;
         assert!(replicas.contains(&env.me.node), "a write is coordinated by a replica of its key");
         let requirement = requirement(env, table, replicas, write.consistency())?;
-        let (reachable, required) = (requirement.progress(|node| reachable(env, node)), requirement.required());
-        if reachable < required {
-            return Err(WriteError::Unavailable { reachable, required });
+        let (within_reach, required) = (requirement.progress(|node| reachable(env, node)), requirement.required());
+        if within_reach < required {
+            return Err(WriteError::Unavailable { reachable: within_reach, required });
         }
         if env.now.monotonic >= deadline && !sabotaged!(BeginTooLate) {
             return Err(WriteError::DeadlinePassed);
@@ -177,11 +190,15 @@ impl Writes {
             written: Some(minted.written),
             patience: Patience::new(env.now.monotonic, self.retry_after, deadline),
         };
-        let others: Vec<NodeId> = write.others(env.me.node).collect();
+        // Those that have too much to do are spared when the others are enough; they are asked when the pause is over.
+        let is_busy = |node: NodeId| env.peers.is_busy(node, env.now.monotonic);
+        let spares = write.requirement.is_met(|node| !is_busy(node) && reachable(env, node));
+        let (spared, others): (Vec<NodeId>, Vec<NodeId>) =
+            write.others(env.me.node).partition(|node| spares && is_busy(*node));
         self.budget.earn(others.len());
         write.send(others, tag, out);
         let away = replicas.iter().copied().filter(|node| !env.peers.is_reachable(*node));
-        write.miss(env.me.node, away, out);
+        write.miss(env.me.node, away.chain(spared), out);
         self.agenda.add(write.patience.at, tag);
         self.under_way.insert(tag, write);
         Ok(())
@@ -281,7 +298,7 @@ impl Writes {
         }
     }
 
-    fn acknowledged(&mut self, from: NodeId, tag: u64, out: &mut Vec<Action>) {
+    fn acknowledged(&mut self, env: &Environment<'_>, from: NodeId, tag: u64, out: &mut Vec<Action>) {
         let Some(write) = self.under_way.get_mut(&tag) else { return };
         if !write.missing.remove(&from) && !sabotaged!(CountAcksTwice) {
             return;
@@ -300,10 +317,30 @@ impl Writes {
                 told.push((write.key.clone(), write.change.clone()));
             }
             out.push(reply(write.origin, Ok(written)));
+            self.stragglers.add(tag, write.change.len());
         }
         if write.missing.is_empty() {
+            self.forget(tag);
+        }
+        while let Some(tag) = self.stragglers.over() {
+            self.give_up(env, tag, out);
+        }
+    }
+
+    /// Waits no longer for the acknowledgements that an answered write lacks: what has missed it is kept, or owed.
+    fn give_up(&mut self, env: &Environment<'_>, tag: u64, out: &mut Vec<Action>) {
+        if let Some(write) = self.under_way.get_mut(&tag) {
+            let missing: Vec<NodeId> = write.missing.iter().copied().collect();
+            write.miss(env.me.node, missing.into_iter(), out);
+            write.store_again(env, tag, out);
+        }
+        self.forget(tag);
+    }
+
+    fn forget(&mut self, tag: u64) {
+        if let Some(write) = self.under_way.remove(&tag) {
             self.agenda.remove(write.patience.at, tag);
-            self.under_way.remove(&tag);
+            self.stragglers.remove(tag, write.change.len());
         }
     }
 
@@ -321,10 +358,12 @@ impl Writes {
                     let error = WriteError::Ambiguous { operation, acknowledged: write.acknowledged, required };
                     out.push(reply(write.origin, Err(error)));
                 }
-                self.under_way.remove(&tag);
+                self.forget(tag);
                 continue;
             }
-            let again = write.others(env.me.node).filter(|_| self.budget.spend(env.now.monotonic, Extra::Retry));
+            let now = env.now.monotonic;
+            let may = |node: &NodeId| !env.peers.is_busy(*node, now) && self.budget.spend(now, Extra::Retry);
+            let again = write.others(env.me.node).filter(may);
             write.send(again.collect(), tag, out);
             write.store_again(env, tag, out);
             write.patience.again(env.now.monotonic);
@@ -390,7 +429,7 @@ impl Machine for Writes {
                 self.caught_up(env, from, tag, &record, out);
             }
             Event::Message { from, message: Message::WriteReply { tag, refused: None } } => {
-                self.acknowledged(from, tag, out);
+                self.acknowledged(env, from, tag, out);
             }
             Event::Deadline => {
                 self.due(env, out);
@@ -400,7 +439,10 @@ impl Machine for Writes {
                 }
             }
             // The replica is asked again all the same: the reason may have gone.
-            Event::Message { from, message: Message::WriteReply { tag, refused: Some(_) } } => {
+            Event::Message { from, message: Message::WriteReply { tag, refused: Some(refusal) } } => {
+                if let Refusal::Overloaded { retry_after } = refusal {
+                    out.push(busy(env, from, retry_after));
+                }
                 if let Some(write) = self.under_way.get_mut(&tag) {
                     write.miss(env.me.node, std::iter::once(from), out);
                 }

@@ -307,7 +307,8 @@ impl Hints {
                 | Refusal::Fenced { .. }
                 | Refusal::UnknownTable
                 | Refusal::NotReplica
-                | Refusal::Full,
+                | Refusal::Full
+                | Refusal::Overloaded { .. },
             ) => {
                 walk.give_up();
             }

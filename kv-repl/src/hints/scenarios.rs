@@ -89,6 +89,7 @@ impl<'a> One<'a> {
             catalog: Some(&self.catalog),
             peers: &self.peers,
             caches: &crate::caches::Caches::new(Millis(500)),
+            overload: None,
         };
         act(&mut self.hints, &environment, &mut out);
         let (mut sent, mut tickets) = (Vec::new(), Vec::new());

@@ -14,6 +14,8 @@ use crate::repair_request::{
 
 /// Most of them at a time.
 const JOBS_MAX: usize = 16;
+/// When to ask for one more, if there are so many: a comparison takes a moment at least.
+const RETRY_AFTER: Millis = Millis(1_000);
 
 /// All of them.
 #[derive(Default, Debug)]
@@ -43,7 +45,7 @@ impl Jobs {
     ) -> Result<(), RepairError> {
         let catalog = env.catalog.ok_or(RepairError::NotServing(env.standing))?;
         if self.open.len() >= JOBS_MAX {
-            return Err(RepairError::Overloaded);
+            return Err(RepairError::Overloaded { retry_after: RETRY_AFTER });
         }
         let queue = comparisons(env.me.node, catalog, &scope)?;
         let report = RepairReport { comparisons: queue.len(), ..RepairReport::default() };

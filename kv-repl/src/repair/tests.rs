@@ -98,6 +98,7 @@ impl Pair {
             catalog: Some(&self.catalog),
             peers,
             caches: &crate::caches::Caches::new(Millis(500)),
+            overload: None,
         };
         machine.handle(&environment, event, &mut out);
         for action in out {

@@ -36,6 +36,8 @@ mod level_rules;
 mod network;
 mod options;
 #[cfg(test)]
+mod overload_rules;
+#[cfg(test)]
 mod read_rules;
 #[cfg(test)]
 mod refusal_rules;

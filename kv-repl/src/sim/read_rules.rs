@@ -159,7 +159,7 @@ fn one_is_asked_in_the_place_of_one_that_is_gone() {
 
 const READS: u64 = 50;
 
-/// How many bytes a hundred quorum reads of a record that all replicas hold put on the network.
+/// How many bytes fifty quorum reads of a record that all replicas hold put on the network.
 fn bytes_of_reads(value_bytes: usize) -> u64 {
     let mut world = three();
     write(&mut world, 1, "k", vec![7; value_bytes].into(), Consistency::All);

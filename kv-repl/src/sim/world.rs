@@ -18,10 +18,12 @@ use kv_core::{NodeId, Store};
 
 use super::factory::StoreFactory;
 use super::network::{Network, NetworkFaults};
+use crate::admission::Limits;
 use crate::catalog::TableSchema;
 use crate::check::{CoverageLedger, DotLedger, HintLedger, LivenessLedger};
 use crate::comparison::{self, Question};
 use crate::config::{Config, Settings};
+use crate::inbox::{Arrived, Asked, Inbox};
 use crate::liveness::LivenessChange;
 use crate::machine::Outcome;
 use crate::message::Message;
@@ -61,7 +63,7 @@ pub struct World {
 struct Host {
     worker: Option<Worker>,
     store: Option<Arc<dyn Store>>,
-    inbox: Vec<Input>,
+    inbox: Inbox<u64>,
     turn_at: Option<u64>,
     syncing: bool,
     skew_ms: i64,
@@ -74,7 +76,7 @@ struct Host {
 
 #[derive(Debug)]
 enum Due {
-    Frame { from: NodeId, to: NodeId, frame: Bytes },
+    Frame { from: NodeId, to: NodeId, lane: Lane, frame: Bytes },
     Turn(NodeId),
     Sync(NodeId),
     Alarm(u64),
@@ -156,7 +158,7 @@ impl World {
             let host = Host {
                 worker: None,
                 store: None,
-                inbox: Vec::new(),
+                inbox: Inbox::new(Limits::of(&settings)),
                 turn_at: None,
                 syncing: false,
                 skew_ms: 0,
@@ -216,7 +218,10 @@ impl World {
     /// What a node says about itself, if it runs.
     #[must_use]
     pub fn status(&self, node: NodeId) -> Option<Status> {
-        self.nodes[&node].worker.as_ref().map(|worker| worker.core().status(self.time_of(node)))
+        let host = &self.nodes[&node];
+        let mut status = host.worker.as_ref()?.core().status(self.time_of(node));
+        host.inbox.report(&mut status.load);
+        Some(status)
     }
 
     /// Whether a node runs and serves.
@@ -274,7 +279,7 @@ impl World {
 
     /// Hands a frame to a node, as if it had come from another one.
     pub fn inject(&mut self, from: NodeId, to: NodeId, frame: Bytes) {
-        self.schedule(1, Due::Frame { from, to, frame });
+        self.schedule(1, Due::Frame { from, to, lane: Lane::Request, frame });
     }
 
     /// Lets time pass.
@@ -293,11 +298,11 @@ impl World {
         let ((at, _), due) = self.agenda.pop_first()?;
         self.now_us = at;
         match due {
-            Due::Frame { from, to, frame } => {
+            Due::Frame { from, to, lane, frame } => {
                 self.note(4, to, seeded(&frame, from.0));
                 let host = self.host(to);
                 if host.worker.is_some() {
-                    host.inbox.push(Input::Frame { from, frame });
+                    host.inbox.frame(from, lane, frame);
                     let delay = self.random.u64(1..100);
                     self.schedule_turn(to, delay);
                 }
@@ -334,10 +339,15 @@ impl World {
             return self.schedule_turn(node, wait);
         }
         let Some(worker) = &mut host.worker else { return };
-        let inputs = std::mem::take(&mut host.inbox);
+        let inputs = host.inbox.take().into_iter().map(|arrived| match arrived {
+            Arrived::Frame { from, frame } => Input::Frame { from, frame },
+            Arrived::Request(Asked { request, deadline, reply: client }) => {
+                Input::Request { client, deadline, request }
+            }
+        });
         let mut outside = Collected { refused, ..Collected::default() };
-        worker.turn(now, inputs.into_iter(), &mut outside);
-        let next = worker.next_deadline();
+        worker.turn(now, inputs, &mut outside);
+        let next = if host.inbox.is_empty() { worker.next_deadline() } else { Some(Millis::ZERO) };
         let settled = worker.is_settled();
         self.hints.turned(node, worker.core_mut().hints(), settled);
         self.coverage.turned(node, worker.core_mut().writes().take_acknowledged(), settled);
@@ -350,8 +360,8 @@ impl World {
         for change in &outside.changes {
             self.liveness.changed(node, worker.core().shared.me.boot, change);
         }
-        for (to, frame) in outside.frames {
-            self.send(node, to, &frame);
+        for (to, lane, frame) in outside.frames {
+            self.send(node, to, lane, &frame);
         }
         for (client, outcome) in outside.replies {
             self.note(6, node, client);
@@ -365,11 +375,11 @@ impl World {
         }
     }
 
-    fn send(&mut self, from: NodeId, to: NodeId, frame: &Bytes) {
+    fn send(&mut self, from: NodeId, to: NodeId, lane: Lane, frame: &Bytes) {
         self.record_dots(frame);
         self.bytes_sent += frame.len() as u64;
         for delay in self.network.delays(from, to, &mut self.random) {
-            self.schedule(delay, Due::Frame { from, to, frame: frame.clone() });
+            self.schedule(delay, Due::Frame { from, to, lane, frame: frame.clone() });
         }
     }
 
@@ -445,16 +455,16 @@ fn answer(outcome: Outcome) -> Answer {
 #[derive(Default)]
 struct Collected {
     refused: Vec<NodeId>,
-    frames: Vec<(NodeId, Bytes)>,
+    frames: Vec<(NodeId, Lane, Bytes)>,
     replies: Vec<(u64, Outcome)>,
     changes: Vec<LivenessChange>,
 }
 
 impl Outside for Collected {
-    fn send(&mut self, to: NodeId, _lane: Lane, frame: Bytes) -> bool {
+    fn send(&mut self, to: NodeId, lane: Lane, frame: Bytes) -> bool {
         let taken = !self.refused.contains(&to);
         if taken {
-            self.frames.push((to, frame));
+            self.frames.push((to, lane, frame));
         }
         taken
     }

@@ -334,6 +334,10 @@ fn encode_refusal(refusal: Refusal, out: &mut Vec<u8>) {
         Refusal::NotServing => out.push(4),
         Refusal::Damaged => out.push(5),
         Refusal::Full => out.push(64),
+        Refusal::Overloaded { retry_after } => {
+            out.push(6);
+            put_varint(out, retry_after.0);
+        }
     }
 }
 
@@ -346,6 +350,7 @@ fn decode_refusal(reader: &mut Reader<'_>) -> Result<Option<Refusal>, DecodeErro
         4 => Refusal::NotServing,
         5 => Refusal::Damaged,
         64 => Refusal::Full,
+        6 => Refusal::Overloaded { retry_after: Millis(reader.varint()?) },
         _ => return Err(reader.error("unknown refusal")),
     }))
 }

@@ -43,7 +43,10 @@ pub(super) fn encode_written(outcome: &Result<Written, WriteError>, out: &mut Ve
         }
         Err(WriteError::UnknownTable) => out.push(6),
         Err(WriteError::DeadlinePassed) => out.push(7),
-        Err(WriteError::Overloaded) => out.push(8),
+        Err(WriteError::Overloaded { retry_after }) => {
+            out.push(8);
+            put_varint(out, retry_after.0);
+        }
         Err(WriteError::NotServing(standing)) => {
             out.push(9);
             out.push(standing.code());
@@ -92,7 +95,7 @@ pub(super) fn decode_written(
         }
         6 => WriteError::UnknownTable,
         7 => WriteError::DeadlinePassed,
-        8 => WriteError::Overloaded,
+        8 => WriteError::Overloaded { retry_after: Millis(reader.varint()?) },
         9 => WriteError::NotServing(standing(reader)?),
         10 => WriteError::Store(reason(reader)?),
         65 => WriteError::CacheFull,

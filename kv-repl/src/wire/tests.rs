@@ -143,7 +143,7 @@ fn messages() -> Vec<Message> {
         WriteError::ClockDrift(ClockDrift { ahead: Millis(900), drift_max: Millis(500) }),
         WriteError::UnknownTable,
         WriteError::DeadlinePassed,
-        WriteError::Overloaded,
+        WriteError::Overloaded { retry_after: Millis(300) },
         WriteError::NotServing(Standing::Quarantined),
         WriteError::Store("why".to_owned()),
         WriteError::Update(UpdateRefused::WrongKind(Kind::Set)),
@@ -167,6 +167,7 @@ fn messages() -> Vec<Message> {
         Refusal::NotServing,
         Refusal::Damaged,
         Refusal::Full,
+        Refusal::Overloaded { retry_after: Millis(300) },
     ];
     let mut all = vec![
         Message::Hello { nonce: 1, catalog_version: 2, address: String::new() },

@@ -5,12 +5,12 @@ use kv_core::time::Millis;
 
 use super::{Answer, World};
 use crate::identity::ClusterId;
+use crate::inbox::Asked;
 use crate::machine::Request;
 use crate::member::Member;
 use crate::repair_request::RepairScope;
 use crate::request::{Get, Modify, Put, Write};
 use crate::table_options::TableOptions;
-use crate::worker::Input;
 
 impl World {
     /// Founds a cluster of everybody at node 1 and creates tables, without faults of the network until it is done.
@@ -91,10 +91,16 @@ impl World {
         let deadline = self.time_of(node).monotonic.saturating_add(patience);
         let host = self.host(node);
         if host.worker.is_some() {
-            host.inbox.push(Input::Request { client: id, deadline, request });
-            host.open.push(id);
-            self.answers.insert(id, Answer::Pending);
-            self.schedule_turn(node, 10);
+            match host.inbox.request(Asked { request, deadline, reply: id }) {
+                Ok(()) => {
+                    host.open.push(id);
+                    self.answers.insert(id, Answer::Pending);
+                    self.schedule_turn(node, 10);
+                }
+                Err((asked, retry_after)) => {
+                    self.answers.insert(id, super::answer(asked.request.overloaded(retry_after)));
+                }
+            }
         } else {
             self.answers.insert(id, Answer::Gone);
         }

@@ -6,6 +6,8 @@ use kv_core::NodeId;
 use kv_core::version::Incarnation;
 
 use super::{Answer, World};
+use crate::admission::Limits;
+use crate::config::Settings;
 use crate::transport::PeerInfo;
 use crate::worker::{Birth, Worker};
 
@@ -110,6 +112,28 @@ impl World {
     /// How long syncs of a node may take.
     pub fn set_sync(&mut self, node: NodeId, sync_max_us: u64) {
         self.host(node).sync_max_us = sync_max_us.max(20);
+    }
+
+    /// From now on nodes take on so many requests and so many bytes of them, and no more while so many bytes of answers wait for
+    /// their disks.
+    pub fn bound_load(&mut self, requests_max: usize, request_bytes_max: usize, held_bytes_max: usize) {
+        self.set_limits(Settings { requests_max, request_bytes_max, held_bytes_max, ..self.settings });
+    }
+
+    /// From now on so many bytes of frames of each peer and lane wait for a node's turn.
+    pub fn bound_arrivals(&mut self, peer_bytes_max: usize) {
+        self.set_limits(Settings { peer_bytes_max, ..self.settings });
+    }
+
+    fn set_limits(&mut self, settings: Settings) {
+        self.settings = settings;
+        let limits = Limits::of(&settings);
+        for host in self.nodes.values_mut() {
+            host.inbox.bound(limits);
+            if let Some(worker) = &mut host.worker {
+                worker.core_mut().bound(limits);
+            }
+        }
     }
 
     /// Cuts one direction of a link.
