@@ -219,7 +219,7 @@ impl Gate {
         let number = self.count.fetch_add(1, Ordering::Relaxed);
         let before = self.before.lock().unwrap_or_else(PoisonError::into_inner).replace(from);
         match self.fault {
-            Some(Fault::Twice) if number % 100 == 99 => {
+            Some(Fault::Twice) if number % 10 == 9 => {
                 self.node.deliver(from, lane, frame.clone());
                 self.node.deliver(from, lane, frame);
             }
