@@ -5,6 +5,7 @@
 //! its [`window`] of requests under way, [`ledger`] the proof that nothing that was acknowledged is lost.
 #![forbid(unsafe_code)]
 
+pub mod chaos;
 pub mod client;
 pub mod cluster_bench;
 pub mod conflicts;

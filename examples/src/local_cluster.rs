@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kv_lsm::Database;
@@ -13,6 +14,7 @@ use kv_repl::transport::TcpTransport;
 use kv_repl::{Member, Node, NodeId};
 use thiserror::Error;
 
+use crate::chaos::links::{FaultyTransport, Links};
 use crate::node_store::{NodeDisk, open_store};
 
 /// How long a node may take until it serves.
@@ -56,9 +58,9 @@ pub enum LocalClusterError {
         /// How far it got; `None` when it has stopped.
         standing: Option<Standing>,
     },
-    /// Founding the cluster failed.
-    #[error("the cluster cannot be founded: {0}")]
-    Bootstrap(#[from] ClusterError),
+    /// Founding the cluster, creating a table in it, or replacing a node of it failed.
+    #[error("the cluster refused: {0}")]
+    Refused(#[from] ClusterError),
     /// The power of a node could not be cut.
     #[error("the disk of {node}: {source}")]
     Disk {
@@ -80,6 +82,7 @@ struct Place {
     address: SocketAddr,
     directory: PathBuf,
     disk: NodeDisk,
+    links: Arc<Links>,
     running: Option<Running>,
 }
 
@@ -94,11 +97,20 @@ impl LocalCluster {
     /// # Errors
     /// [`LocalClusterError`]; what was started is stopped.
     pub fn start(directory: &Path, size: u64) -> Result<Self, LocalClusterError> {
+        Self::start_over(directory, size, &Arc::default())
+    }
+
+    /// The same over links that can be cut.
+    ///
+    /// # Errors
+    /// As [`LocalCluster::start`].
+    pub fn start_over(directory: &Path, size: u64, links: &Arc<Links>) -> Result<Self, LocalClusterError> {
         let places = (1..=size).map(|number| Place {
             id: NodeId(number),
             address: (Ipv4Addr::LOCALHOST, 0).into(),
             directory: directory.join(format!("n{number}")),
             disk: NodeDisk::new(OsDisk::new()),
+            links: Arc::clone(links),
             running: None,
         });
         let mut cluster = Self { places: places.collect() };
@@ -182,6 +194,25 @@ impl LocalCluster {
         place.wait_until_serving()
     }
 
+    /// Starts a node that was killed on an empty disk, on the same port, has it replace the one that was there, and returns when
+    /// it serves. It gets what was there in the background.
+    ///
+    /// # Errors
+    /// [`LocalClusterError`].
+    ///
+    /// # Panics
+    /// When there is no such node, or it is up.
+    pub fn replace(&mut self, id: NodeId) -> Result<(), LocalClusterError> {
+        let all: Vec<(NodeId, SocketAddr)> = self.addresses().collect();
+        let place = self.place_mut(id);
+        assert!(place.running.is_none(), "only a dead node loses its disk");
+        std::fs::remove_dir_all(&place.directory).map_err(|source| LocalClusterError::Disk { node: id, source })?;
+        place.disk = NodeDisk::new(OsDisk::new());
+        let transport = place.listen()?;
+        place.start(transport, &all)?;
+        Ok(self.node(id).replace()?)
+    }
+
     /// Stops all nodes cleanly.
     pub fn stop(self) {
         for place in self.places {
@@ -217,7 +248,7 @@ impl Place {
         let database = store.database();
         let node = Node::builder(node)
             .store(store)
-            .transport(transport)
+            .transport(FaultyTransport::new(self.id, transport, Arc::clone(&self.links)))
             .seeds(all.iter().copied())
             .start()
             .map_err(|error| LocalClusterError::Start { node, source: error.into() })?;

@@ -18,6 +18,7 @@ use kv_repl::{NodeId, TableOptions};
 use tempfile::TempDir;
 use thiserror::Error;
 
+use crate::chaos;
 use crate::client::{Client, ClientError, Findings};
 use crate::coordinators::Coordinators;
 use crate::feeder::{FeedError, Feeder, WRITES_AHEAD};
@@ -95,6 +96,16 @@ pub enum RunError {
         /// Who was to be killed.
         node: NodeId,
     },
+}
+
+/// Runs it under chaos.
+///
+/// # Errors
+/// [`RunError`]. That something was lost is no error of the run but what it found: see [`chaos::Report::failures`].
+pub fn run_chaos(options: &Options) -> Result<chaos::Report, RunError> {
+    options.check()?;
+    let home = Home::new(options.dir.as_deref())?;
+    Ok(chaos::run(home.path(), options.nodes, options.seconds, options.seed)?)
 }
 
 /// Runs it all.

@@ -35,6 +35,14 @@ pub struct Options {
     #[arg(long, default_value_t = 1, value_name = "NUMBER")]
     pub seed: u64,
 
+    /// Instead of one kill: kills, pauses, partitions and lost disks one after the other, under clients that write, delete and read
+    #[arg(long, conflicts_with_all = ["keys", "value_bytes", "replicas", "no_kill", "input"])]
+    pub chaos: bool,
+
+    /// For how long there is chaos
+    #[arg(long, default_value_t = 60, value_name = "N", requires = "chaos", value_parser = clap::value_parser!(u64).range(1..))]
+    pub seconds: u64,
+
     /// Leave all nodes alone
     #[arg(long)]
     pub no_kill: bool,

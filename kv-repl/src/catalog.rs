@@ -1,11 +1,12 @@
 //! What every member knows of the cluster: who founded it with whom, and which tables there are.
 //!
-//! The founding never changes here; tables are only added, in one order, by the member with the lowest name (the schema
-//! home), so that what a node holds is always a prefix of what the home holds.
+//! Members stay, but a member whose disk was lost may get another storage: each has a generation, which grows, and two
+//! foundings that differ are joined member by member, the later generation first. Tables are only added, in one order, by the
+//! member with the lowest name (the schema home), so that what a node holds is always a prefix of what the home holds.
 //!
 //! ```text
-//! founding := format:u8 (1)  cluster:u128  epoch:varint  partitions:varint  count:varint  member*
-//! member   := node:varint  incarnation:u64  address:prefixed  zone:prefixed  weight:varint
+//! founding := format:u8 (2)  cluster:u128  epoch:varint  partitions:varint  count:varint  member*
+//! member   := node:varint  incarnation:u64  generation:varint (ms)  address:prefixed  zone:prefixed  weight:varint
 //! table    := format:u8 (1)  id:varint  name:prefixed  rule:u8  [kind:u8]  replicas:varint  reads:u8  writes:u8
 //!             flags:u8 (1 default ttl | 4 cache)  [ttl ms:varint]
 //!             [policy:u8  memory bytes:varint  ttl max ms:varint]  layout:prefixed
@@ -17,8 +18,8 @@ use std::sync::Arc;
 use kv_core::NodeId;
 use kv_core::codec::{DecodeError, Reader, put_prefixed, put_varint};
 use kv_core::crdt::Kind;
-use kv_core::hash::Token;
-use kv_core::key::TableId;
+use kv_core::hash::{Token, seeded};
+use kv_core::key::{RecordKey, TableId};
 use kv_core::record::Rule;
 use kv_core::time::Millis;
 use kv_core::version::Incarnation;
@@ -31,19 +32,37 @@ use crate::table_options::{CacheOptions, EvictionPolicy, TableOptions};
 use crate::transport::PeerInfo;
 
 const FORMAT: u8 = 1;
+const FOUNDING_FORMAT: u8 = 2;
 /// Longest name of a table, address or zone, in bytes.
 pub(crate) const NAME_BYTES_MAX: usize = 255;
 /// Most members a founding may list.
 const MEMBERS_MAX: usize = 10_000;
 const LAYOUT_BYTES_MAX: usize = 4 << 20;
 
-/// A member and the storage it had when the cluster was founded.
+/// A member and its storage.
 #[derive(Clone, Eq, PartialEq, Debug)]
 pub struct FoundingMember {
     /// Name, address, zone and weight.
     pub member: Member,
     /// Its storage. A node with another one is not this member.
     pub incarnation: Incarnation,
+    /// Zero for its first storage. For a later one, when it took the place of the one before, in milliseconds of some member's wall
+    /// clock, and always later than the one before: of two that members took for the present one without knowing of each
+    /// other, the later one counts.
+    pub generation: u64,
+}
+
+impl FoundingMember {
+    /// A member with its first storage.
+    #[must_use]
+    pub const fn new(member: Member, incarnation: Incarnation) -> Self {
+        Self { member, incarnation, generation: 0 }
+    }
+
+    /// Which of two storages is the later one. Of two of one moment, any, but everywhere the same.
+    const fn storage(&self) -> (u64, u64) {
+        (self.generation, self.incarnation.0)
+    }
 }
 
 /// The birth of a cluster.
@@ -51,7 +70,7 @@ pub struct FoundingMember {
 pub struct Founding {
     /// Its name.
     pub cluster: ClusterId,
-    /// The version of membership and layouts; one as long as neither can change.
+    /// The version of membership: one as long as each member has its first storage, and more with each that is replaced.
     pub epoch: u64,
     /// Into how many partitions the hash space of each table is cut.
     pub partitions: u32,
@@ -83,14 +102,15 @@ impl TableSchema {
 impl Founding {
     /// Appends the encoding.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        out.push(FORMAT);
+        out.push(FOUNDING_FORMAT);
         out.extend_from_slice(&self.cluster.0.to_le_bytes());
         put_varint(out, self.epoch);
         put_varint(out, u64::from(self.partitions));
         put_varint(out, self.members.len() as u64);
-        for FoundingMember { member, incarnation } in &self.members {
+        for FoundingMember { member, incarnation, generation } in &self.members {
             put_varint(out, member.node.0);
             out.extend_from_slice(&incarnation.0.to_le_bytes());
+            put_varint(out, *generation);
             put_prefixed(out, member.address.as_bytes());
             put_prefixed(out, member.zone.name().as_bytes());
             put_varint(out, u64::from(member.weight.0));
@@ -102,7 +122,7 @@ impl Founding {
     /// # Errors
     /// When the bytes are not a founding.
     pub fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        if reader.u8()? != FORMAT {
+        if reader.u8()? != FOUNDING_FORMAT {
             return Err(reader.error("unknown format of founding"));
         }
         let cluster = ClusterId(u128::from_le_bytes(reader.array()?));
@@ -111,7 +131,7 @@ impl Founding {
         }
         let epoch = reader.varint()?;
         let partitions = reader.varint32()?;
-        let count = reader.count(12)?;
+        let count = reader.count(13)?;
         if count == 0 || count > MEMBERS_MAX {
             return Err(reader.error("number of members"));
         }
@@ -122,10 +142,15 @@ impl Founding {
                 return Err(reader.error("members out of order"));
             }
             let incarnation = Incarnation(reader.u64()?);
+            let generation = reader.varint()?;
             let address = text(reader)?;
             let zone = Zone::new(&text(reader)?);
             let weight = Weight(reader.varint32()?);
-            members.push(FoundingMember { member: Member { node, address, zone, weight }, incarnation });
+            let member = Member { node, address, zone, weight };
+            members.push(FoundingMember { member, incarnation, generation });
+        }
+        if version_of(&members) != epoch {
+            return Err(reader.error("a version that is not that of the members"));
         }
         Ok(Self { cluster, epoch, partitions, members })
     }
@@ -134,6 +159,35 @@ impl Founding {
     #[must_use]
     pub fn member(&self, node: NodeId) -> Option<&FoundingMember> {
         self.members.binary_search_by_key(&node, |member| member.member.node).ok().map(|at| &self.members[at])
+    }
+
+    /// Puts another storage in the place of a member's present one, at this time.
+    ///
+    /// # Panics
+    /// When there is no such member.
+    pub fn succeed(&mut self, node: NodeId, incarnation: Incarnation, wall: Millis) {
+        let at = self.members.binary_search_by_key(&node, |member| member.member.node).expect("a member");
+        let member = &mut self.members[at];
+        (member.incarnation, member.generation) = (incarnation, member.generation.saturating_add(1).max(wall.0));
+        self.epoch = version_of(&self.members);
+    }
+
+    /// Learns from what another node knows of the same cluster which storages were replaced. Commutative, associative and
+    /// idempotent. Returns whether anything was new.
+    pub fn join(&mut self, other: &Self) -> bool {
+        let is_same = self.cluster == other.cluster && self.members.len() == other.members.len();
+        if !is_same {
+            return false;
+        }
+        let mut changed = false;
+        for (known, told) in self.members.iter_mut().zip(&other.members) {
+            if known.member.node == told.member.node && known.storage() < told.storage() {
+                (known.incarnation, known.generation) = (told.incarnation, told.generation);
+                changed = true;
+            }
+        }
+        self.epoch = version_of(&self.members);
+        changed
     }
 
     /// The member that hands out table numbers.
@@ -153,6 +207,11 @@ impl Founding {
         }
         builder.build()
     }
+}
+
+/// The version of a founding with these members.
+fn version_of(members: &[FoundingMember]) -> u64 {
+    members.iter().fold(1, |epoch, member| epoch.saturating_add(member.generation))
 }
 
 impl TableSchema {
@@ -292,6 +351,36 @@ impl Catalog {
     #[must_use]
     pub const fn founding(&self) -> &Founding {
         &self.founding
+    }
+
+    /// Storages were replaced.
+    pub(crate) fn refound(&mut self, founding: Founding) {
+        self.founding = founding;
+    }
+
+    /// Names the storages of these replicas: one as long as each has its first, and otherwise a number that differs when any of
+    /// them does. Requests carry it, and nobody answers one that was made for other storages: so no quorum counts a storage
+    /// that was replaced together with replicas that know of it (rule P13).
+    #[must_use]
+    pub fn epoch_of(&self, replicas: &[NodeId]) -> u64 {
+        if self.founding.epoch == 1 || sabotaged!(IgnoreEpochs) {
+            return 1;
+        }
+        let later =
+            replicas.iter().filter_map(|node| self.founding.member(*node)).filter(|member| member.generation > 0);
+        later.fold(1, |epoch, member| {
+            let mut bytes = [0; 24];
+            bytes[..8].copy_from_slice(&member.member.node.0.to_le_bytes());
+            bytes[8..16].copy_from_slice(&member.generation.to_le_bytes());
+            bytes[16..].copy_from_slice(&member.incarnation.0.to_le_bytes());
+            seeded(&bytes, epoch)
+        })
+    }
+
+    /// The same for the replicas of a key; zero for one of no table.
+    #[must_use]
+    pub fn epoch_of_key(&self, key: &RecordKey) -> u64 {
+        self.table(key.table()).map_or(0, |table| self.epoch_of(table.replicas_of(key.token())))
     }
 
     /// The tables in the order of their numbers.

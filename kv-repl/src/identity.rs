@@ -117,6 +117,17 @@ impl Identity {
         batch.put(Space::META, KEY, &out);
     }
 
+    /// This node as a storage of a later generation. Its lives are numbered behind all those of the storages before: nobody starts
+    /// a node a million times, and whoever remembers a life of one of those takes none of this one's for it.
+    pub(crate) fn of_generation(&self, generation: u64) -> Self {
+        Self { boot: Boot(generation.max(1) << 20 | 1), quarantined: false, ..*self }
+    }
+
+    /// This node once its storage is known not to be the member's.
+    pub(crate) const fn quarantined(&self) -> Self {
+        Self { quarantined: true, ..*self }
+    }
+
     /// Who mints dots in this life.
     #[must_use]
     pub const fn actor(&self) -> Actor {

@@ -60,6 +60,7 @@ mod gossip;
 pub mod hint_status;
 mod hints;
 pub mod identity;
+mod imports;
 mod inbox;
 pub mod liveness;
 mod machine;
@@ -84,6 +85,7 @@ mod shared;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
 pub mod status;
+mod storages;
 pub mod table_options;
 mod throttle;
 pub mod transport;

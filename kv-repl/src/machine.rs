@@ -19,6 +19,7 @@ use crate::caches::Caches;
 use crate::catalog::{Catalog, Founding, TableSchema};
 use crate::comparison::Place;
 use crate::identity::{ClusterId, Identity};
+use crate::imports::Imports;
 use crate::liveness::LivenessChange;
 use crate::member::Member;
 use crate::message::Message;
@@ -54,6 +55,8 @@ pub(crate) struct Environment<'a> {
     pub(crate) catalog: Option<&'a Catalog>,
     /// The other members.
     pub(crate) peers: &'a Peers,
+    /// The partitions that this node has yet to get from others.
+    pub(crate) imports: &'a Imports,
     /// What this node holds of cache tables, including everything that this turn has decided to put there.
     pub(crate) caches: &'a Caches,
     /// More waits for the disk than may: peers are refused what would wait too, and told to ask again after this time.
@@ -125,6 +128,8 @@ pub(crate) enum Request {
         /// Into how many partitions each table's hash space is cut.
         partitions: u32,
     },
+    /// Take this node's new storage for its own from now on.
+    Replace,
     /// Create a table, or find the one that was created with the same options.
     CreateTable {
         /// Its name.
@@ -142,7 +147,7 @@ impl Request {
         match self {
             Self::Write(_) => Outcome::Put(Err(WriteError::NotServing(standing))),
             Self::Get(_) => Outcome::Get(Err(ReadError::NotServing(standing))),
-            Self::Bootstrap { .. } => Outcome::Bootstrap(Err(ClusterError::NotServing(standing))),
+            Self::Bootstrap { .. } | Self::Replace => Outcome::Bootstrap(Err(ClusterError::NotServing(standing))),
             Self::CreateTable { .. } => Outcome::CreateTable(Err(ClusterError::NotServing(standing))),
             Self::Repair(_) => Outcome::Repair(Err(RepairError::NotServing(standing))),
         }
@@ -153,7 +158,7 @@ impl Request {
         match self {
             Self::Write(_) => Outcome::Put(Err(WriteError::Overloaded { retry_after })),
             Self::Get(_) => Outcome::Get(Err(ReadError::Overloaded { retry_after })),
-            Self::Bootstrap { .. } => Outcome::Bootstrap(Err(ClusterError::Overloaded { retry_after })),
+            Self::Bootstrap { .. } | Self::Replace => Outcome::Bootstrap(Err(ClusterError::Overloaded { retry_after })),
             Self::CreateTable { .. } => Outcome::CreateTable(Err(ClusterError::Overloaded { retry_after })),
             Self::Repair(_) => Outcome::Repair(Err(RepairError::Overloaded { retry_after })),
         }
@@ -165,7 +170,7 @@ impl Request {
             + match self {
                 Self::Write(write) => write.bytes(),
                 Self::Get(get) => get.key.as_bytes().len(),
-                Self::Bootstrap { .. } | Self::CreateTable { .. } | Self::Repair(_) => 0,
+                Self::Bootstrap { .. } | Self::Replace | Self::CreateTable { .. } | Self::Repair(_) => 0,
             }
     }
 }
@@ -177,7 +182,7 @@ pub(crate) enum Outcome {
     Put(Result<Written, WriteError>),
     /// Of [`Request::Get`].
     Get(Result<Read, ReadError>),
-    /// Of [`Request::Bootstrap`].
+    /// Of [`Request::Bootstrap`] or [`Request::Replace`].
     Bootstrap(Result<(), ClusterError>),
     /// Of [`Request::CreateTable`]; the number of the table.
     CreateTable(Result<TableId, ClusterError>),
@@ -262,6 +267,8 @@ impl Stripe {
 pub(crate) enum Notice {
     /// The node is now part of this cluster. The founding is stored by the same turn.
     Founded(Box<Founding>),
+    /// Storages of members were replaced, as this says. It is stored by the same turn.
+    Refounded(Box<Founding>),
     /// A table was added; it is stored by the same turn.
     TableAdded(Arc<TableSchema>),
     /// These nodes are to be talked to, besides those known already.

@@ -45,8 +45,14 @@ pub enum Message {
         /// Why.
         reason: Unwelcome,
     },
-    /// The birth of the cluster, for a member that has not heard of it.
+    /// The members and their storages, for a member that has not heard of them or not of the latest.
     Found(Box<Founding>),
+    /// "My storage was lost, and this is a new one: take it for mine from now on." Said because somebody who runs the node asked for
+    /// it.
+    Replace {
+        /// That of the sender's life.
+        nonce: u64,
+    },
     /// Tables that the receiver may lack: the ones after the first `after`.
     CatalogPush {
         /// How many tables come before the first one here.
@@ -241,13 +247,22 @@ pub enum Refusal {
         /// Not before this time is the node to be asked again.
         retry_after: Millis,
     },
+    /// The storage is new and lacks what the one before held. A change is stored all the same.
+    Importing,
 }
 
 impl Message {
     /// Whether two nodes may say it before they have met in their present lives.
     #[must_use]
     pub const fn is_introduction(&self) -> bool {
-        matches!(self, Self::Hello { .. } | Self::HelloReply { .. } | Self::Unwelcome { .. } | Self::Found(_))
+        matches!(
+            self,
+            Self::Hello { .. }
+                | Self::HelloReply { .. }
+                | Self::Unwelcome { .. }
+                | Self::Found(_)
+                | Self::Replace { .. }
+        )
     }
 
     /// How many bytes of a record it carries.
@@ -280,6 +295,7 @@ impl Message {
             | Self::HelloReply { .. }
             | Self::Unwelcome { .. }
             | Self::Found(_)
+            | Self::Replace { .. }
             | Self::CatalogPush { .. }
             | Self::CatalogHave { .. }
             | Self::CreateTable { .. }

@@ -129,6 +129,24 @@ impl Node {
         }
     }
 
+    /// Takes this node's new storage for that of the member of its name, whose own was lost. Called by an operator, at the node itself,
+    /// which was started on an empty store under the lost one's name and told of members by
+    /// [`NodeBuilder::peers`](NodeBuilder). Blocks for at most half a minute.
+    ///
+    /// On return the node serves: it is known, durably, by a member, and confirmed by a majority. The storage before is
+    /// refused for ever by everybody who knows. In the background the node gets what the other replicas hold; in a partition
+    /// where it lacks something still it counts for nothing ([`Status::importing`]), so do not replace another replica of
+    /// it before. What only the lost storage held, acknowledged at level One, is gone.
+    ///
+    /// # Errors
+    /// [`ClusterError::AlreadyFounded`] when the store was a member's, [`ClusterError::Incomplete`] when no majority was reached.
+    pub fn replace(&self) -> Result<(), ClusterError> {
+        match self.driver.request(Request::Replace, CLUSTER_PATIENCE).recv() {
+            Ok(Outcome::Bootstrap(outcome)) => outcome,
+            _ => Err(ClusterError::Stopped),
+        }
+    }
+
     /// Creates a table, or finds the one that was created with the same options. Blocks for at most half a minute.
     ///
     /// On return every member knows the table durably; so every member must be up.

@@ -21,7 +21,7 @@ use crate::coordinator::write::Writes;
 use crate::gossip::Gossip;
 use crate::hints::Hints;
 use crate::identity::Identity;
-use crate::machine::{Action, Event, Machine, Notice, Origin, Outcome, Request};
+use crate::machine::{Action, Event, Machine, Notice, Origin, Outcome, Request, Stripe};
 use crate::membership::Membership;
 use crate::message::Message;
 use crate::mint::Minter;
@@ -81,11 +81,13 @@ impl NodeCore {
         seeds: &[PeerInfo],
         view: &dyn View,
     ) -> Result<Self, RestoreError> {
-        let Remembered { mark, catalog, mut peers, owed } = Remembered::read(&me, view)?;
+        let Remembered { mark, catalog, mut peers, imported, owed } = Remembered::read(&me, view)?;
         peers.learn(seeds, me.node);
         let hints = Hints::restore(&settings, &me, catalog.as_ref(), owed, view)?;
         let mut repairs = Repairs::new(&settings, &me);
         hints.owed().for_each(|(peer, place, ticket)| repairs.owe(Millis::ZERO, peer, place, ticket));
+        let shared = Shared::restore(me, catalog, peers, imported, settings.clock_drift_max);
+        repairs.import(Millis::ZERO, &shared.imports);
         Ok(Self {
             membership: Membership::new(&settings),
             gossip: Gossip::new(&me, settings.gossip_every),
@@ -98,7 +100,7 @@ impl NodeCore {
             hints,
             admission: Admission::new(Limits::of(&settings)),
             waiting: VecDeque::new(),
-            shared: Shared::restore(me, catalog, peers, settings.clock_drift_max),
+            shared,
         })
     }
 
@@ -152,7 +154,13 @@ impl NodeCore {
             | Message::Nack { .. }
             | Message::News { .. }
             | Message::Exchange { .. } => To::Gossip,
-            Message::Hello { .. } | Message::HelloReply { .. } | Message::Unwelcome { .. } | Message::Found(_) => {
+            // What it has told itself is durable now.
+            Message::Found(_) if from == self.shared.me.node => To::Membership,
+            Message::Hello { .. }
+            | Message::HelloReply { .. }
+            | Message::Unwelcome { .. }
+            | Message::Found(_)
+            | Message::Replace { .. } => {
                 return self.shared.drop_message(DropReason::Premature);
             }
         };
@@ -176,6 +184,9 @@ impl NodeCore {
         if is_new {
             let origin = Origin::Peer { node: from, tag };
             let deadline = now.monotonic.saturating_add(time_left);
+            if self.shared.lacks(write.key()) {
+                return self.settle(turn, origin, Outcome::Put(Err(WriteError::Importing)));
+            }
             if !self.shared.holds(write.key()) {
                 return self.settle(turn, origin, Outcome::Put(Err(WriteError::UnknownTable)));
             }
@@ -191,7 +202,7 @@ impl NodeCore {
     pub(crate) fn request(&mut self, now: Now, turn: &mut Turn<'_>, client: u64, deadline: Millis, request: Request) {
         let origin = Origin::Client(client);
         match (self.shared.standing, &request) {
-            (_, Request::Bootstrap { .. }) => {
+            (_, Request::Bootstrap { .. } | Request::Replace) => {
                 self.handle(To::Membership, now, turn, Event::Request { origin, deadline, request });
             }
             (Standing::Quarantined | Standing::Halted, _) => {
@@ -216,7 +227,7 @@ impl NodeCore {
             Request::Write(_) => To::Forwards,
             Request::Get(_) => To::Reads,
             Request::CreateTable { .. } => To::Schema,
-            Request::Bootstrap { .. } => To::Membership,
+            Request::Bootstrap { .. } | Request::Replace => To::Membership,
             Request::Repair(_) => To::Repairs,
         };
         self.handle(to, now, turn, Event::Request { origin, deadline, request });
@@ -319,7 +330,12 @@ impl NodeCore {
             Notice::Caught { target, key, change } => {
                 self.hints.caught(&environment, *target, key, change, &mut actions);
             }
-            Notice::Compared { peer, place, ticket } => self.hints.compared(*peer, *place, *ticket, &mut actions),
+            Notice::Compared { peer, place, ticket } => {
+                self.hints.compared(*peer, *place, *ticket, &mut actions);
+                let Shared { me, catalog, imports, .. } = &mut self.shared;
+                let imported = imports.compared(me.node, catalog.as_ref(), *peer, *place);
+                actions.extend(imported.map(|batch| Action::Store { stripe: Stripe::META, batch }));
+            }
             Notice::Owed { peer, place, ticket } => self.repairs.owe(now.monotonic, *peer, *place, *ticket),
             Notice::Moot { peer, place } => self.repairs.moot(*peer, *place),
             Notice::Observed(stamp) => self.writes.minter().observe(*stamp, now),
@@ -331,8 +347,27 @@ impl NodeCore {
             }
             _ => {}
         }
-        self.shared.hear(now, notice);
+        self.after(now, notice);
         self.carry_out(now, turn, actions);
+    }
+
+    /// Has what all machines share take note, and tells those machines that look at it then.
+    fn after(&mut self, now: Now, notice: Notice) {
+        let (is_founding, is_refounding) =
+            (matches!(notice, Notice::Founded(_)), matches!(notice, Notice::Refounded(_)));
+        let is_table = matches!(notice, Notice::TableAdded(_));
+        self.shared.hear(now, notice);
+        let Shared { me, catalog, imports, .. } = &self.shared;
+        if is_founding {
+            self.gossip.begin_again(me);
+        }
+        if let Some(catalog) = catalog.as_ref().filter(|_| is_refounding) {
+            let members = &catalog.founding().members;
+            self.gossip.replaced(members.iter().map(|member| (member.member.node, member.incarnation)));
+        }
+        if is_table {
+            self.repairs.import(now.monotonic, imports);
+        }
     }
 
     /// Gives an outcome to whoever waits for it.
@@ -449,6 +484,7 @@ impl NodeCore {
             repair: self.repairs.status(),
             caches: self.shared.caches.status(),
             hints: self.hints.status(),
+            importing: self.shared.imports.len(),
         }
     }
 }

@@ -105,6 +105,13 @@ impl Peers {
         batch.put(Space::META, &[KEY_PREFIX, &peer.0.to_le_bytes()].concat(), &value);
     }
 
+    /// A member has another storage than before: it has to be met again.
+    pub(crate) fn replaced(&mut self, node: NodeId) {
+        if let Some(peer) = self.peers.get_mut(&node) {
+            (peer.life, peer.greeted, peer.liveness) = (None, false, Liveness::Alive);
+        }
+    }
+
     pub(crate) fn meet(&mut self, node: NodeId, life: Life) {
         self.peers.entry(node).or_default().life = Some(life);
     }

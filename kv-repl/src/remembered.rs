@@ -12,6 +12,7 @@ use crate::catalog::{Catalog, Founding, TableSchema};
 use crate::comparison::Place;
 use crate::hints::read_mark;
 use crate::identity::Identity;
+use crate::imports::read_note;
 use crate::membership::FOUNDING_KEY;
 use crate::mint::MARK_KEY;
 use crate::peers::Peers;
@@ -25,6 +26,8 @@ pub(crate) struct Remembered {
     pub(crate) catalog: Option<Catalog>,
     /// The other nodes, and in which lives they were met.
     pub(crate) peers: Peers,
+    /// Which places a storage of which generation has got from others.
+    pub(crate) imported: Vec<(Place, u64)>,
     /// Which places owe a comparison with whom.
     pub(crate) owed: Vec<(NodeId, Place)>,
 }
@@ -48,6 +51,7 @@ impl Remembered {
         let mut tables = Vec::new();
         let mut peers = Peers::default();
         let mut owed = Vec::new();
+        let mut imported = Vec::new();
         let mut damage: Result<(), DecodeError> = Ok(());
         view.scan(Space::META, KeyRange::ALL, Direction::Forward, &mut |key, value| {
             let mut reader = Reader::new(value);
@@ -58,6 +62,8 @@ impl Remembered {
                     founding = Some(Founding::decode(&mut reader)?);
                 } else if key.starts_with(TABLE_KEY_PREFIX) {
                     tables.push(TableSchema::decode(&mut reader)?);
+                } else if let Some(note) = read_note(key, value)? {
+                    imported.push(note);
                 } else if let Some(mark) = read_mark(key, value)? {
                     owed.push(mark);
                 } else {
@@ -71,6 +77,12 @@ impl Remembered {
         let mut catalog = founding.map(Catalog::new);
         if let Some(catalog) = &mut catalog {
             peers.learn(&catalog.peers(), me.node);
+            for member in &catalog.founding().members {
+                let node = member.member.node;
+                if peers.life(node).is_some_and(|life| life.incarnation != member.incarnation) {
+                    peers.replaced(node);
+                }
+            }
             for table in tables {
                 if table.id != catalog.next_id() {
                     return Err(DecodeError { offset: 0, what: "table numbers with a gap" }.into());
@@ -78,6 +90,6 @@ impl Remembered {
                 catalog.add(table.into());
             }
         }
-        Ok(Self { mark, catalog, peers, owed })
+        Ok(Self { mark, catalog, peers, imported, owed })
     }
 }

@@ -15,6 +15,7 @@ use crate::digest::digest;
 use crate::machine::{Action, Environment, Event, Machine, Notice, Release, Stripe};
 use crate::message::{Message, Refusal};
 use crate::status::Standing;
+use crate::storages::enlighten;
 
 /// The machine of a replica. All that matters is in the store.
 #[derive(Debug)]
@@ -65,11 +66,13 @@ impl Replica {
         }
         out.push(Action::Store { stripe: Stripe::of(key.token()), batch });
         out.push(Action::Notify(Notice::Observed(change.birth_max())));
-        Ok(())
+        // It is stored, and counts for nothing as long as what was there before is missing.
+        counts(env, key)
     }
 
     fn read(env: &Environment<'_>, epoch: u64, key: &RecordKey) -> Result<Option<Bytes>, Refusal> {
         check(env, epoch, key)?;
+        counts(env, key)?;
         if env.caches.are_of(key.table()) {
             return Ok(env.caches.get(key, env.me.actor()));
         }
@@ -96,14 +99,21 @@ fn check(env: &Environment<'_>, epoch: u64, key: &RecordKey) -> Result<kv_core::
     let Some(catalog) = env.catalog.filter(|_| env.standing == Standing::Serving) else {
         return Err(Refusal::NotServing);
     };
-    if epoch != catalog.founding().epoch {
-        return Err(Refusal::Fenced { epoch: catalog.founding().epoch });
-    }
     let table = catalog.table(key.table()).ok_or(Refusal::UnknownTable)?;
-    if !table.replicas_of(key.token()).contains(&env.me.node) {
+    let replicas = table.replicas_of(key.token());
+    let own_epoch = catalog.epoch_of(replicas);
+    if epoch != own_epoch {
+        return Err(Refusal::Fenced { epoch: own_epoch });
+    }
+    if !replicas.contains(&env.me.node) {
         return Err(Refusal::NotReplica);
     }
     Ok(table.options.rule)
+}
+
+/// Whether what this node says of a key counts.
+fn counts(env: &Environment<'_>, key: &RecordKey) -> Result<(), Refusal> {
+    if env.imports.lacks_key(env.catalog, key) { Err(Refusal::Importing) } else { Ok(()) }
 }
 
 impl Machine for Replica {
@@ -115,10 +125,16 @@ impl Machine for Replica {
         match message {
             Message::Write { tag, epoch, key, record } => {
                 let refused = self.write(env, epoch, &key, &record, out).err();
+                if let Some(refusal) = refused {
+                    enlighten(env, from, refusal, out);
+                }
                 reply(env, from, &key, Message::WriteReply { tag, refused }, out);
             }
             Message::Read { tag, epoch, key, digest: as_digest } => {
                 let outcome = Self::read(env, epoch, &key);
+                if let Err(refusal) = outcome {
+                    enlighten(env, from, refusal, out);
+                }
                 let message = if as_digest {
                     Message::DigestReply { tag, outcome: outcome.map(|record| digest(record.as_deref())) }
                 } else {

@@ -273,6 +273,10 @@ pub enum WriteError {
         /// The limit.
         held_max: usize,
     },
+    /// Every replica that was asked to coordinate it has a new storage, and has yet to get what the one before held. Nothing was
+    /// written.
+    #[error("the replicas that can be reached have yet to import what their new storage lacks; nothing was written")]
+    Importing,
     /// The table is not known.
     #[error("unknown table")]
     UnknownTable,

@@ -17,6 +17,12 @@ pub enum Sabotage {
     IgnoreClusterId,
     /// A node is believed by its name alone (rule P1).
     IgnoreIncarnation,
+    /// Nobody learns that a storage was replaced but whoever was asked (rule P1).
+    ForgetReplacements,
+    /// A new storage counts at once, whatever it lacks (rule P13).
+    ServeBeforeImport,
+    /// Requests that were made for other storages are answered (rule P13).
+    IgnoreEpochs,
     /// Frames of, or to, an earlier life of a node are taken (rule P1).
     IgnoreBoot,
     /// Acknowledgements are counted, not the replicas that gave them (rule P13).

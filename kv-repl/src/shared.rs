@@ -8,8 +8,10 @@ use kv_core::key::RecordKey;
 use kv_core::time::{Millis, Now};
 
 use crate::caches::Caches;
-use crate::catalog::{Catalog, TableSchema};
+use crate::catalog::{Catalog, Founding, TableSchema};
+use crate::comparison::Place;
 use crate::identity::{ClusterId, Identity};
+use crate::imports::Imports;
 use crate::liveness::{Liveness, LivenessChange};
 use crate::machine::{Environment, Notice};
 use crate::peers::{DropReason, Peers};
@@ -25,6 +27,8 @@ pub(crate) struct Shared {
     /// The cluster, once it is founded.
     pub(crate) catalog: Option<Catalog>,
     pub(crate) peers: Peers,
+    /// The partitions that this node has yet to get from others.
+    pub(crate) imports: Imports,
     /// What is held of cache tables.
     pub(crate) caches: Caches,
     pub(crate) dropped: Dropped,
@@ -39,7 +43,13 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// What the earlier lives of a node have left.
-    pub(crate) fn restore(me: Identity, catalog: Option<Catalog>, peers: Peers, clock_drift_max: Millis) -> Self {
+    pub(crate) fn restore(
+        me: Identity,
+        catalog: Option<Catalog>,
+        peers: Peers,
+        imported: Vec<(Place, u64)>,
+        clock_drift_max: Millis,
+    ) -> Self {
         let standing = match &catalog {
             _ if me.quarantined => Standing::Quarantined,
             None => Standing::Unfounded,
@@ -50,6 +60,7 @@ impl Shared {
             hold(&mut caches, table, &me);
         }
         Self {
+            imports: Imports::restore(me.node, catalog.as_ref(), imported),
             me,
             standing,
             catalog,
@@ -65,9 +76,9 @@ impl Shared {
 
     /// What a machine may look at.
     pub(crate) fn environment<'a>(&'a self, now: Now, turn: &'a Turn<'_>) -> Environment<'a> {
-        let Self { me, catalog, peers, caches, .. } = self;
+        let Self { me, catalog, peers, imports, caches, .. } = self;
         let (standing, overload, catalog) = (self.standing, self.overload, catalog.as_ref());
-        Environment { now, view: turn, me, standing, catalog, peers, caches, overload }
+        Environment { now, view: turn, me, standing, catalog, peers, imports, caches, overload }
     }
 
     /// Takes note of what a machine found out, as far as it is about what all of them share.
@@ -76,11 +87,17 @@ impl Shared {
             Notice::Founded(founding) => {
                 let catalog = Catalog::new(*founding);
                 self.learn(&catalog.peers());
+                // A storage that replaced another one begins to live with that.
+                if let Some(me) = catalog.founding().member(self.me.node).filter(|me| me.generation > 0) {
+                    self.me = self.me.of_generation(me.generation);
+                }
                 self.catalog = Some(catalog);
                 self.standing = Standing::Confirming;
             }
+            Notice::Refounded(founding) => self.refound(*founding),
             Notice::TableAdded(table) => {
                 hold(&mut self.caches, &table, &self.me);
+                self.imports.learn(self.me.node, self.catalog.as_ref(), &table);
                 self.catalog.as_mut().expect("tables are added to a cluster").add(table);
             }
             Notice::Peers(infos) => self.learn(&infos),
@@ -117,6 +134,16 @@ impl Shared {
         }
     }
 
+    fn refound(&mut self, founding: Founding) {
+        let Some(catalog) = &mut self.catalog else { return };
+        for (before, after) in catalog.founding().members.iter().zip(&founding.members) {
+            if before.incarnation != after.incarnation {
+                self.peers.replaced(after.member.node);
+            }
+        }
+        catalog.refound(founding);
+    }
+
     fn learn(&mut self, infos: &[PeerInfo]) {
         self.peers_changed |= self.peers.learn(infos, self.me.node);
     }
@@ -131,10 +158,15 @@ impl Shared {
         self.dropped.count(reason);
     }
 
-    /// Whether this node is a replica of a key.
+    /// Whether this node may coordinate the writes of a key: whether it is a replica of it, and lacks nothing of its partition.
     pub(crate) fn holds(&self, key: &RecordKey) -> bool {
         let table = self.catalog.as_ref().and_then(|catalog| catalog.table(key.table()));
-        table.is_some_and(|table| table.replicas_of(key.token()).contains(&self.me.node))
+        table.is_some_and(|table| table.replicas_of(key.token()).contains(&self.me.node)) && !self.lacks(key)
+    }
+
+    /// Whether this node has yet to get from others what a new storage lacks of a key's partition.
+    pub(crate) fn lacks(&self, key: &RecordKey) -> bool {
+        self.imports.lacks_key(self.catalog.as_ref(), key)
     }
 
     /// The cluster, or [`ClusterId::NONE`].

@@ -233,4 +233,7 @@ pub struct Status {
     pub caches: Vec<CacheStatus>,
     /// What is kept for others that have missed it.
     pub hints: HintStatus,
+    /// How many partitions this node, whose storage was replaced, has yet to get from their other replicas. In these it counts for
+    /// nothing.
+    pub importing: usize,
 }

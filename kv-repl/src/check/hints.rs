@@ -51,7 +51,7 @@ pub(crate) trait Nodes {
     fn is_writing(&self, node: NodeId, key: &RecordKey) -> Option<bool>;
     /// Where a record lies and who holds it, if its table is replicated durably.
     fn placed(&self, key: &RecordKey) -> Option<(Place, Vec<NodeId>)>;
-    /// Whether `target` holds all of a change to a record.
+    /// Whether `target` holds all of a change to a record; `None` while it cannot be told, or has yet to import it.
     fn holds(&self, target: NodeId, key: &RecordKey, change: &Bytes) -> Option<bool>;
 }
 

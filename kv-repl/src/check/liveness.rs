@@ -1,7 +1,7 @@
 //! What a node believes of another one only ever moves to later claims and worse news of the same claim; and a node's own
 //! claims only grow. So everybody ends with the same belief, whatever the order in which news came.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kv_core::NodeId;
 use kv_core::key::TableId;
@@ -15,6 +15,8 @@ pub struct LivenessLedger {
     beliefs: BTreeMap<(NodeId, Boot, NodeId), (Claim, Liveness)>,
     claims: BTreeMap<NodeId, Claim>,
     layouts: BTreeMap<TableId, u64>,
+    /// Nodes that have lost a storage.
+    wiped: BTreeSet<NodeId>,
     violations: Vec<String>,
 }
 
@@ -23,9 +25,18 @@ impl LivenessLedger {
     pub fn changed(&mut self, observer: NodeId, boot: Boot, change: &LivenessChange) {
         let later = (change.claim, change.after);
         let before = self.beliefs.insert((observer, boot, change.peer), later);
-        if let Some(before) = before.filter(|before| *before >= later) {
+        // Of a new storage nothing is known at first.
+        let is_new = self.wiped.contains(&change.peer) && change.claim == Claim::default();
+        if let Some(before) = before.filter(|before| *before >= later && !is_new) {
             self.violations.push(format!("{observer} went back from {before:?} to {later:?} of {}", change.peer));
         }
+    }
+
+    /// A node lost its storage, and with it what it had claimed and believed.
+    pub fn wiped(&mut self, node: NodeId) {
+        self.wiped.insert(node);
+        self.claims.remove(&node);
+        self.beliefs.retain(|(observer, ..), _| *observer != node);
     }
 
     /// Holds a node's own claim against its earlier ones.

@@ -59,7 +59,7 @@ impl CatchUps {
             deadline,
             write,
             news: None,
-            epoch: env.catalog.map_or(0, |catalog| catalog.founding().epoch),
+            epoch: env.catalog.map_or(0, |catalog| catalog.epoch_of(replicas)),
             missing: replicas.iter().copied().filter(|node| *node != env.me.node).collect(),
             patience: Patience::new(env.now.monotonic, retry_after, deadline),
         };

@@ -136,7 +136,7 @@ impl Forwards {
         out.push(Action::Send { to: forward.to, message, release: Release::Now });
     }
 
-    /// A replica has too much to do and has done nothing: passes the write on to another one, if there is one and the budget
+    /// A replica has too much to do, or a storage that lacks something, and has done nothing: passes the write on to another one, if there is one and the budget
     /// allows it. Not a retry that only one replica can tell from a first attempt.
     fn elsewhere(&mut self, env: &Environment<'_>, tag: u64, out: &mut Vec<Action>) -> bool {
         let Some(forward) = self.under_way.get_mut(&tag) else { return false };
@@ -255,9 +255,10 @@ impl Machine for Forwards {
                 }
                 if let Err(WriteError::Overloaded { retry_after }) = outcome {
                     out.push(busy(env, from, retry_after));
-                    if self.elsewhere(env, tag, out) {
-                        return;
-                    }
+                }
+                let is_refused = matches!(outcome, Err(WriteError::Overloaded { .. } | WriteError::Importing));
+                if is_refused && self.elsewhere(env, tag, out) {
+                    return;
                 }
                 self.finish(tag, outcome, out);
             }

@@ -87,7 +87,7 @@ impl Reads {
             tag,
             origin,
             get,
-            epoch: env.catalog.map_or(0, |catalog| catalog.founding().epoch),
+            epoch: env.catalog.map_or(0, |catalog| catalog.epoch_of(&replicas)),
             replicas,
             requirement,
             asked: BTreeMap::new(),
@@ -241,6 +241,7 @@ impl Reads {
             }
             read.hedge(env, &mut self.means, out);
             if now >= read.patience.at {
+                read.renew(env.catalog.map_or(0, |catalog| catalog.epoch_of_key(&read.get.key)));
                 read.retry(env, &mut self.means, out);
                 read.patience.again(now);
             }
@@ -258,8 +259,8 @@ impl Reads {
         };
         match answer {
             Ok(answer) => self.answered(env, from, tag, answer, out),
-            // It will not get better; let another one answer now rather than after the pause.
-            Err(Refusal::Damaged) => self.replace(env, from, tag, None, out),
+            // It will not get better soon; let another one answer now rather than after the pause.
+            Err(Refusal::Damaged | Refusal::Importing) => self.replace(env, from, tag, None, out),
             Err(Refusal::Overloaded { retry_after }) => {
                 out.push(busy(env, from, retry_after));
                 // When all have too much to do, going from one to the other would give them more.

@@ -106,6 +106,15 @@ impl Reading {
         Action::Send { to, message, release: Release::Now }
     }
 
+    /// Begins again when a storage was replaced since it began: what the one before has answered does not count together with what
+    /// those say who know the new one (rule P13).
+    pub(super) fn renew(&mut self, epoch: u64) {
+        if epoch != self.epoch {
+            self.epoch = epoch;
+            self.stage = Stage::Asking { answers: Answers::default(), behind: false };
+        }
+    }
+
     /// Those that were not asked yet for what they hold, or only for a digest that is of no record.
     pub(super) fn others(&self) -> Vec<NodeId> {
         self.replicas.iter().copied().filter(|node| self.may_be_asked(*node)).collect()

@@ -66,6 +66,8 @@ struct UnderWay {
     missing: BTreeSet<NodeId>,
     /// Those among them that were said to have missed it.
     missed: BTreeSet<NodeId>,
+    /// Those that hold it and have acknowledged nothing, because their storage is new.
+    importing: BTreeSet<NodeId>,
     /// A turn was not stored that may have stored it here: it is stored again.
     refused_here: bool,
     acknowledged: usize,
@@ -181,9 +183,10 @@ impl Writes {
             operation: write.operation(),
             key: key.clone(),
             change: minted.change,
-            epoch: env.catalog.map_or(0, |catalog| catalog.founding().epoch),
+            epoch: env.catalog.map_or(0, |catalog| catalog.epoch_of(replicas)),
             missing: replicas.iter().copied().collect(),
             missed: BTreeSet::new(),
+            importing: BTreeSet::new(),
             refused_here: false,
             acknowledged: 0,
             requirement,
@@ -347,7 +350,8 @@ impl Writes {
     fn due(&mut self, env: &Environment<'_>, out: &mut Vec<Action>) {
         while let Some(tag) = self.agenda.pop(env.now.monotonic) {
             let write = self.under_way.get_mut(&tag).expect("the agenda lists writes under way");
-            let silent: Vec<NodeId> = write.missing.iter().copied().collect();
+            write.renew(env);
+            let silent: Vec<NodeId> = write.missing.difference(&write.importing).copied().collect();
             write.miss(env.me.node, silent.into_iter(), out);
             // Stragglers of an answered write are asked again only while they can be reached.
             let reachable = |node| env.peers.is_reachable(node) || (node == env.me.node && write.refused_here);
@@ -396,6 +400,20 @@ impl UnderWay {
         out.push(stored_here(env, &self.key, tag));
     }
 
+    /// Has others acknowledge it again when a storage was replaced since it began: what the one before has acknowledged does not
+    /// count together with what those say who know the new one (rule P13).
+    fn renew(&mut self, env: &Environment<'_>) {
+        let epoch = env.catalog.map_or(0, |catalog| catalog.epoch_of_key(&self.key));
+        if epoch == self.epoch {
+            return;
+        }
+        self.epoch = epoch;
+        let is_here = !self.missing.contains(&env.me.node);
+        let replicas = placed(env, &self.key).map_or(&[][..], |(_, replicas)| replicas);
+        self.missing.extend(replicas.iter().filter(|node| !is_here || **node != env.me.node));
+        self.acknowledged = usize::from(is_here);
+    }
+
     fn is_met(&self) -> bool {
         if sabotaged!(CountAcksTwice) {
             return self.acknowledged >= self.requirement.required();
@@ -436,6 +454,11 @@ impl Machine for Writes {
                 for waiting in self.catch_ups.due(env.now.monotonic, &mut self.budget, out) {
                     let error = UpdateRefused::ContextAhead.into();
                     out.push(reply(waiting.origin, Err(error)));
+                }
+            }
+            Event::Message { from, message: Message::WriteReply { tag, refused: Some(Refusal::Importing) } } => {
+                if let Some(write) = self.under_way.get_mut(&tag) {
+                    write.importing.insert(from);
                 }
             }
             // The replica is asked again all the same: the reason may have gone.

@@ -24,6 +24,12 @@ pub(super) struct Member {
 }
 
 impl Member {
+    /// One that nothing is known of yet.
+    fn new(node: NodeId, incarnation: Incarnation) -> Self {
+        let (claim, liveness) = (Claim::default(), Liveness::Alive);
+        Self { node, incarnation, claim, liveness, by: node, rhythm: Rhythm::default() }
+    }
+
     /// Whether anything was ever heard of it. Until then it is taken for alive.
     pub(super) const fn is_known(&self) -> bool {
         self.claim.boot.0 != 0
@@ -64,17 +70,18 @@ pub(super) struct Members {
 impl Members {
     /// Members that nothing is known of yet.
     pub(super) fn new(members: impl Iterator<Item = (NodeId, Incarnation)>) -> Self {
-        let member = |(node, incarnation)| Member {
-            node,
-            incarnation,
-            claim: Claim::default(),
-            liveness: Liveness::Alive,
-            by: node,
-            rhythm: Rhythm::default(),
-        };
-        let mut all: Vec<Member> = members.map(member).collect();
+        let mut all: Vec<Member> = members.map(|(node, incarnation)| Member::new(node, incarnation)).collect();
         all.sort_by_key(|member| member.node);
         Self { all, suspicions: BTreeMap::new(), dead: 0 }
+    }
+
+    /// A member may have another storage than before: whatever is known of it is of the other one.
+    pub(super) fn replaced(&mut self, node: NodeId, incarnation: Incarnation) {
+        let Some(member) = self.get_mut(node).filter(|member| member.incarnation != incarnation) else { return };
+        let was_dead = member.liveness == Liveness::Dead;
+        *member = Member::new(node, incarnation);
+        self.dead -= usize::from(was_dead);
+        self.suspicions.remove(&node);
     }
 
     pub(super) fn all(&self) -> &[Member] {

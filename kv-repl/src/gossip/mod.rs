@@ -95,6 +95,16 @@ impl Gossip {
         self.pace = Pace::new(self.period, self.beliefs.members.nodes());
     }
 
+    /// This node has become a member, and its life may have got another number.
+    pub(crate) fn begin_again(&mut self, me: &Identity) {
+        *self = Self::new(me, self.period);
+    }
+
+    /// Members may have other storages than before: nothing is known of these.
+    pub(crate) fn replaced(&mut self, members: impl Iterator<Item = (NodeId, Incarnation)>) {
+        members.for_each(|(node, incarnation)| self.beliefs.members.replaced(node, incarnation));
+    }
+
     /// Begins to ask, after a part of a period that differs from node to node.
     pub(crate) fn begin(&mut self, now: Millis) {
         let mut within = |span: Millis| now.saturating_add(Millis(self.random.u64(1..=span.0.max(1))));

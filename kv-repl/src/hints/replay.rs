@@ -308,7 +308,10 @@ impl Hints {
                 | Refusal::UnknownTable
                 | Refusal::NotReplica
                 | Refusal::Full
-                | Refusal::Overloaded { .. },
+                | Refusal::Overloaded { .. }
+
+                // It is there. But whoever gave it knows no storage that counts.
+                | Refusal::Importing,
             ) => {
                 walk.give_up();
             }
@@ -339,7 +342,7 @@ impl Hints {
 }
 
 fn send(env: &Environment<'_>, to: NodeId, tag: u64, key: RecordKey, record: Bytes) -> Action {
-    let epoch = env.catalog.map_or(0, |catalog| catalog.founding().epoch);
+    let epoch = env.catalog.map_or(0, |catalog| catalog.epoch_of_key(&key));
     // As any write: not before the mark of the clock and the epoch of the actor are durable.
     let release = Release::Durable(Stripe::META);
     Action::Send { to, message: Message::Write { tag, epoch, key, record }, release }

@@ -34,9 +34,8 @@ struct One<'a> {
 }
 
 fn catalog<const N: usize>(nodes: [u64; N]) -> Catalog {
-    let members = nodes
-        .into_iter()
-        .map(|node| FoundingMember { member: Member::new(NodeId(node), "in memory"), incarnation: Incarnation(node) });
+    let members =
+        nodes.into_iter().map(|node| FoundingMember::new(Member::new(NodeId(node), "in memory"), Incarnation(node)));
     let founding = Founding { cluster: ClusterId(5), epoch: 1, partitions: 4, members: members.collect() };
     let layout = founding.lay_out(3).expect("three of them").into();
     let mut catalog = Catalog::new(founding);
@@ -88,6 +87,7 @@ impl<'a> One<'a> {
             standing: Standing::Serving,
             catalog: Some(&self.catalog),
             peers: &self.peers,
+            imports: &crate::imports::Imports::default(),
             caches: &crate::caches::Caches::new(Millis(500)),
             overload: None,
         };

@@ -14,10 +14,10 @@ use kv_core::NodeId;
 use kv_core::store::{Batch, Space};
 use kv_core::time::Millis;
 
-use super::{Membership, dropped};
+use super::{Membership, dropped, replacing, reply};
 use crate::catalog::{Founding, FoundingMember};
 use crate::identity::ClusterId;
-use crate::machine::{Action, Environment, Notice, Origin, Outcome, Release, Stripe};
+use crate::machine::{Action, Environment, Notice, Origin, Stripe};
 use crate::member::Member;
 use crate::peers::{DropReason, Peers};
 use crate::request::ClusterError;
@@ -94,9 +94,9 @@ impl Membership {
     }
 
     fn founding(&self, env: &Environment<'_>, bootstrap: &Bootstrap) -> Founding {
-        let members = bootstrap.members.iter().map(|member| FoundingMember {
-            member: member.clone(),
-            incarnation: self.heard.get(&member.node).map_or(env.me.incarnation, |(incarnation, _)| *incarnation),
+        let members = bootstrap.members.iter().map(|member| {
+            let heard = self.heard.get(&member.node);
+            FoundingMember::new(member.clone(), heard.map_or(env.me.incarnation, |(incarnation, _)| *incarnation))
         });
         Founding { cluster: bootstrap.cluster, epoch: 1, partitions: bootstrap.partitions, members: members.collect() }
     }
@@ -123,7 +123,7 @@ fn check(env: &Environment<'_>, bootstrap: &Bootstrap) -> Result<(), ClusterErro
         members: bootstrap
             .members
             .iter()
-            .map(|member| FoundingMember { member: member.clone(), incarnation: env.me.incarnation })
+            .map(|member| FoundingMember::new(member.clone(), env.me.incarnation))
             .collect(),
     };
     if let Err(error) = trial.lay_out(1) {
@@ -137,26 +137,42 @@ fn check(env: &Environment<'_>, bootstrap: &Bootstrap) -> Result<(), ClusterErro
     }
 }
 
-/// A founding arrives at a node that has none.
-pub(super) fn found(env: &Environment<'_>, header: &Header, founding: &Founding, out: &mut Vec<Action>) {
-    match env.catalog {
-        Some(catalog) if catalog.founding().cluster == founding.cluster => return,
-        Some(_) => return out.push(dropped(DropReason::OtherCluster)),
-        None => {}
+impl Membership {
+    /// A founding arrives.
+    pub(super) fn found(&mut self, env: &Environment<'_>, header: &Header, founding: &Founding, out: &mut Vec<Action>) {
+        match env.catalog {
+            Some(catalog) if catalog.founding().cluster == founding.cluster => {
+                return replacing::told(env, header, founding, out);
+            }
+            Some(_) => return out.push(dropped(DropReason::OtherCluster)),
+            None => {}
+        }
+        let listed = founding.member(env.me.node).filter(|me| me.incarnation == env.me.incarnation);
+        let by_member = founding.member(header.from).is_some_and(|from| from.incarnation == header.from_incarnation);
+        // An empty storage under a listed name is in quarantine until it is to replace the one before.
+        let waits =
+            env.standing == Standing::Unfounded || (env.standing == Standing::Quarantined && self.replacing.is_some());
+        let Some(me) = listed.filter(|_| by_member && header.cluster == founding.cluster && waits) else {
+            return out.push(dropped(DropReason::Stranger));
+        };
+        if me.generation > 0 {
+            return self.take_place(env, founding, me.generation, out);
+        }
+        store(env, founding, out);
+        self.next_hello = env.now.monotonic;
     }
-    let listed = founding.member(env.me.node).is_some_and(|me| me.incarnation == env.me.incarnation);
-    let by_member = founding.member(header.from).is_some_and(|from| from.incarnation == header.from_incarnation);
-    if !listed || !by_member || header.cluster != founding.cluster || env.standing != Standing::Unfounded {
-        return out.push(dropped(DropReason::Stranger));
-    }
-    store(env, founding, out);
+}
+
+/// Writes a founding to be remembered.
+pub(super) fn save(founding: &Founding, batch: &mut Batch) {
+    let mut bytes = Vec::new();
+    founding.encode(&mut bytes);
+    batch.put(Space::META, FOUNDING_KEY, &bytes);
 }
 
 fn store(env: &Environment<'_>, founding: &Founding, out: &mut Vec<Action>) {
-    let mut bytes = Vec::new();
-    founding.encode(&mut bytes);
     let mut batch = Batch::new();
-    batch.put(Space::META, FOUNDING_KEY, &bytes);
+    save(founding, &mut batch);
     // Until now there was nobody to hold a life against; from now on an older one is refused.
     for member in &founding.members {
         if let Some(life) = env.peers.life(member.member.node) {
@@ -165,8 +181,4 @@ fn store(env: &Environment<'_>, founding: &Founding, out: &mut Vec<Action>) {
     }
     out.push(Action::Store { stripe: Stripe::META, batch });
     out.push(Action::Notify(Notice::Founded(Box::new(founding.clone()))));
-}
-
-const fn reply(origin: Origin, outcome: Result<(), ClusterError>) -> Action {
-    Action::Reply { origin, outcome: Outcome::Bootstrap(outcome), release: Release::Durable(Stripe::META) }
 }

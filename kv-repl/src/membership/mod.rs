@@ -6,12 +6,14 @@
 //!    older than the last one met. Then it remembers the life, durably, and replies. Otherwise it says so, and a node that
 //!    hears so is quarantined for good: its disk was replaced or went back in time (rule P1).
 //! 3. A node serves when a majority of the members, itself included, has confirmed it (rule P11).
-//! 4. A member that has not heard of the founding is told (rule P2 and [`founding`]).
+//! 4. A member that has not heard of the founding is told (rule P2 and [`founding`]); so is one that has not heard of a storage
+//!    that was replaced ([`replacing`]).
 //!
 //! A peer is reachable when it answered, has not been silent for long, and its transport takes frames. Whether others believe
 //! it to be up is the business of [`crate::gossip`].
 
 mod founding;
+mod replacing;
 
 pub(crate) use self::founding::FOUNDING_KEY;
 
@@ -23,14 +25,17 @@ use kv_core::time::Millis;
 use kv_core::version::Incarnation;
 
 use self::founding::Bootstrap;
+use self::replacing::Replacing;
 use crate::catalog::Founding;
 use crate::config::Settings;
-use crate::identity::{ClusterId, Identity};
-use crate::machine::{Action, Environment, Event, Machine, Notice, Release, Request, Stripe};
+use crate::identity::ClusterId;
+use crate::machine::{Action, Environment, Event, Machine, Notice, Origin, Outcome, Release, Request, Stripe};
 use crate::message::{Message, Unwelcome};
 use crate::peers::{DropReason, Life, Peers};
 use crate::quorum::majority;
+use crate::request::ClusterError;
 use crate::status::Standing;
+use crate::storages::tell;
 use crate::transport::PeerInfo;
 use crate::wire::Header;
 
@@ -53,6 +58,12 @@ pub(crate) struct Membership {
     /// What nodes said of themselves: their storage and cluster.
     heard: BTreeMap<NodeId, (Incarnation, ClusterId)>,
     bootstrap: Option<Bootstrap>,
+    /// Whoever waits for this node's new storage to be taken for its own.
+    replacing: Option<Replacing>,
+    /// The latest at which members took this node's storage for its own, while it had not stored that.
+    generation: u64,
+    /// The most tables that a member has said to know.
+    tables: u32,
 }
 
 impl Membership {
@@ -65,6 +76,9 @@ impl Membership {
             confirmed: BTreeSet::new(),
             heard: BTreeMap::new(),
             bootstrap: None,
+            replacing: None,
+            generation: 0,
+            tables: 0,
         }
     }
 
@@ -82,6 +96,7 @@ impl Membership {
         let in_turn = peers.iter().cycle().skip(self.turn).take(greeted);
         out.extend(in_turn.map(|to| self.greeting(env, *to)));
         self.turn = (self.turn + greeted) % peers.len().max(1);
+        self.ask_to_replace(env, out);
     }
 
     fn greeting(&self, env: &Environment<'_>, to: NodeId) -> Action {
@@ -109,16 +124,18 @@ impl Membership {
                 if unfounded && !address.is_empty() && !env.peers.has_address(header.from) {
                     out.push(Action::Notify(Notice::Peers(vec![PeerInfo { node: header.from, address }])));
                 }
-                self.hello(env, header, nonce, out);
+                self.hello(env, header, nonce, same, out);
             }
             // The nonce of this life can only be known from its own hello.
-            Message::HelloReply { nonce, own_nonce, .. } if nonce == env.me.nonce => {
+            Message::HelloReply { nonce, own_nonce, catalog_version } if nonce == env.me.nonce => {
+                self.tables = self.tables.max(catalog_version);
                 self.hello_reply(env, header, own_nonce, out);
             }
             Message::Unwelcome { nonce, reason } if nonce == env.me.nonce => {
                 self.unwelcome(env, header, reason, out);
             }
-            Message::Found(founding) => founding::found(env, header, &founding, out),
+            Message::Found(founding) => self.found(env, header, &founding, out),
+            Message::Replace { nonce } => replacing::replace(env, header, nonce, out),
             _ => out.push(dropped(DropReason::OtherBoot)),
         }
     }
@@ -132,17 +149,24 @@ impl Membership {
         }
     }
 
-    fn hello(&mut self, env: &Environment<'_>, header: &Header, nonce: u64, out: &mut Vec<Action>) {
+    fn hello(&mut self, env: &Environment<'_>, header: &Header, nonce: u64, same: bool, out: &mut Vec<Action>) {
         if matches!(env.standing, Standing::Quarantined | Standing::Halted) {
             // Nobody is confirmed by a node whose own storage is in doubt.
             return;
         }
         let life = Life { incarnation: header.from_incarnation, boot: header.from_boot, nonce };
+        if is_outdated(env, header.from, life) {
+            return out.push(dropped(DropReason::OtherBoot));
+        }
         self.hear(env, header);
         match examine(env, header.from, life) {
             Err(reason) => {
                 let message = Message::Unwelcome { nonce, reason };
                 out.push(Action::Send { to: header.from, message, release: Release::Now });
+                // Which of the two has missed that a storage was replaced, they will see.
+                if let Some(catalog) = env.catalog.filter(|_| same && reason == Unwelcome::OtherIncarnation) {
+                    out.push(tell(catalog.founding(), header.from));
+                }
             }
             Ok(()) => {
                 let first_met = env.peers.life(header.from) != Some(life);
@@ -164,6 +188,9 @@ impl Membership {
 
     fn hello_reply(&mut self, env: &Environment<'_>, header: &Header, own_nonce: u64, out: &mut Vec<Action>) {
         let life = Life { incarnation: header.from_incarnation, boot: header.from_boot, nonce: own_nonce };
+        if is_outdated(env, header.from, life) {
+            return out.push(dropped(DropReason::OtherBoot));
+        }
         self.hear(env, header);
         if examine(env, header.from, life).is_err() {
             out.push(dropped(DropReason::OtherIncarnation));
@@ -192,10 +219,16 @@ impl Membership {
     fn unwelcome(&mut self, env: &Environment<'_>, header: &Header, reason: Unwelcome, out: &mut Vec<Action>) {
         self.hear(env, header);
         self.advance_bootstrap(env, out);
+        if let Some(catalog) = env.catalog.filter(|_| reason == Unwelcome::OtherIncarnation) {
+            // It may be the other one that has missed something. If not, it will say what, and that decides.
+            return out.push(tell(catalog.founding(), header.from));
+        }
         let by_member = env.catalog.is_none_or(|catalog| catalog.founding().member(header.from).is_some());
-        if by_member && reason != Unwelcome::Stranger && header.cluster != ClusterId::NONE {
+        // An empty storage that is to replace one is unwelcome until it has.
+        let waits = env.catalog.is_none() && self.replacing.is_some();
+        if by_member && !waits && reason != Unwelcome::Stranger && header.cluster != ClusterId::NONE {
             let mut batch = Batch::new();
-            Identity { quarantined: true, ..*env.me }.save(false, &mut batch);
+            env.me.quarantined().save(false, &mut batch);
             out.push(Action::Store { stripe: Stripe::META, batch });
             out.push(Action::Notify(Notice::Quarantined));
         }
@@ -209,12 +242,19 @@ impl Machine for Membership {
             Event::Request { origin, deadline, request: Request::Bootstrap { members, cluster, partitions } } => {
                 self.begin_bootstrap(env, Bootstrap { origin, deadline, members, cluster, partitions }, out);
             }
+            Event::Request { origin, deadline, request: Request::Replace } => {
+                self.begin_replace(env, origin, deadline, out);
+            }
             Event::Deadline => {
                 if self.next_hello <= env.now.monotonic {
                     self.greet(env, out);
                     self.confirm(env, out);
                 }
                 self.advance_bootstrap(env, out);
+                self.advance_replace(env, out);
+            }
+            Event::Message { from, message: Message::Found(founding) } if from == env.me.node => {
+                self.took_place(env, founding, out);
             }
             Event::Message { .. } | Event::Request { .. } | Event::Unreachable(_) => {}
         }
@@ -222,12 +262,24 @@ impl Machine for Membership {
 
     fn next_deadline(&self) -> Option<Millis> {
         let bootstrap = self.bootstrap.as_ref().map(|bootstrap| bootstrap.deadline);
-        Some(bootstrap.map_or(self.next_hello, |deadline| deadline.min(self.next_hello)))
+        let replacing = self.replacing.as_ref().map(|replacing| replacing.deadline);
+        [bootstrap, replacing].into_iter().flatten().chain([self.next_hello]).min()
     }
+}
+
+const fn reply(origin: Origin, outcome: Result<(), ClusterError>) -> Action {
+    Action::Reply { origin, outcome: Outcome::Bootstrap(outcome), release: Release::Durable(Stripe::META) }
 }
 
 const fn dropped(reason: DropReason) -> Action {
     Action::Notify(Notice::Dropped(reason))
+}
+
+/// Whether a node has said it before its storage took the place of another one, which gave its life another number.
+fn is_outdated(env: &Environment<'_>, from: NodeId, life: Life) -> bool {
+    env.peers.life(from).is_some_and(|known| {
+        (known.incarnation, known.nonce) == (life.incarnation, life.nonce) && life.boot < known.boot
+    })
 }
 
 /// Whether a node is who it says it is. Before the founding there is nothing to hold it against.

@@ -40,6 +40,7 @@ use self::trees::Trees;
 use crate::comparison::{Answer, Place, Question};
 use crate::config::Settings;
 use crate::identity::{ClusterId, Identity};
+use crate::imports::Imports;
 use crate::machine::{Action, Environment, Event, Machine, Notice, Release, Request};
 use crate::message::{Message, Refusal};
 use crate::repair_request::{RepairError, RepairStatus, RepairTraffic, UnfinishedReason};
@@ -139,6 +140,11 @@ impl Repairs {
     /// Nothing is owed to a peer of a place any more that the two do not share.
     pub(crate) fn moot(&mut self, peer: NodeId, place: Place) {
         self.owed.forget(peer, place);
+    }
+
+    /// Has those places compared that a new storage lacks.
+    pub(crate) fn import(&mut self, now: Millis, imports: &Imports) {
+        imports.wanted().for_each(|(peer, place)| self.owed.want(now, peer, place));
     }
 
     /// A peer has answered a greeting.

@@ -12,6 +12,9 @@ use crate::comparison::Place;
 /// How many times the pause doubles after attempts that did not end well.
 const DOUBLINGS_MAX: u32 = 6;
 
+/// The number of a comparison that is owed although the peer has missed nothing: below all others.
+const NOTHING_MISSED: u64 = 0;
+
 /// What is owed to whom.
 #[derive(Debug)]
 pub(super) struct Owed {
@@ -44,6 +47,13 @@ impl Owed {
         }
         self.owed.insert((peer, place), Debt { ticket, failures: 0, at: None });
         self.plan(now, peer, place);
+    }
+
+    /// This node lacks something that a peer may have.
+    pub(super) fn want(&mut self, now: Millis, peer: NodeId, place: Place) {
+        if self.ticket(peer, place).is_none() {
+            self.owe(now, peer, place, NOTHING_MISSED);
+        }
     }
 
     /// The number under which something is owed.

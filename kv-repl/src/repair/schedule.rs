@@ -91,10 +91,8 @@ mod tests {
     use kv_core::version::Incarnation;
 
     fn catalog() -> Catalog {
-        let members = (1..=5).map(|node| FoundingMember {
-            member: Member::new(NodeId(node), "in memory"),
-            incarnation: Incarnation(node),
-        });
+        let members =
+            (1..=5).map(|node| FoundingMember::new(Member::new(NodeId(node), "in memory"), Incarnation(node)));
         let founding = Founding { cluster: ClusterId(5), epoch: 1, partitions: 64, members: members.collect() };
         let layout = founding.lay_out(3).expect("three of five").into();
         let mut catalog = Catalog::new(founding);

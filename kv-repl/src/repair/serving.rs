@@ -20,6 +20,7 @@ use super::trees::Trees;
 use crate::comparison::{Answer, Branch, Differing, Entry, Page, Place, Question};
 use crate::machine::{Action, Environment};
 use crate::message::Refusal;
+use crate::storages::enlighten;
 
 /// Most questions whose hashes are being computed.
 const QUESTIONS_MAX: usize = 64;
@@ -85,7 +86,12 @@ impl Serving {
     ) -> Option<Result<Answer, Refusal>> {
         let Asking { from, tag, epoch, place, question } = asking;
         let site = match Site::find(env, place, from) {
-            Ok(site) if site.epoch != epoch => return Some(Err(Refusal::Fenced { epoch: site.epoch })),
+            Ok(site) if site.epoch != epoch => {
+                let refusal = Refusal::Fenced { epoch: site.epoch };
+                enlighten(env, from, refusal, out);
+                return Some(Err(refusal));
+            }
+            Ok(_) if env.imports.lacks(place) => return Some(Err(Refusal::Importing)),
             Ok(site) => site,
             Err(refusal) => return Some(Err(refusal)),
         };

@@ -36,7 +36,8 @@ impl Site {
         }
         let tokens = table.layout.range_of(place.partition);
         let span = Span::new(place.table, &tokens);
-        Ok(Self { place, epoch: catalog.founding().epoch, rule: table.options.rule, tokens, span })
+        let epoch = catalog.epoch_of(replicas);
+        Ok(Self { place, epoch, rule: table.options.rule, tokens, span })
     }
 
     /// How deep branches go: down to single tokens.

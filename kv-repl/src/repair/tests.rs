@@ -53,10 +53,7 @@ impl Pair {
     }
 
     fn throttled(repair_bytes_per_second: u64) -> Self {
-        let members = [1, 2].map(|node| FoundingMember {
-            member: Member::new(NodeId(node), "in memory"),
-            incarnation: Incarnation(node),
-        });
+        let members = [1, 2].map(|node| FoundingMember::new(Member::new(NodeId(node), "in memory"), Incarnation(node)));
         let founding = Founding { cluster: ClusterId(9 << 70 | 5), epoch: 1, partitions: 1, members: members.to_vec() };
         let layout = founding.lay_out(2).expect("two of two").into();
         let mut catalog = Catalog::new(founding);
@@ -97,6 +94,7 @@ impl Pair {
             standing: Standing::Serving,
             catalog: Some(&self.catalog),
             peers,
+            imports: &Imports::default(),
             caches: &crate::caches::Caches::new(Millis(500)),
             overload: None,
         };
@@ -337,6 +335,6 @@ fn an_answer_that_cannot_be_ends_the_comparison_and_nothing_else() {
         let message = Message::RepairAsk { tag: 1, epoch, place, question };
         pair.inboxes[1].clear();
         pair.handle(0, Event::Message { from: NodeId(2), message });
-        assert_eq!(pair.inboxes[1].pop_front(), Some(Message::RepairAnswer { tag: 1, answer: Err(refusal) }));
+        assert_eq!(pair.inboxes[1].pop_back(), Some(Message::RepairAnswer { tag: 1, answer: Err(refusal) }));
     }
 }

@@ -3,7 +3,8 @@
 use kv_core::NodeId;
 
 use super::options::Options;
-use super::world::World;
+use super::world::{Answer, World};
+use crate::status::Standing;
 
 /// The alarm that goes off when something is to be mended.
 pub(super) const MEND: u64 = u64::MAX - 1;
@@ -25,13 +26,16 @@ pub struct Faults {
     pub clock_jumps: u64,
     /// Disks that synced slowly.
     pub slow_disks: u64,
+    /// Disks that were lost, and replaced by empty ones.
+    pub wipes: u64,
 }
 
 impl Faults {
     /// All of them.
     #[must_use]
     pub const fn total(&self) -> u64 {
-        self.crashes + self.blackouts + self.kills + self.pauses + self.partitions + self.clock_jumps + self.slow_disks
+        let processes = self.crashes + self.blackouts + self.kills + self.pauses + self.wipes;
+        processes + self.partitions + self.clock_jumps + self.slow_disks
     }
 }
 
@@ -43,7 +47,18 @@ pub(super) struct Chaos {
     /// When which node is started again.
     down: Vec<(u64, NodeId)>,
     links_heal_at: Option<u64>,
+    /// The node whose disk was lost last, until it holds again what it held.
+    wiped: Option<Wiped>,
 }
+
+struct Wiped {
+    node: NodeId,
+    /// What was asked of it.
+    request: Option<u64>,
+}
+
+/// How often a node whose disk was lost is looked after, in microseconds.
+const LOOK_AFTER_US: u64 = 500_000;
 
 impl Chaos {
     pub(super) fn new(options: &Options, world: &mut World) -> Self {
@@ -53,6 +68,7 @@ impl Chaos {
             faults: Faults::default(),
             down: Vec::new(),
             links_heal_at: None,
+            wiped: None,
         };
         for node in world.nodes() {
             let skew = chaos.skew(world);
@@ -76,7 +92,7 @@ impl Chaos {
     pub(super) fn strike(&mut self, world: &mut World) {
         let nodes = world.nodes();
         let node = nodes[world.random.usize(..nodes.len())];
-        match world.random.u32(0..12) {
+        match world.random.u32(0..13) {
             0..=3 if world.is_up(node) => {
                 self.faults.crashes += 1;
                 world.crash(node);
@@ -115,7 +131,32 @@ impl Chaos {
                     }
                 }
             }
+            12 if self.wiped.is_none() && world.is_serving(node) => {
+                self.faults.wipes += 1;
+                world.wipe(node);
+                self.down_for_a_while(world, node);
+                self.wiped = Some(Wiped { node, request: None });
+            }
             _ => {}
+        }
+    }
+
+    /// Has a node whose disk was lost take its place again. No other disk is lost before it holds what it held.
+    fn look_after_wiped(&mut self, world: &mut World) {
+        let Some(Wiped { node, request }) = &mut self.wiped else { return };
+        match request.map(|request| world.take(request)) {
+            Some(Answer::Pending) => {}
+            Some(Answer::Cluster(Ok(()))) => *request = None,
+            // It died, or nobody took notice.
+            _ if world.is_up(*node) && !world.is_serving(*node) => *request = Some(world.replace(*node)),
+            _ => {}
+        }
+        let back =
+            world.status(*node).is_some_and(|status| status.standing == Standing::Serving && status.importing == 0);
+        if request.is_none() && back {
+            self.wiped = None;
+        } else {
+            world.alarm(LOOK_AFTER_US, MEND);
         }
     }
 
@@ -152,6 +193,7 @@ impl Chaos {
             world.heal_links();
             self.links_heal_at = None;
         }
+        self.look_after_wiped(world);
     }
 
     /// Mends everything.
@@ -162,6 +204,11 @@ impl Chaos {
             world.set_sync(node, 2_000);
             world.pause(node, 0);
             world.start(node);
+        }
+        if let Some(Wiped { node, .. }) = self.wiped.take()
+            && !world.is_serving(node)
+        {
+            world.replace(node);
         }
     }
 }

@@ -44,6 +44,8 @@ mod refusal_rules;
 #[cfg(test)]
 mod repair_rules;
 #[cfg(test)]
+mod replacement_rules;
+#[cfg(test)]
 mod rules;
 mod run;
 #[cfg(test)]

@@ -42,6 +42,7 @@ const EXCHANGE: u8 = 37;
 const REPAIR_ASK: u8 = 40;
 const REPAIR_ANSWER: u8 = 41;
 const FORWARD_UPDATE: u8 = 64;
+const REPLACE: u8 = 80;
 
 const DIGEST_REPLY: u8 = 56;
 
@@ -78,6 +79,10 @@ pub(super) fn encode(message: &Message, out: &mut Vec<u8>) -> u8 {
         Message::Found(founding) => {
             founding.encode(out);
             FOUND
+        }
+        Message::Replace { nonce } => {
+            out.extend_from_slice(&nonce.to_le_bytes());
+            REPLACE
         }
         Message::CatalogPush { after, tables } => {
             put_varint(out, u64::from(*after));
@@ -234,6 +239,7 @@ pub(super) fn decode(kind: u8, body: &Bytes) -> Result<Option<Message>, DecodeEr
                 _ => return Err(reader.error("unknown reason of an unwelcome")),
             },
         },
+        REPLACE => Message::Replace { nonce: reader.u64()? },
         FOUND => Message::Found(Box::new(Founding::decode(reader)?)),
         CATALOG_PUSH => {
             let after = reader.varint32()?;
@@ -338,6 +344,7 @@ fn encode_refusal(refusal: Refusal, out: &mut Vec<u8>) {
             out.push(6);
             put_varint(out, retry_after.0);
         }
+        Refusal::Importing => out.push(80),
     }
 }
 
@@ -351,6 +358,7 @@ fn decode_refusal(reader: &mut Reader<'_>) -> Result<Option<Refusal>, DecodeErro
         5 => Refusal::Damaged,
         64 => Refusal::Full,
         6 => Refusal::Overloaded { retry_after: Millis(reader.varint()?) },
+        80 => Refusal::Importing,
         _ => return Err(reader.error("unknown refusal")),
     }))
 }

@@ -56,6 +56,7 @@ pub(super) fn encode_written(outcome: &Result<Written, WriteError>, out: &mut Ve
             put_reason(why, out);
         }
         Err(WriteError::CacheFull) => out.push(65),
+        Err(WriteError::Importing) => out.push(80),
         Err(WriteError::Update(refused)) => update::encode_refused(refused, out),
         Err(WriteError::TooFewReplicas(few)) => {
             pair(11, few.replicas, few.required, out);
@@ -99,6 +100,7 @@ pub(super) fn decode_written(
         9 => WriteError::NotServing(standing(reader)?),
         10 => WriteError::Store(reason(reader)?),
         65 => WriteError::CacheFull,
+        80 => WriteError::Importing,
         update::REFUSED => WriteError::Update(update::decode_refused(reader)?),
         11 => WriteError::TooFewReplicas(TooFewReplicas {
             replicas: size(reader)?,

@@ -38,11 +38,17 @@ fn key() -> RecordKey {
 }
 
 fn founding() -> Founding {
-    let members = [1, 2, 3].map(|node| FoundingMember {
-        member: Member::new(NodeId(node), format!("127.0.0.1:{node}")).zone("a").weight(2),
-        incarnation: Incarnation(node * 7),
+    let members = [1, 2, 3].map(|node| {
+        let member = Member::new(NodeId(node), format!("127.0.0.1:{node}")).zone("a").weight(2);
+        FoundingMember::new(member, Incarnation(node * 7))
     });
     Founding { cluster: ClusterId(5), epoch: 1, partitions: 16, members: members.to_vec() }
+}
+
+fn replaced() -> Founding {
+    let mut founding = founding();
+    founding.succeed(NodeId(2), Incarnation(99), Millis(1_700_000_000_000));
+    founding
 }
 
 /// One of each.
@@ -149,6 +155,7 @@ fn messages() -> Vec<Message> {
         WriteError::Update(UpdateRefused::WrongKind(Kind::Set)),
         WriteError::Update(UpdateRefused::ContextAhead),
         WriteError::CacheFull,
+        WriteError::Importing,
         WriteError::Update(UpdateRefused::Overflow(CounterOverflow { actor, total: i64::MAX, amount: -1 })),
         WriteError::Update(UpdateRefused::TooDeep),
         WriteError::TooFewReplicas(TooFewReplicas { consistency: Consistency::LocalOne, replicas: 0, required: 1 }),
@@ -168,12 +175,15 @@ fn messages() -> Vec<Message> {
         Refusal::Damaged,
         Refusal::Full,
         Refusal::Overloaded { retry_after: Millis(300) },
+        Refusal::Importing,
     ];
     let mut all = vec![
         Message::Hello { nonce: 1, catalog_version: 2, address: String::new() },
         Message::Hello { nonce: 1, catalog_version: 2, address: "127.0.0.1:9".to_owned() },
         Message::HelloReply { nonce: 1, own_nonce: 3, catalog_version: 2 },
         Message::Found(Box::new(founding())),
+        Message::Found(Box::new(replaced())),
+        Message::Replace { nonce: 4 },
         Message::CatalogPush { after: 0, tables: vec![Arc::new(table)] },
         Message::CatalogHave { version: 1 },
         Message::CreateTable { tag: 5, name: "carts".to_owned(), options },

@@ -42,9 +42,11 @@ impl World {
 
     /// A machine dies and comes back with an empty disk, not started yet.
     pub fn wipe(&mut self, node: NodeId) {
+        self.note(6, node, 0);
         self.stop(node);
         self.hints.wiped(node);
         self.coverage.wiped();
+        self.liveness.wiped(node);
         self.factory.wipe(node);
     }
 

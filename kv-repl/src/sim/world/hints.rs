@@ -114,6 +114,12 @@ impl Nodes for Looking<'_> {
     }
 
     fn holds(&self, target: NodeId, key: &RecordKey, change: &Bytes) -> Option<bool> {
+        // A storage that replaced another one gets by itself what it lacks.
+        let shared = &self.0.get(&target)?.worker.as_ref()?.core().shared;
+        shared.catalog.as_ref()?.table(key.table())?;
+        if shared.lacks(key) {
+            return None;
+        }
         let change = Record::decode(change).ok()?;
         let mut held = None;
         let read =

@@ -1,0 +1,216 @@
+//! Storages that were lost and replaced (rules 1, 5 and 13): what a new one may say, and what becomes of the one before.
+
+use kv_core::NodeId;
+use kv_core::time::Millis;
+
+use super::rules::{Scenario, founded, key_of, put_of, values};
+use super::*;
+use crate::quorum::Consistency;
+use crate::request::{ClusterError, Get, WriteError};
+use crate::status::Standing;
+use crate::table_options::TableOptions;
+
+/// Every switch, and the scenario that it must break.
+const RULES: &[(Sabotage, &str, Scenario)] = &[
+    (
+        Sabotage::ServeBeforeImport,
+        "protocol_rule_13_a_new_storage_counts_for_nothing_before_it_holds_what_was_there",
+        read_before_import,
+    ),
+    (
+        Sabotage::IgnoreEpochs,
+        "protocol_rule_13_no_quorum_counts_a_lost_storage_with_those_that_know_the_new_one",
+        read_across_a_replacement,
+    ),
+    (
+        Sabotage::ForgetReplacements,
+        "protocol_rule_01_who_missed_a_replacement_learns_of_it",
+        replaced_while_one_was_away,
+    ),
+];
+
+#[test]
+fn every_rule_of_replacement_holds() {
+    for (_, name, scenario) in RULES {
+        assert_eq!(scenario(), Ok(()), "{name}");
+    }
+}
+
+#[test]
+fn every_rule_of_replacement_is_missed_when_it_is_off() {
+    for (sabotage, name, scenario) in RULES {
+        let noticed = sabotage.during(scenario);
+        assert!(noticed.is_err(), "{name} does not notice {sabotage:?}");
+    }
+}
+
+/// A node loses its disk and takes its place again with an empty one.
+fn replace(world: &mut World, node: u64) -> Result<(), String> {
+    world.wipe(NodeId(node));
+    world.start(NodeId(node));
+    world.run_for(1_000_000);
+    let request = world.replace(NodeId(node));
+    match world.finish(request) {
+        Answer::Cluster(Ok(())) => Ok(()),
+        other => Err(format!("node {node} was not taken: {other:?}")),
+    }
+}
+
+/// Waits until a node lacks nothing.
+fn imported(world: &mut World, node: u64) -> Result<(), String> {
+    for _ in 0..100 {
+        if world.status(NodeId(node)).is_some_and(|status| status.importing == 0) {
+            return Ok(());
+        }
+        world.run_for(200_000);
+    }
+    Err(format!("node {node} still lacks {:?}", world.status(NodeId(node)).map(|status| status.importing)))
+}
+
+fn written(world: &mut World, node: u64, name: &str, value: &'static str) -> Result<(), WriteError> {
+    let put = put_of(world, name, value, None);
+    let request = world.put(NodeId(node), put);
+    match world.finish(request) {
+        Answer::Written(outcome) => outcome.map(drop),
+        other => panic!("a write has ended as {other:?}"),
+    }
+}
+
+/// Node 2 misses a write, and one of the two that have it loses its disk.
+fn read_before_import() -> Result<(), String> {
+    let mut world = founded();
+    world.run_for(2_000_000);
+    world.cut(NodeId(1), NodeId(2));
+    written(&mut world, 1, "k", "value").expect("two replicas are left");
+    world.crash(NodeId(1));
+    world.heal_links();
+    replace(&mut world, 3)?;
+    // Neither of the two that are up has it.
+    if let Ok(read) = values(&mut world, 2, "k") {
+        return Err(format!("an acknowledged write is gone: {read:?}"));
+    }
+    if written(&mut world, 3, "other", "value").is_ok() {
+        return Err("a write was acknowledged by one replica and a storage that lacks everything".to_owned());
+    }
+    world.start(NodeId(1));
+    imported(&mut world, 3)?;
+    world.crash(NodeId(1));
+    match values(&mut world, 3, "k") {
+        Ok(read) if read == ["value"] => Ok(()),
+        other => Err(format!("it was not imported: {other:?}")),
+    }
+}
+
+/// A read has the answer of a storage, which then is lost and replaced, and comes upon a replica that has acknowledged what
+/// neither of the two holds.
+fn read_across_a_replacement() -> Result<(), String> {
+    let mut world = World::new(1, 4, NetworkFaults::default(), 5, Box::new(MemStores::new()));
+    world.found(&[("carts", TableOptions::siblings().replicas(3))]);
+    world.run_for(2_000_000);
+    let key = key_of(&world, "k");
+    let table = world.table("carts").expect("a table");
+    let [a, lost, behind] = <[NodeId; 3]>::try_from(table.replicas_of(key.token())).expect("three replicas");
+    let outside = world.nodes().into_iter().find(|node| ![a, lost, behind].contains(node)).expect("a fourth node");
+    for node in [a, behind] {
+        world.cut(outside, node);
+        world.cut(node, outside);
+    }
+    let get = Get { key, consistency: Consistency::Quorum, floor: None };
+    let request = world.get_within(outside, get, Millis(30_000));
+    world.run_for(500_000);
+    replace(&mut world, lost.0)?;
+    imported(&mut world, lost.0)?;
+    // The write is acknowledged by the new storage, and one replica misses it.
+    world.cut(outside, lost);
+    world.cut(lost, outside);
+    world.cut(a, behind);
+    world.cut(lost, behind);
+    let put = put_of(&mut world, "k", "value", None);
+    let write = world.put(a, put);
+    assert!(matches!(world.finish(write), Answer::Written(Ok(_))), "two replicas acknowledge it");
+    world.crash(a);
+    world.crash(lost);
+    world.heal_links();
+    world.run_for(2_000_000);
+    if let Answer::Read(Ok(read)) = world.take(request) {
+        return Err(format!("a quorum of a storage that is gone and a replica has read {:?}", read.values()));
+    }
+    world.start(a);
+    world.start(lost);
+    match world.finish(request) {
+        Answer::Read(Ok(read)) if read.values() == ["value"] => Ok(()),
+        other => Err(format!("the read has ended as {other:?}")),
+    }
+}
+
+/// Node 2 is down while node 3 gets another storage.
+fn replaced_while_one_was_away() -> Result<(), String> {
+    let mut world = founded();
+    written(&mut world, 1, "k", "value").expect("all are up");
+    world.run_for(1_000_000);
+    world.crash(NodeId(2));
+    replace(&mut world, 3)?;
+    world.start(NodeId(2));
+    imported(&mut world, 3)?;
+    world.run_for(2_000_000);
+    world.crash(NodeId(1));
+    match values(&mut world, 2, "k") {
+        Ok(read) if read == ["value"] => Ok(()),
+        other => Err(format!("the node that was away and the one that was replaced read {other:?}")),
+    }
+}
+
+#[test]
+fn protocol_rule_01_a_lost_storage_that_turns_up_again_is_refused_for_ever() {
+    let mut world = founded();
+    written(&mut world, 1, "k", "value").expect("all are up");
+    world.run_for(1_000_000);
+    world.crash(NodeId(3));
+    world.remember(NodeId(3));
+    replace(&mut world, 3).expect("it is taken");
+    imported(&mut world, 3).expect("it gets everything");
+    let present = world.status(NodeId(3)).expect("it runs").incarnation;
+    world.restore(NodeId(3));
+    world.start(NodeId(3));
+    world.run_for(3_000_000);
+    let status = world.status(NodeId(3)).expect("it runs");
+    assert_ne!(status.incarnation, present);
+    assert_eq!(status.standing, Standing::Quarantined);
+    // Not even on demand: only an empty storage may take the place.
+    let request = world.replace(NodeId(3));
+    assert_eq!(world.finish(request), Answer::Cluster(Err(ClusterError::AlreadyFounded)));
+}
+
+#[test]
+fn a_node_may_lose_its_disk_again_and_again() {
+    let mut world = founded();
+    for (round, name) in ["a", "b", "c", "d", "e"].into_iter().enumerate() {
+        written(&mut world, 1, name, "value").expect("all are up");
+        let node = 1 + round as u64 % 3;
+        replace(&mut world, node).expect("it is taken");
+        // Another life of a storage that has not got everything yet.
+        world.crash(NodeId(node));
+        world.start(NodeId(node));
+        world.run_for(1_000_000);
+        imported(&mut world, node).expect("it gets everything");
+    }
+    for name in ["a", "b", "c", "d", "e"] {
+        for node in 1..=3 {
+            assert_eq!(values(&mut world, node, name).expect("all are up"), ["value"], "{name} at node {node}");
+        }
+    }
+    assert_eq!(world.ledger().violations(), Vec::<String>::new());
+    assert_eq!(world.liveness().violations(), Vec::<String>::new());
+}
+
+#[test]
+fn a_node_that_nobody_can_confirm_is_told_so() {
+    let mut world = founded();
+    world.crash(NodeId(1));
+    world.crash(NodeId(2));
+    world.wipe(NodeId(3));
+    world.start(NodeId(3));
+    let request = world.replace(NodeId(3));
+    let answer = world.finish(request);
+    assert!(matches!(answer, Answer::Cluster(Err(ClusterError::Incomplete { .. }))), "{answer:?}");
+}
