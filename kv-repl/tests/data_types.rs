@@ -28,7 +28,7 @@ fn cluster(network: &MemoryNetwork, size: u64) -> Vec<Node> {
     // Whoever serves may still have to hear from others, and a level that needs all of them does not wait for that.
     let reaches_all = |node: &Node| node.status().is_some_and(|status| status.peers.iter().all(|peer| peer.reachable));
     while !nodes.iter().all(reaches_all) {
-        std::thread::sleep(Duration::from_millis(2));
+        std::thread::yield_now();
     }
     nodes
 }
