@@ -89,6 +89,7 @@ use bytes::Bytes;
 use builder::Parts;
 pub use builder::{CacheBuilder, Eviction};
 pub use entry::ENTRY_BYTES;
+use entry::Entry;
 pub use error::{InvalidCache, PutError, TtlError};
 pub use statistics::Statistics;
 
@@ -171,6 +172,14 @@ impl Cache {
     #[must_use]
     pub fn get_at(&self, key: &[u8], now: Millis) -> Option<Bytes> {
         self.look_up(key, Some(now))
+    }
+
+    /// As [`get`](Self::get), but neither the policy nor the statistics notice: for looks that are not uses.
+    #[must_use]
+    pub fn peek(&self, key: &[u8]) -> Option<Bytes> {
+        let (hash, cell) = self.locate(key);
+        let shard = cell.read();
+        self.live(&shard, hash, key, None).map(|(_, entry)| entry.value.clone())
     }
 
     /// Whether a key has a value that has not expired. Neither the policy nor the statistics notice.
@@ -336,12 +345,7 @@ impl Cache {
     fn look_up(&self, key: &[u8], now: Option<Millis>) -> Option<Bytes> {
         let (hash, cell) = self.locate(key);
         let shard = cell.read();
-        let live = shard.find(hash, key).filter(|(_, entry)| {
-            let expiry = entry.expiry.get();
-            // The clock is asked only about what can expire.
-            expiry == Expiry::NEVER || !expiry.is_past(now.unwrap_or_else(|| self.time()))
-        });
-        let Some((slot, entry)) = live else {
+        let Some((slot, entry)) = self.live(&shard, hash, key, now) else {
             cell.misses.fetch_add(1, Ordering::Relaxed);
             return None;
         };
@@ -352,6 +356,16 @@ impl Cache {
             Self::settle(cell);
         }
         Some(value)
+    }
+
+    /// The entry of a key, unless it has expired.
+    #[inline]
+    fn live<'a>(&self, shard: &'a Shard, hash: u64, key: &[u8], now: Option<Millis>) -> Option<(Slot, &'a Entry)> {
+        shard.find(hash, key).filter(|(_, entry)| {
+            let expiry = entry.expiry.get();
+            // The clock is asked only about what can expire.
+            expiry == Expiry::NEVER || !expiry.is_past(now.unwrap_or_else(|| self.time()))
+        })
     }
 
     /// Settles unless somebody is in the way, who may do it as well.

@@ -1,9 +1,11 @@
 //! What a node holds of cache tables, in memory and nowhere else (rule P19).
 //!
 //! - Values may be evicted at any time, as the table's policy chooses. Tombstones may not: they have a part of the memory
-//!   to themselves, and stay until nothing older can still be visible anywhere.
+//!   to themselves, and stay until nothing older can still be visible anywhere, also beneath a value that was written since,
+//!   which may go at any time.
 //! - A node that starts may have forgotten a delete. For as long as anything can be visible that such a delete hides, it holds,
 //!   as it were, a tombstone of its start under every key: what was born before is not shown where this node is asked.
+//! - No delete is taken that such a tombstone would not hide: one that is born further ahead of this clock than any stamp may be.
 //!
 //! Time is the wall time of the last event. Everything that is told here happens in the order of events.
 
@@ -42,6 +44,17 @@ pub(crate) struct Caches {
     /// Nothing born before is shown.
     start: Option<Stamp>,
     swept: Millis,
+    /// Whether there may be something that expires.
+    holds_any: bool,
+}
+
+/// Why a change cannot be taken.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(crate) enum NotTaken {
+    /// There is no room: for another tombstone, or for a value that is larger than all there is.
+    Full,
+    /// It is a delete which the next life of this node could not hide.
+    Early,
 }
 
 struct Table {
@@ -64,7 +77,14 @@ impl fmt::Debug for Caches {
 
 impl Caches {
     pub(crate) fn new(drift_max: Millis) -> Self {
-        Self { tables: BTreeMap::new(), wall: Arc::default(), drift_max, start: None, swept: Millis::ZERO }
+        Self {
+            tables: BTreeMap::new(),
+            wall: Arc::default(),
+            drift_max,
+            start: None,
+            swept: Millis::ZERO,
+            holds_any: false,
+        }
     }
 
     /// A table that this node holds a part of.
@@ -81,7 +101,7 @@ impl Caches {
         let id = table.id;
         let table = Table {
             name: table.name.clone(),
-            values: build(options.memory_bytes - tombstone_bytes, Eviction::AllKeys(options.policy.kind())),
+            values: build(options.memory_bytes - tombstone_bytes, Eviction::AllKeys(options.policy)),
             tombstones: build(tombstone_bytes, Eviction::Never),
             options,
             refused: 0,
@@ -92,7 +112,7 @@ impl Caches {
     /// It is so late.
     pub(crate) fn tick(&mut self, now: Now) {
         self.wall.store(now.wall.0, Ordering::Relaxed);
-        // Whatever was born before this life bears an earlier stamp, unless a clock is further off than any may be.
+        // Every delete that an earlier life has taken was born earlier, unless this clock was set back in between.
         self.start.get_or_insert(Stamp::at(now.wall.saturating_add(self.drift_max)));
         if self.next_sweep().is_some_and(|at| at <= now.monotonic) {
             self.swept = now.monotonic;
@@ -100,13 +120,13 @@ impl Caches {
                 table.values.expire(SWEEP_STEPS);
                 table.tombstones.expire(SWEEP_STEPS);
             }
+            self.holds_any = self.tables.values().any(|table| table.bytes() > 0);
         }
     }
 
     /// When to look for what has expired, if there is anything.
     pub(crate) fn next_sweep(&self) -> Option<Millis> {
-        let holds_any = self.tables.values().any(|table| table.bytes() > 0);
-        holds_any.then(|| self.swept.saturating_add(SWEEP_EVERY))
+        self.holds_any.then(|| self.swept.saturating_add(SWEEP_EVERY))
     }
 
     /// Whether a table is a cache that this node holds a part of.
@@ -114,10 +134,21 @@ impl Caches {
         self.tables.contains_key(&table)
     }
 
-    /// What is held under a key; `me` is who says so of the start of this life.
-    pub(crate) fn get(&self, key: &RecordKey, me: Actor) -> Option<Bytes> {
+    /// What a reader of a key is shown; `me` is who says so of the start of this life.
+    pub(crate) fn read(&self, key: &RecordKey, me: Actor) -> Option<Bytes> {
         let table = self.tables.get(&key.table())?;
-        let held = table.tombstones.get(key.as_bytes()).or_else(|| table.values.get(key.as_bytes()));
+        table.values.get(key.as_bytes()).or_else(|| self.beneath(table, key, me))
+    }
+
+    /// The same for who is no reader: the key is not used more often by that.
+    pub(crate) fn peek(&self, key: &RecordKey, me: Actor) -> Option<Bytes> {
+        let table = self.tables.get(&key.table())?;
+        table.values.peek(key.as_bytes()).or_else(|| self.beneath(table, key, me))
+    }
+
+    /// The tombstone of a key. A value that is held is newer.
+    fn beneath(&self, table: &Table, key: &RecordKey, me: Actor) -> Option<Bytes> {
+        let held = table.tombstones.peek(key.as_bytes());
         held.or_else(|| self.of_the_start(table, me).map(|record| record.to_bytes()))
     }
 
@@ -129,16 +160,21 @@ impl Caches {
         is_needed.then(|| Record::last_write(me, version))
     }
 
-    /// Whether a change fits: only a tombstone may not, and a value that is larger than all there is.
-    pub(crate) fn has_room(&self, key: &RecordKey, record: &Record, record_bytes: usize) -> bool {
-        let Some(table) = self.tables.get(&key.table()) else { return false };
+    /// Whether a change can be taken.
+    pub(crate) fn admits(&self, key: &RecordKey, record: &Record, record_bytes: usize) -> Result<(), NotTaken> {
+        let Some(table) = self.tables.get(&key.table()) else { return Err(NotTaken::Full) };
         let cost = ENTRY_BYTES + (key.as_bytes().len() + record_bytes) as u64;
         if !is_tombstone(record) {
-            return cost <= table.values.entry_bytes_max();
+            return if cost <= table.values.entry_bytes_max() { Ok(()) } else { Err(NotTaken::Full) };
         }
-        let replaced = table.tombstones.get(key.as_bytes());
+        let latest = self.wall().saturating_add(self.drift_max);
+        if record.birth_max().wall() > latest && !sabotaged!(TakeEarlyDeletes) {
+            return Err(NotTaken::Early);
+        }
+        let replaced = table.tombstones.peek(key.as_bytes());
         let replaced = replaced.map_or(0, |held| ENTRY_BYTES + (key.as_bytes().len() + held.len()) as u64);
-        table.tombstones.bytes() + cost <= table.tombstones.capacity_bytes() + replaced
+        let has_room = table.tombstones.bytes() + cost <= table.tombstones.capacity_bytes() + replaced;
+        if has_room { Ok(()) } else { Err(NotTaken::Full) }
     }
 
     /// The largest record of a key that fits.
@@ -154,31 +190,41 @@ impl Caches {
         }
     }
 
-    /// Joins a change to what is held.
-    pub(crate) fn join(&self, key: &RecordKey, change: &Record, me: Actor) {
+    /// Joins a change that was [admitted](Caches::admits) to what is held.
+    pub(crate) fn join(&mut self, key: &RecordKey, change: &Record, me: Actor) {
+        self.holds_any = true;
         let Some(table) = self.tables.get(&key.table()) else { return };
-        let held = self.get(key, me).and_then(|bytes| Record::decode(&bytes).ok());
-        let held = held.unwrap_or_else(|| Record::empty(Rule::LastWriteWins));
-        // One that is no last write was refused before.
-        let Ok(joined) = held.join(change) else { return };
-        let Some((_, version)) = joined.versions().first().filter(|_| joined != held) else { return };
-        let (key, wall) = (key.as_bytes(), self.wall());
-        // A copy of its own, which keeps no frame alive.
-        let bytes = Bytes::from(joined.to_bytes().to_vec());
-        if is_tombstone(&joined) && !sabotaged!(EvictTombstones) {
-            let left = self.tombstone_until(table, version.birth).saturating_sub(wall);
-            let put = table.tombstones.put_with_ttl(key, bytes, left);
-            // One whose time is over hides nothing any more.
-            assert!(put.is_ok() || left == Millis::ZERO, "whoever puts a tombstone has asked for room: {put:?}");
-            table.values.remove(key);
-            return;
+        if is_tombstone(change) && !sabotaged!(EvictTombstones) {
+            self.join_tombstone(table, key, change, me);
+        } else {
+            self.join_value(table, key, change, me);
+        }
+    }
+
+    fn join_tombstone(&self, table: &Table, key: &RecordKey, change: &Record, me: Actor) {
+        let Some(tombstone) = newer(change, self.beneath(table, key, me)) else { return };
+        let left = self.tombstone_until(table, tombstone.birth_max()).saturating_sub(self.wall());
+        let put = table.tombstones.put_with_ttl(key.as_bytes(), bytes_of(&tombstone), left);
+        // One whose time is over hides nothing any more.
+        assert!(put.is_ok() || left == Millis::ZERO, "whoever puts a tombstone has asked for room: {put:?}");
+        let newest = newer(&tombstone, table.values.peek(key.as_bytes()));
+        if newest.is_some_and(|newest| is_tombstone(&newest)) {
+            table.values.remove(key.as_bytes());
+        }
+    }
+
+    fn join_value(&self, table: &Table, key: &RecordKey, change: &Record, me: Actor) {
+        let Some(value) = newer(change, self.peek(key, me)) else { return };
+        let Some((_, version)) = value.versions().first() else { return };
+        if sabotaged!(ForgetReplacedDeletes) {
+            table.tombstones.remove(key.as_bytes());
         }
         let end = version.birth.wall().saturating_add(table.options.ttl_max);
         let end = version.expiry.time().map_or(end, |expiry| expiry.min(end));
-        table.tombstones.remove(key);
-        if table.values.put_with_ttl(key, bytes, end.saturating_sub(wall)).is_err() {
+        let left = end.saturating_sub(self.wall());
+        if table.values.put_with_ttl(key.as_bytes(), bytes_of(&value), left).is_err() {
             // Expired, or too large: as if it had been evicted at once, and what was there before with it.
-            table.values.remove(key);
+            table.values.remove(key.as_bytes());
         }
     }
 
@@ -219,6 +265,87 @@ impl Table {
     }
 }
 
+/// What `change` and what is held come to, if that is more than what is held.
+fn newer(change: &Record, held: Option<Bytes>) -> Option<Record> {
+    let held = held.and_then(|bytes| Record::decode(&bytes).ok());
+    let held = held.unwrap_or_else(|| Record::empty(Rule::LastWriteWins));
+    // One that is no last write was refused before.
+    held.join(change).ok().filter(|joined| *joined != held)
+}
+
+/// A copy of its own, which keeps no frame alive.
+fn bytes_of(record: &Record) -> Bytes {
+    Bytes::from(record.to_bytes().to_vec())
+}
+
 fn is_tombstone(record: &Record) -> bool {
     record.versions().first().is_some_and(|(_, version)| version.payload == Payload::Tombstone)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use kv_core::NodeId;
+    use kv_core::evict::PolicyKind;
+    use kv_core::key::Key;
+    use kv_core::version::Incarnation;
+    use kv_ring::{Layout, Weight, Zone};
+
+    use super::*;
+    use crate::table_options::TableOptions;
+
+    const ME: Actor = Actor { node: NodeId(1), incarnation: Incarnation(1), epoch: 1 };
+    const START: u64 = 1_000_000;
+
+    fn caches() -> Caches {
+        let mut caches = Caches::new(Millis(500));
+        let options = TableOptions::cache(PolicyKind::Fifo).memory_bytes(64 << 10).ttl_max(Duration::from_secs(60));
+        let layout = Layout::builder(1).partitions(1).node(NodeId(1), Weight(1), Zone::default()).build().unwrap();
+        caches.add(&TableSchema { id: TableId(1), name: "cache".to_owned(), options, layout: layout.into() }, 0);
+        caches.tick(Now { monotonic: Millis(0), wall: Millis(START) });
+        caches.tick(Now { monotonic: Millis(5_000), wall: Millis(START + 5_000) });
+        caches
+    }
+
+    fn record(payload: Payload, birth: u64) -> Record {
+        let birth = Stamp::at(Millis(START + birth));
+        Record::last_write(ME, Version { birth, payload, expiry: Expiry::NEVER, operation: None })
+    }
+
+    fn value(birth: u64) -> Record {
+        record(Payload::Value(Bytes::from_static(b"value")), birth)
+    }
+
+    /// A delete is kept whichever arrives first, and shows when the value after it has gone.
+    #[test]
+    fn protocol_rule_19_a_delete_is_kept_beside_the_value_after_it() {
+        let key = RecordKey::new(TableId(1), &Key::from("k")).unwrap();
+        let (earlier, later) = (record(Payload::Tombstone, 4_000), value(4_500));
+        for changes in [[&earlier, &later], [&later, &earlier]] {
+            let mut caches = caches();
+            for change in changes {
+                assert_eq!(caches.admits(&key, change, change.to_bytes().len()), Ok(()));
+                caches.join(&key, change, ME);
+            }
+            let held = |caches: &Caches| caches.read(&key, ME).map(|bytes| Record::decode(&bytes).unwrap());
+            assert_eq!(held(&caches).as_ref(), Some(&later));
+            caches.tables[&TableId(1)].values.remove(key.as_bytes());
+            assert_eq!(held(&caches).as_ref(), Some(&earlier), "the value was evicted");
+            caches.join(&key, &value(3_500), ME);
+            assert_eq!(held(&caches).as_ref(), Some(&earlier), "what it hides has arrived late");
+            caches.join(&key, &record(Payload::Tombstone, 4_800), ME);
+            caches.join(&key, &later, ME);
+            assert_eq!(held(&caches), Some(record(Payload::Tombstone, 4_800)), "the last of them stands");
+        }
+    }
+
+    #[test]
+    fn protocol_rule_19_no_delete_is_taken_that_the_next_start_would_not_hide() {
+        let (caches, key) = (caches(), RecordKey::new(TableId(1), &Key::from("k")).unwrap());
+        let admitted = |change: &Record| caches.admits(&key, change, change.to_bytes().len());
+        assert_eq!(admitted(&record(Payload::Tombstone, 5_500)), Ok(()));
+        assert_eq!(admitted(&record(Payload::Tombstone, 5_501)), Err(NotTaken::Early));
+        assert_eq!(admitted(&value(9_000)), Ok(()), "nothing is lost with a value");
+    }
 }

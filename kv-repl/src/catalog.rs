@@ -18,6 +18,7 @@ use std::sync::Arc;
 use kv_core::NodeId;
 use kv_core::codec::{DecodeError, Reader, put_prefixed, put_varint};
 use kv_core::crdt::Kind;
+use kv_core::evict::PolicyKind;
 use kv_core::hash::{Token, seeded};
 use kv_core::key::{RecordKey, TableId};
 use kv_core::record::Rule;
@@ -28,7 +29,7 @@ use kv_ring::{Layout, Weight, Zone};
 use crate::identity::ClusterId;
 use crate::member::Member;
 use crate::quorum::Consistency;
-use crate::table_options::{CacheOptions, EvictionPolicy, TableOptions};
+use crate::table_options::{CacheOptions, TableOptions};
 use crate::transport::PeerInfo;
 
 const FORMAT: u8 = 1;
@@ -290,7 +291,7 @@ pub(crate) fn decode_options(reader: &mut Reader<'_>) -> Result<TableOptions, De
     let ttl = if flags & HAS_TTL == 0 { None } else { Some(Millis(reader.varint()?)) };
     let (mut cache, mut memory_bytes, mut ttl_max) = (None, None, None);
     if flags & IS_CACHE != 0 {
-        let policy = EvictionPolicy::from_code(reader.u8()?);
+        let policy = PolicyKind::from_code(reader.u8()?);
         cache = Some(policy.ok_or_else(|| reader.error("unknown policy of eviction"))?);
         memory_bytes = Some(reader.varint()?);
         ttl_max = Some(Millis(reader.varint()?));
@@ -444,7 +445,7 @@ mod tests {
         let last_writes = TableOptions::last_write_wins().default_ttl(std::time::Duration::from_secs(9));
         let cache =
             |policy| TableOptions::cache(policy).memory_bytes(1 << 20).ttl_max(std::time::Duration::from_secs(9));
-        let caches = EvictionPolicy::ALL.map(cache);
+        let caches = PolicyKind::ALL.map(cache);
         for options in [TableOptions::siblings(), last_writes].into_iter().chain(kinds).chain(caches) {
             let mut bytes = Vec::new();
             encode_options(&options, &mut bytes);
@@ -460,7 +461,7 @@ mod tests {
         let mut bytes = Vec::new();
         encode_options(&TableOptions { ttl: Some(Millis(5)), ..TableOptions::crdt(Kind::Set) }, &mut bytes);
         assert!(options_of(&bytes).is_err(), "values of data types do not expire");
-        let wrong_rule = TableOptions { rule: Rule::Siblings, ..TableOptions::cache(EvictionPolicy::Lru) };
+        let wrong_rule = TableOptions { rule: Rule::Siblings, ..TableOptions::cache(PolicyKind::Lru) };
         let wrong_rule = wrong_rule.ttl_max(std::time::Duration::from_secs(1));
         assert!(wrong_rule.check().is_err(), "a cache of siblings");
         let mut unknown = Vec::new();

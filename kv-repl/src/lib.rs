@@ -102,5 +102,5 @@ pub use quorum::Consistency;
 pub use remembered::RestoreError;
 pub use repair_request::RepairScope;
 pub use session::Session;
-pub use table_options::{EvictionPolicy, TableOptions};
+pub use table_options::TableOptions;
 pub use worker::StartError;

@@ -249,6 +249,8 @@ pub enum Refusal {
     },
     /// The storage is new and lacks what the one before held. A change is stored all the same.
     Importing,
+    /// It is a delete of a cache table that is born too far ahead of the replica's clock: it would forget it when it starts again.
+    Early,
 }
 
 impl Message {

@@ -167,7 +167,7 @@ impl Minter {
 fn read(env: &Environment<'_>, rule: Rule, key: &RecordKey) -> Result<Record, WriteError> {
     let mut found = None;
     if env.caches.are_of(key.table()) {
-        found = env.caches.get(key, env.me.actor()).map(|bytes| Record::decode(&bytes));
+        found = env.caches.peek(key, env.me.actor()).map(|bytes| Record::decode(&bytes));
         return held(rule, found);
     }
     env.view

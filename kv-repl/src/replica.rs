@@ -11,6 +11,7 @@ use kv_core::record::Record;
 use kv_core::store::{Batch, Space};
 use kv_core::time::Millis;
 
+use crate::caches::NotTaken;
 use crate::digest::digest;
 use crate::machine::{Action, Environment, Event, Machine, Notice, Release, Stripe};
 use crate::message::{Message, Refusal};
@@ -48,9 +49,13 @@ impl Replica {
             return Err(Refusal::Damaged);
         }
         if env.caches.are_of(key.table()) {
-            if !env.caches.has_room(key, &change, record.len()) {
-                out.push(Action::Notify(Notice::CacheFull(key.table())));
-                return Err(Refusal::Full);
+            match env.caches.admits(key, &change, record.len()) {
+                Ok(()) => {}
+                Err(NotTaken::Early) => return Err(Refusal::Early),
+                Err(NotTaken::Full) => {
+                    out.push(Action::Notify(Notice::CacheFull(key.table())));
+                    return Err(Refusal::Full);
+                }
             }
             out.push(Action::Notify(Notice::Observed(change.birth_max())));
             out.push(Action::Cache { key: key.clone(), change });
@@ -74,7 +79,7 @@ impl Replica {
         check(env, epoch, key)?;
         counts(env, key)?;
         if env.caches.are_of(key.table()) {
-            return Ok(env.caches.get(key, env.me.actor()));
+            return Ok(env.caches.read(key, env.me.actor()));
         }
         Self::held(env, key)
     }

@@ -256,8 +256,9 @@ pub enum WriteError {
         /// The table's maximum.
         ttl_max: Millis,
     },
-    /// The deletes of this cache table fill the memory that they may take at this replica. They go as they grow older than the
-    /// table's maximum time to live.
+    /// The deletes of this cache table fill the memory that they may take at the replica which was to coordinate this one. They
+    /// go as they grow older than the table's maximum time to live. Where other replicas are full and this one is not, the
+    /// delete is [`WriteError::Ambiguous`] at its deadline if too few have taken it.
     #[error("the cache table has no room for another delete")]
     CacheFull,
     /// The time to live cannot be meant.

@@ -85,10 +85,16 @@ pub enum Sabotage {
     ClearUnseen,
     /// A removal says what it takes, and not what its replica knew to be gone before (rule P18).
     RemoveByDelta,
+    /// An offer that tops nothing travels as the nothing that it changes (rule P18).
+    OfferNothing,
     /// Deletes of a cache table are evicted as values are (rule P19).
     EvictTombstones,
     /// A node that has started shows of cache tables what was written before (rule P19).
     ForgetColdStart,
+    /// A value of a cache table takes the place of the delete before it, and may be evicted (rule P19).
+    ForgetReplacedDeletes,
+    /// A replica of a cache table takes deletes that are born too far ahead of its clock (rule P19).
+    TakeEarlyDeletes,
     /// A read brings back what a replica of a cache table has evicted (rule P19, lesson 20).
     RepairCaches,
     /// Nothing is kept for a replica that has missed a write.

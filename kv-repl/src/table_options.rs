@@ -4,9 +4,9 @@
 mod cache;
 
 pub(crate) use cache::CacheOptions;
-pub use cache::EvictionPolicy;
 
 use kv_core::crdt::Kind;
+use kv_core::evict::PolicyKind;
 use kv_core::record::Rule;
 use kv_core::time::Millis;
 use thiserror::Error;
@@ -25,7 +25,7 @@ pub struct TableOptions {
     pub(crate) reads: Consistency,
     pub(crate) writes: Consistency,
     /// Of a cache table, the rest too.
-    pub(crate) cache: Option<EvictionPolicy>,
+    pub(crate) cache: Option<PolicyKind>,
     pub(crate) memory_bytes: Option<u64>,
     pub(crate) ttl_max: Option<Millis>,
 }

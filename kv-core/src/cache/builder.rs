@@ -3,7 +3,7 @@ use std::fmt;
 use super::entry::ENTRY_BYTES;
 use super::error::InvalidCache;
 use super::shard::Shard;
-use crate::evict::PolicyKind;
+use crate::evict::{Policy, PolicyKind};
 use crate::time::WallClock;
 
 /// What goes when a put would exceed the bound.
@@ -16,6 +16,31 @@ pub enum Eviction {
     /// Only entries with a time to live, as the policy chooses; the put is refused when they are not enough (Redis:
     /// `volatile-*`).
     OnlyExpiring(PolicyKind),
+    /// As a policy of the caller's own chooses.
+    Custom {
+        /// Makes it, for each shard, from its bound in bytes and a seed.
+        make: fn(capacity_bytes: u64, seed: u64) -> Box<dyn Policy>,
+        /// Whether only entries with a time to live go, as with [`Eviction::OnlyExpiring`].
+        only_expiring: bool,
+    },
+}
+
+impl Eviction {
+    const fn only_expiring(self) -> bool {
+        match self {
+            Self::Never | Self::AllKeys(_) => false,
+            Self::OnlyExpiring(_) => true,
+            Self::Custom { only_expiring, .. } => only_expiring,
+        }
+    }
+
+    fn policy(self, capacity_bytes: u64, seed: u64) -> Option<Box<dyn Policy>> {
+        match self {
+            Self::Never => None,
+            Self::AllKeys(kind) | Self::OnlyExpiring(kind) => Some(kind.build(capacity_bytes, seed)),
+            Self::Custom { make, .. } => Some(make(capacity_bytes, seed)),
+        }
+    }
 }
 
 impl Default for Eviction {
@@ -88,17 +113,13 @@ impl CacheBuilder {
         if shard_bytes < ENTRY_BYTES {
             return Err(InvalidCache::ShardTooSmall { shard_bytes, shard_bytes_min: ENTRY_BYTES });
         }
-        if clock.is_none() && matches!(eviction, Eviction::OnlyExpiring(_)) {
+        if clock.is_none() && eviction.only_expiring() {
             return Err(InvalidCache::NoClock);
         }
         let now = clock.as_ref().map(|clock| clock()).unwrap_or_default();
         let shards = (0..shards).map(|number| {
-            let (policy, only_expiring) = match eviction {
-                Eviction::Never => (None, false),
-                Eviction::AllKeys(kind) => (Some(kind.build(shard_bytes, seed ^ number)), false),
-                Eviction::OnlyExpiring(kind) => (Some(kind.build(shard_bytes, seed ^ number)), true),
-            };
-            Shard::new(shard_bytes, seed, policy, only_expiring, now)
+            let policy = eviction.policy(shard_bytes, seed ^ number);
+            Shard::new(shard_bytes, seed, policy, eviction.only_expiring(), now)
         });
         Ok(Parts { shards: shards.collect(), seed, clock })
     }

@@ -310,13 +310,39 @@ fn a_policy_of_the_caller_s_is_asked() {
             self.0.pop()
         }
     }
-    let newest = PolicyKind::Custom(|_, _| Box::new(Newest::default()));
-    let cache = small(3, Eviction::AllKeys(newest), &Hand::default());
+    let newest = |only_expiring| Eviction::Custom { make: |_, _| Box::new(Newest::default()), only_expiring };
+    let cache = small(3, newest(false), &Hand::default());
     for number in 0..6_u8 {
         cache.put(&[number], "").unwrap();
     }
     let held: Vec<u8> = (0..6).filter(|number| cache.contains_key(&[*number])).collect();
     assert_eq!(held, [0, 1, 5]);
+    let cache = small(3, newest(true), &Hand::default());
+    cache.put(&[0], "").unwrap();
+    cache.put_with_ttl(&[1], "", Millis(10)).unwrap();
+    for number in 2..5_u8 {
+        let put = cache.put(&[number], "");
+        assert_eq!(put.is_ok(), number < 4, "one has a time to live, and one place was free");
+    }
+    assert!(!cache.contains_key(&[1]) && cache.contains_key(&[0]));
+}
+
+#[test]
+fn a_peek_is_no_use() {
+    let hand = Hand::default();
+    let cache = small(3, Eviction::AllKeys(PolicyKind::Lru), &hand);
+    for number in 0..3_u8 {
+        cache.put(&[number], "").unwrap();
+    }
+    let before = cache.statistics();
+    assert!(cache.peek(&[0]).is_some() && cache.peek(&[9]).is_none());
+    assert_eq!(cache.statistics(), before, "neither a hit nor a miss");
+    cache.put(&[3], "").unwrap();
+    assert!(!cache.contains_key(&[0]), "it is the one not used for longest all the same");
+    cache.put_with_ttl(&[4], "", Millis(10)).unwrap();
+    assert!(cache.peek(&[4]).is_some());
+    hand.set(10);
+    assert!(cache.peek(&[4]).is_none(), "expired");
 }
 
 #[derive(Clone, Debug)]
@@ -366,6 +392,7 @@ fn check(eviction: Eviction, shards: usize, steps: Vec<Step>) {
         Eviction::Never => false,
         Eviction::AllKeys(_) => true,
         Eviction::OnlyExpiring(_) => at.is_some(),
+        Eviction::Custom { only_expiring, .. } => !only_expiring || at.is_some(),
     };
     let mut value_of = |len: u16| {
         stamp += 1;

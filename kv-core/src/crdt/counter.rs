@@ -26,8 +26,8 @@ use crate::version::{Actor, Dot, VersionVector};
 /// while a removal is under way (Baquero, Almeida, Lerche, "The problem with embedded CRDT counters and a solution", PaPoC
 /// 2016).
 ///
-/// An actor knows its [last operations](PnCounter::OPERATIONS_MAX) by name, so a retry that reaches it soon enough counts once. A
-/// retry that reaches another actor counts twice.
+/// An actor knows its [last operations](PnCounter::OPERATIONS_MAX) by name, so a retry that reaches it soon enough counts once, or
+/// reaches whoever has heard of it. A retry that reaches an actor which has not counts twice.
 #[derive(Clone, Eq, PartialEq, Debug, Default)]
 pub struct PnCounter {
     /// In the order of actors.
@@ -71,31 +71,23 @@ impl PnCounter {
         self.tallies.iter().map(|tally| i128::from(tally.total) - i128::from(tally.cleared_total)).sum()
     }
 
-    /// The dot of the latest change of `actor`, if `operation` is among its last ones: then the operation is a retry.
-    #[must_use]
-    pub fn counted(&self, actor: Actor, operation: OperationId) -> Option<Dot> {
-        self.tally(actor).filter(|tally| tally.operations.contains(&operation)).map(|tally| tally.dot)
-    }
-
     /// The dot under which an actor last counted that knows `operation` by name, whoever it is: then the operation was
     /// counted, and its count is in this state.
     #[must_use]
-    pub fn counted_by_any(&self, operation: OperationId) -> Option<Dot> {
-        self.tallies.iter().find(|tally| tally.operations.contains(&operation)).map(|tally| tally.dot)
+    pub fn counted(&self, operation: OperationId) -> Option<Dot> {
+        self.tally_of(operation).map(|tally| tally.dot)
     }
 
-    /// The change that adds `amount`, which may be negative. A retry changes nothing, and the change says again what
-    /// the actor has counted.
+    /// The change that adds `amount`, which may be negative. An operation that is [known](PnCounter::counted) here changes nothing,
+    /// and the change says again what its actor has counted.
     ///
     /// # Errors
     /// [`CounterOverflow`].
     pub fn add(&self, dot: Dot, amount: i64, operation: Option<OperationId>) -> Result<Dotted<Self>, CounterOverflow> {
-        let before = self.tally(dot.actor);
-        if let (Some(tally), Some(operation)) = (before, operation)
-            && tally.operations.contains(&operation)
-        {
+        if let Some(tally) = operation.and_then(|operation| self.tally_of(operation)) {
             return Ok(Dotted::of(Self { tallies: vec![tally.clone()] }, VersionVector::of(tally.dot)));
         }
+        let before = self.tally(dot.actor);
         let total = before.map_or(0, |tally| tally.total);
         let overflow = CounterOverflow { actor: dot.actor, total, amount };
         let mut operations = before.map(|tally| tally.operations.clone()).unwrap_or_default();
@@ -114,6 +106,10 @@ impl PnCounter {
         };
         let context = before.map(|tally| tally.dot).into_iter().chain([dot]).collect();
         Ok(Dotted::of(Self { tallies: vec![tally] }, context))
+    }
+
+    fn tally_of(&self, operation: OperationId) -> Option<&Tally> {
+        self.tallies.iter().find(|tally| tally.operations.contains(&operation))
     }
 
     fn tally(&self, actor: Actor) -> Option<&Tally> {

@@ -32,18 +32,19 @@ impl<V: Element> Dots<V> {
     /// The change that puts `value` under `dot` and replaces what is here and passes `replaces`.
     #[must_use]
     pub fn put(&self, dot: Dot, value: V, replaces: impl Fn(&V) -> bool) -> Dotted<Self> {
-        self.put_over(dot, value, |_, held| replaces(held))
+        self.put_over(dot, value, |_, held, _| replaces(held))
     }
 
-    /// The change that puts `value` under `dot` and replaces what is here and was seen in `seen`.
+    /// The change that puts `value` under `dot` and replaces what is here and was seen in `seen`, or is the same value: a write that
+    /// is asked for again does not stand beside itself.
     #[must_use]
     pub fn put_seen(&self, dot: Dot, value: V, seen: &VersionVector) -> Dotted<Self> {
-        self.put_over(dot, value, |held, _| seen.contains(held))
+        self.put_over(dot, value, |under, held, value| seen.contains(under) || held == value)
     }
 
-    fn put_over(&self, dot: Dot, value: V, replaces: impl Fn(Dot, &V) -> bool) -> Dotted<Self> {
-        let replaced = self.entries.iter().filter(|(dot, held)| replaces(*dot, held)).map(|(dot, _)| *dot);
-        let context = replaced.chain([dot]).collect();
+    fn put_over(&self, dot: Dot, value: V, replaces: impl Fn(Dot, &V, &V) -> bool) -> Dotted<Self> {
+        let replaced = self.entries.iter().filter(|(under, held)| replaces(*under, held, &value));
+        let context = replaced.map(|(under, _)| *under).chain([dot]).collect();
         Dotted::of(Self { entries: vec![(dot, value)] }, context)
     }
 }

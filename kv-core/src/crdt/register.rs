@@ -1,5 +1,7 @@
 //! Registers: one value, or as many as were written without having seen each other.
 
+use std::collections::BTreeSet;
+
 use super::dots::{Dots, store_as_its_field};
 use super::dotted::Dotted;
 use super::element::Element;
@@ -21,9 +23,10 @@ pub struct MaxRegister<V>(Dots<V>);
 pub struct MinRegister<V>(Dots<V>);
 
 impl<V: Element> MvRegister<V> {
-    /// The values, in the order of their dots.
-    pub fn values(&self) -> impl Iterator<Item = &V> {
-        self.0.iter().map(|(_, value)| value)
+    /// The values, each once, in order: replicas that have not heard of each other may hold one value under two dots.
+    #[must_use]
+    pub fn values(&self) -> Vec<&V> {
+        self.0.iter().map(|(_, value)| value).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// The change that writes `value` in place of the writes that are held here.
@@ -32,7 +35,7 @@ impl<V: Element> MvRegister<V> {
         self.0.put(dot, value, |_| true).map(Self)
     }
 
-    /// The same in place of those that are held here and seen in `seen`; the others stand beside it.
+    /// The same in place of those that are held here and seen in `seen`, or of the same value; the others stand beside it.
     #[must_use]
     pub fn write_seen(&self, dot: Dot, value: V, seen: &VersionVector) -> Dotted<Self> {
         self.0.put_seen(dot, value, seen).map(Self)

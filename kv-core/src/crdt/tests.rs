@@ -244,6 +244,10 @@ fn lesson_16_a_retry_counts_once() {
     state.absorb(&retry);
     assert_eq!(count(&state), 5);
     assert_eq!(retry.context().counter_max(actor(1)), 1, "a retry is the first attempt again, with its dot");
+    // So it is where the first attempt has only been heard of.
+    let elsewhere = state.change(mint(&state, 2, Some(7)), None, &Update::Add(5)).unwrap();
+    state.absorb(&elsewhere);
+    assert_eq!((count(&state), elsewhere.context().counter_max(actor(2))), (5, 0));
     // Another name is another operation; and the actor remembers so many names and no more.
     for name in 0..PnCounter::OPERATIONS_MAX as u128 {
         let change = state.change(mint(&state, 1, Some(100 + name)), None, &Update::Add(1)).unwrap();
@@ -253,6 +257,36 @@ fn lesson_16_a_retry_counts_once() {
     let too_late = state.change(mint(&state, 1, Some(7)), None, &Update::Add(5)).unwrap();
     state.absorb(&too_late);
     assert_eq!(count(&state), 10 + PnCounter::OPERATIONS_MAX as i128, "as documented");
+}
+
+/// A client that has seen nothing writes, does not hear of it, and asks again: here, and where the first attempt is not known.
+#[test]
+fn a_write_that_is_asked_for_again_does_not_stand_beside_itself() {
+    let mut here = empty(Kind::MvRegister);
+    let mut elsewhere = here.clone();
+    let seen = VersionVector::new();
+    let write = |state: &mut Dotted<Crdt>, node, value: &'static [u8]| {
+        let update = Update::Write(Bytes::from_static(value));
+        let change = state.change(mint(state, node, None), Some(&seen), &update).unwrap();
+        state.absorb(&change);
+    };
+    let stored = |state: &Dotted<Crdt>| match state.value() {
+        Crdt::MvRegister(register) => register.values().into_iter().cloned().collect::<Vec<_>>(),
+        other => panic!("{other:?}"),
+    };
+    write(&mut here, 1, b"v");
+    write(&mut here, 1, b"v");
+    let mut bytes = Vec::new();
+    here.encode(&mut bytes);
+    let mut once = empty(Kind::MvRegister);
+    write(&mut once, 1, b"v");
+    let mut bytes_once = Vec::new();
+    once.encode(&mut bytes_once);
+    assert_eq!((stored(&here), bytes.len()), (stored(&once), bytes_once.len()), "nothing else is kept");
+    write(&mut here, 1, b"other");
+    assert_eq!(stored(&here), ["other", "v"], "another value stands beside it");
+    write(&mut elsewhere, 2, b"v");
+    assert_eq!(stored(&here.join(&elsewhere)), ["other", "v"], "under two dots, and read once");
 }
 
 #[test]

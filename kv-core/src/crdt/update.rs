@@ -225,7 +225,8 @@ impl Dotted<Crdt> {
         }
         let seen_here = seen.unwrap_or(self.context());
         let mut change = change(self.value(), mint, seen_here, update)?;
-        if !retries(self.value(), mint, update) {
+        let counted = mint.operation.and_then(|operation| self.value().counted(update, operation));
+        if counted.is_none() {
             change.cover(mint.dot);
         }
         Ok(change)
@@ -269,22 +270,9 @@ impl Crdt {
     #[must_use]
     pub fn counted(&self, update: &Update, operation: OperationId) -> Option<Dot> {
         match (self, update) {
-            (Self::Counter(counter), Update::Add(_)) => counter.counted_by_any(operation),
+            (Self::Counter(counter), Update::Add(_)) => counter.counted(operation),
             (Self::Map(fields), Update::In(field, update)) => fields.kept(field)?.counted(update, operation),
             _ => None,
         }
-    }
-}
-
-/// Whether a counter below knows the operation already.
-fn retries(value: &Crdt, mint: Mint, update: &Update) -> bool {
-    match (value, update, mint.operation) {
-        (Crdt::Counter(counter), Update::Add(_), Some(operation)) => {
-            counter.counted(mint.dot.actor, operation).is_some()
-        }
-        (Crdt::Map(map), Update::In(field, update), _) => {
-            map.kept(field).is_some_and(|value| retries(value, mint, update))
-        }
-        _ => false,
     }
 }

@@ -1,7 +1,7 @@
 use super::{Fifo, Lfu, Lru, Policy, Random, S3Fifo, Sieve, Soonest, WTinyLfu};
 
-/// Names a policy, and makes it.
-#[derive(Copy, Clone, Debug, Default)]
+/// Names a policy of this crate, and makes it.
+#[derive(Copy, Clone, Eq, PartialEq, Hash, Debug, Default)]
 #[non_exhaustive]
 pub enum PolicyKind {
     /// [`Fifo`].
@@ -21,12 +21,10 @@ pub enum PolicyKind {
     Random,
     /// [`Soonest`].
     Soonest,
-    /// One of the caller's own: a function from the bound in bytes and a seed.
-    Custom(fn(capacity_bytes: u64, seed: u64) -> Box<dyn Policy>),
 }
 
 impl PolicyKind {
-    /// Every policy of this crate.
+    /// All of them.
     pub const ALL: [Self; 8] =
         [Self::Fifo, Self::Lru, Self::Lfu, Self::WTinyLfu, Self::S3Fifo, Self::Sieve, Self::Random, Self::Soonest];
 
@@ -42,7 +40,42 @@ impl PolicyKind {
             Self::Sieve => Box::new(Sieve::new()),
             Self::Random => Box::new(Random::new(seed)),
             Self::Soonest => Box::new(Soonest::new()),
-            Self::Custom(make) => make(capacity_bytes, seed),
         }
+    }
+
+    /// Its number in encodings.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Fifo => 1,
+            Self::Lru => 2,
+            Self::Lfu => 3,
+            Self::WTinyLfu => 4,
+            Self::S3Fifo => 5,
+            Self::Sieve => 6,
+            Self::Random => 7,
+            Self::Soonest => 8,
+        }
+    }
+
+    /// The policy of a number, if there is one.
+    #[must_use]
+    pub fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.code() == code)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_policy_has_a_number_that_never_changes() {
+        let codes = PolicyKind::ALL.map(PolicyKind::code);
+        assert_eq!(codes, [1, 2, 3, 4, 5, 6, 7, 8], "in the order of their names above");
+        for kind in PolicyKind::ALL {
+            assert_eq!(PolicyKind::from_code(kind.code()), Some(kind));
+        }
+        assert!([0, 9, u8::MAX].into_iter().all(|code| PolicyKind::from_code(code).is_none()));
     }
 }

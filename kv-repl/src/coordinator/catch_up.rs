@@ -70,17 +70,22 @@ impl CatchUps {
         asked
     }
 
-    /// Takes an answer. Hands out the one that waited for it, to be tried again; [`CatchUps::back`] takes it back.
-    pub(super) fn answered(&mut self, from: NodeId, tag: u64, record: &Record) -> Option<CatchUp> {
+    /// Takes an answer, which may be that there is no record. Hands out the one that waited for it, to be tried again;
+    /// [`CatchUps::back`] takes it back.
+    pub(super) fn answered(&mut self, from: NodeId, tag: u64, record: Option<Record>) -> Option<CatchUp> {
         let waiting = self.waiting.get_mut(&tag)?;
-        if !waiting.missing.remove(&from) {
+        if !waiting.missing.contains(&from) {
             return None;
         }
-        let joined = match waiting.news.take() {
-            Some(news) => news.join(record).ok()?,
-            None => record.clone(),
-        };
-        waiting.news = Some(joined);
+        if let Some(record) = record {
+            let joined = match &waiting.news {
+                // One of another rule is no answer, and what the others have said stays.
+                Some(news) => news.join(&record).ok()?,
+                None => record,
+            };
+            waiting.news = Some(joined);
+        }
+        waiting.missing.remove(&from);
         self.agenda.remove(waiting.patience.at, tag);
         self.waiting.remove(&tag)
     }

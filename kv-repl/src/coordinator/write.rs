@@ -28,6 +28,7 @@ use super::stragglers::Stragglers;
 use super::{busy, placed, reachable, requirement};
 #[cfg(any(test, feature = "sim"))]
 use crate::admission::Limits;
+use crate::caches::NotTaken;
 use crate::catalog::TableSchema;
 use crate::config::Settings;
 use crate::identity::Boot;
@@ -232,15 +233,21 @@ impl Writes {
         }
         let put = Put { ttl: is_value.then_some(ttl), ..put.clone() };
         let minted = self.minter.mint(env, table.options.rule, &put)?;
+        if minted.record.is_none() {
+            return Ok(minted);
+        }
         let Ok(change) = Record::decode(&minted.change) else {
             return Err(WriteError::Store("what was just minted cannot be read".to_owned()));
         };
         let bytes = minted.change.len();
-        if env.caches.has_room(&put.key, &change, bytes) {
-            return Ok(minted);
-        }
-        if is_value {
-            return Err(WriteError::RecordTooLarge { bytes, bytes_max: env.caches.record_bytes_max(&put.key) });
+        match env.caches.admits(&put.key, &change, bytes) {
+            Ok(()) => return Ok(minted),
+            Err(NotTaken::Early) => panic!("no stamp is minted further ahead than the bound"),
+            Err(NotTaken::Full) if is_value => {
+                let bytes_max = env.caches.record_bytes_max(&put.key);
+                return Err(WriteError::RecordTooLarge { bytes, bytes_max });
+            }
+            Err(NotTaken::Full) => {}
         }
         out.push(Action::Notify(Notice::CacheFull(table.id)));
         Err(WriteError::CacheFull)
@@ -287,9 +294,16 @@ impl Writes {
     }
 
     /// Another replica has said what it holds of a record that this one is behind with.
-    fn caught_up(&mut self, env: &Environment<'_>, from: NodeId, tag: u64, record: &Bytes, out: &mut Vec<Action>) {
-        let Ok(record) = Record::decode(record) else { return };
-        let Some(waiting) = self.catch_ups.answered(from, tag, &record) else { return };
+    fn caught_up(
+        &mut self,
+        env: &Environment<'_>,
+        from: NodeId,
+        tag: u64,
+        record: Option<&Bytes>,
+        out: &mut Vec<Action>,
+    ) {
+        let Ok(record) = record.map(Record::decode).transpose() else { return };
+        let Some(waiting) = self.catch_ups.answered(from, tag, record) else { return };
         let CatchUp { origin, deadline, write, news, .. } = &waiting;
         let Err(error) = self.begin(env, *origin, *deadline, write, news.as_ref(), out) else { return };
         let waiting = match error {
@@ -443,8 +457,8 @@ impl Machine for Writes {
             Event::Request { origin, deadline, request: Request::Write(write) } => {
                 self.request(env, (origin, deadline), write, out);
             }
-            Event::Message { from, message: Message::ReadReply { tag, outcome: Ok(Some(record)) } } => {
-                self.caught_up(env, from, tag, &record, out);
+            Event::Message { from, message: Message::ReadReply { tag, outcome: Ok(record) } } => {
+                self.caught_up(env, from, tag, record.as_ref(), out);
             }
             Event::Message { from, message: Message::WriteReply { tag, refused: None } } => {
                 self.acknowledged(env, from, tag, out);

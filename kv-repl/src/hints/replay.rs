@@ -311,7 +311,8 @@ impl Hints {
                 | Refusal::Overloaded { .. }
 
                 // It is there. But whoever gave it knows no storage that counts.
-                | Refusal::Importing,
+                | Refusal::Importing
+                | Refusal::Early,
             ) => {
                 walk.give_up();
             }

@@ -3,7 +3,8 @@
 //! - The change gets the replica's next dot and a stamp; everybody else joins it blindly (rule P18).
 //! - What only adds travels as the small change that it is. What replaces or removes travels as the whole state, because
 //!   what it takes may have been taken here before by a change that reached nobody else, or may have replaced something
-//!   that others still hold. So a quorum that has acknowledged a removal holds all that its replica knew to be gone.
+//!   that others still hold. So a quorum that has acknowledged a removal holds all that its replica knew to be gone. So does what
+//!   adds nothing here, as an offer to a register that holds more: what tops it may have reached nobody else.
 //! - An addition to a counter that is asked for again is not made again when it is known here: among the last ones of an
 //!   actor in the record itself, or among those this life has made. A retry that is not known may have been
 //!   made elsewhere, and is answered as ambiguous, unless the asker knows that this life of this replica is the only one
@@ -11,7 +12,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use kv_core::crdt::Kind;
+use kv_core::crdt::{DotStore, Kind};
 use kv_core::hash::seeded;
 use kv_core::key::RecordKey;
 use kv_core::record::{OperationId, Record, Rule};
@@ -94,9 +95,13 @@ impl Minter {
             let held = stored.crdt().and_then(|value| value.counted(&modify.update, operation));
             if let Some(dot) = held.or_else(|| self.made.find(key, operation)) {
                 let written = written(key, dot, stored.birth_max(), &known);
-                let change = stored.to_bytes();
-                let record = news.map(|_| change.clone());
-                return Ok(Minted { change, record, written, meta: Batch::new(), epoch: None });
+                return Ok(Minted {
+                    change: stored.to_bytes(),
+                    record: None,
+                    written,
+                    meta: Batch::new(),
+                    epoch: None,
+                });
             }
             if let Attempt::Again { asked } = modify.attempt
                 && (asked != Some((env.me.node, env.me.boot)) || !self.made.is_complete(now))
@@ -128,7 +133,8 @@ impl Minter {
         if counts {
             self.made.add(now, key, operation, dot);
         }
-        let whole = modify.update.replaces() && !sabotaged!(RemoveByDelta);
+        let adds = || delta.crdt().is_some_and(DotStore::is_live) || sabotaged!(OfferNothing);
+        let whole = if modify.update.replaces() { !sabotaged!(RemoveByDelta) } else { !adds() };
         let change = if whole { record.clone() } else { delta.to_bytes() };
         let meta = self.remember(env, epoch);
         Ok(Minted {

@@ -86,13 +86,13 @@ impl Read {
         }
     }
 
-    /// The values of a multi-value register: several when they were written without having seen each other.
+    /// The values of a multi-value register, each once, in order: several when they were written without having seen each other.
     ///
     /// # Errors
     /// [`WrongType`].
     pub fn register(&self) -> Result<Vec<&Bytes>, WrongType> {
         match self.of("multi-value register", &[Kind::MvRegister])? {
-            Some(Crdt::MvRegister(register)) => Ok(register.values().collect()),
+            Some(Crdt::MvRegister(register)) => Ok(register.values()),
             _ => Ok(Vec::new()),
         }
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kv_core::NodeId;
+use kv_core::evict::PolicyKind;
 use kv_core::key::{Key, RecordKey};
 use kv_core::record::{OperationId, Payload};
 use kv_core::time::Millis;
@@ -14,7 +15,7 @@ use crate::quorum::Consistency;
 use crate::repair_request::{RepairError, RepairScope};
 use crate::request::{Get, Put, WriteError};
 use crate::status::CacheStatus;
-use crate::table_options::{EvictionPolicy, TableOptions};
+use crate::table_options::TableOptions;
 
 /// Every switch, and the scenario that it must break.
 const RULES: &[(Sabotage, &str, Scenario)] = &[
@@ -29,6 +30,12 @@ const RULES: &[(Sabotage, &str, Scenario)] = &[
         "protocol_rule_19_a_delete_holds_where_replicas_have_forgotten_it",
         deleted_and_restarted,
     ),
+    (
+        Sabotage::ForgetReplacedDeletes,
+        "protocol_rule_19_a_delete_outlives_the_value_that_came_after_it",
+        deleted_written_again_and_flooded,
+    ),
+    (Sabotage::TakeEarlyDeletes, "protocol_rule_19_no_delete_is_taken_that_a_restart_would_not_hide", deleted_early),
 ];
 
 #[test]
@@ -51,7 +58,7 @@ const LONG_US: u64 = 4_000_000;
 const MEMORY_BYTES: u64 = 64 << 10;
 const TTL_MAX_MS: u64 = 60_000;
 
-fn founded(policy: EvictionPolicy) -> World {
+fn founded(policy: PolicyKind) -> World {
     let mut world = World::new(2, 3, NetworkFaults::default(), 5, Box::new(MemStores::new()));
     let cache = TableOptions::cache(policy).ttl_max(Duration::from_millis(TTL_MAX_MS)).memory_bytes(MEMORY_BYTES);
     world.found(&[("sessions", cache.replicas(3))]);
@@ -130,7 +137,7 @@ fn is_cached(world: &World, node: u64, name: &str) -> bool {
 
 /// One replica has had to evict what the others still hold; then it is read.
 fn read_after_an_eviction() -> Result<(), String> {
-    let mut world = founded(EvictionPolicy::Fifo);
+    let mut world = founded(PolicyKind::Fifo);
     put(&mut world, 1, "k", "value", Consistency::All);
     cut_off(&mut world, 1);
     flood(&mut world, 1, Consistency::One);
@@ -150,7 +157,7 @@ fn read_after_an_eviction() -> Result<(), String> {
 
 /// A replica does not hear of a delete; the others have to make room for much else.
 fn deleted_and_flooded() -> Result<(), String> {
-    let mut world = founded(EvictionPolicy::Lru);
+    let mut world = founded(PolicyKind::Lru);
     put(&mut world, 1, "k", "value", Consistency::All);
     cut_off(&mut world, 3);
     delete(&mut world, 1, "k").expect("two of three take it");
@@ -165,7 +172,7 @@ fn deleted_and_flooded() -> Result<(), String> {
 
 /// A replica does not hear of a delete; one that does forgets it when it starts again.
 fn deleted_and_restarted() -> Result<(), String> {
-    let mut world = founded(EvictionPolicy::S3Fifo);
+    let mut world = founded(PolicyKind::S3Fifo);
     put(&mut world, 1, "k", "value", Consistency::All);
     cut_off(&mut world, 3);
     delete(&mut world, 1, "k").expect("two of three take it");
@@ -183,11 +190,60 @@ fn deleted_and_restarted() -> Result<(), String> {
     Ok(())
 }
 
+/// A replica does not hear of a delete, nor of the value after it; the others have had to evict that.
+fn deleted_written_again_and_flooded() -> Result<(), String> {
+    let mut world = founded(PolicyKind::Fifo);
+    put(&mut world, 1, "k", "old", Consistency::All);
+    cut_off(&mut world, 3);
+    delete(&mut world, 1, "k").expect("two of three take it");
+    put(&mut world, 1, "k", "new", Consistency::Quorum);
+    flood(&mut world, 1, Consistency::Quorum);
+    heal(&mut world);
+    assert!(is_cached(&world, 3, "k") && !is_cached(&world, 1, "k") && !is_cached(&world, 2, "k"));
+    match read(&mut world, 3, "k") {
+        None => Ok(()),
+        Some(value) => Err(format!("what was deleted is back: {value:?}")),
+    }
+}
+
+/// A node whose clock is far ahead deletes; one that has taken the delete starts again, and the third has missed it.
+fn deleted_early() -> Result<(), String> {
+    let mut world = founded(PolicyKind::Sieve);
+    world.set_skew(NodeId(1), 900);
+    put(&mut world, 1, "k", "value", Consistency::All);
+    cut_off(&mut world, 3);
+    delete(&mut world, 1, "k").expect("two of three take it, if not at once");
+    world.crash(NodeId(2));
+    world.start(NodeId(2));
+    heal(&mut world);
+    cut_off(&mut world, 1);
+    world.run_for(LONG_US);
+    assert!(is_cached(&world, 3, "k"), "it has not heard of the delete");
+    match read(&mut world, 3, "k") {
+        None => Ok(()),
+        Some(value) => Err(format!("what was deleted is back: {value:?}")),
+    }
+}
+
 // ---- rules without a switch of their own ----
+
+/// What the memory is for is what readers ask for: neither writes nor what replicas say to each other count as uses.
+#[test]
+fn only_reads_are_hits_and_misses() {
+    let mut world = founded(PolicyKind::Lru);
+    put(&mut world, 1, "k", "value", Consistency::All);
+    put(&mut world, 1, "k", "another", Consistency::All);
+    delete(&mut world, 1, "j").expect("a healthy cluster deletes");
+    let looks = |world: &World, node| (cache_of(world, node).hits, cache_of(world, node).misses);
+    assert_eq!([1, 2, 3].map(|node| looks(&world, node)), [(0, 0); 3]);
+    assert!(read(&mut world, 1, "k").is_some() && read(&mut world, 1, "j").is_none());
+    let sum = [1, 2, 3].map(|node| looks(&world, node)).into_iter().fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
+    assert!(sum.0 >= 2 && sum.1 >= 2, "a quorum was asked for each: {sum:?}");
+}
 
 #[test]
 fn protocol_rule_19_memory_is_bounded_under_a_flood_of_values_and_of_deletes() {
-    for policy in EvictionPolicy::ALL {
+    for policy in PolicyKind::ALL {
         let mut world = founded(policy);
         flood(&mut world, 1, Consistency::All);
         for node in [1, 2, 3] {
@@ -218,7 +274,7 @@ fn protocol_rule_19_memory_is_bounded_under_a_flood_of_values_and_of_deletes() {
 
 #[test]
 fn protocol_rule_19_no_value_outlives_the_maximum() {
-    let mut world = founded(EvictionPolicy::Sieve);
+    let mut world = founded(PolicyKind::Sieve);
     let value = || Payload::Value(Bytes::from_static(b"value"));
     let (one_second, over) = (Millis(1_000), Millis(TTL_MAX_MS + 1));
     let refused = write(&mut world, 1, "k", value(), (Consistency::Quorum, Some(over)));
@@ -238,7 +294,7 @@ fn protocol_rule_19_no_value_outlives_the_maximum() {
 /// Nothing of a cache table is in any store.
 #[test]
 fn protocol_rule_19_values_live_in_memory_only() {
-    let mut world = founded(EvictionPolicy::Lfu);
+    let mut world = founded(PolicyKind::Lfu);
     put(&mut world, 1, "k", "value", Consistency::All);
     let key = key_of(&world, "k");
     for node in world.nodes() {

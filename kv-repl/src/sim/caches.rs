@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use kv_core::evict::PolicyKind;
 use kv_core::key::{Key, RecordKey};
 use kv_core::record::{OperationId, Payload};
 use kv_core::time::Millis;
@@ -14,7 +15,7 @@ use crate::catalog::TableSchema;
 use crate::check::{CacheHistory, CacheReadBegun};
 use crate::quorum::Consistency;
 use crate::request::{Get, Put};
-use crate::table_options::{EvictionPolicy, TableOptions};
+use crate::table_options::TableOptions;
 
 /// The table's name.
 pub(super) const TABLE: &str = "cache";
@@ -28,7 +29,7 @@ const VALUE_BYTES: usize = 7_000;
 
 /// The table's options: the policy is drawn from the seed.
 pub(super) fn table(options: &Options, replicas: usize) -> TableOptions {
-    let policies = EvictionPolicy::ALL;
+    let policies = PolicyKind::ALL;
     let policy = policies[usize::try_from(options.seed % policies.len() as u64).expect("less than a length")];
     let ttl_max = Duration::from_millis(TTL_MAX_MS);
     TableOptions::cache(policy).memory_bytes(64 << 10).ttl_max(ttl_max).replicas(replicas)

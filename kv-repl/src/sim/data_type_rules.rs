@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use kv_core::NodeId;
 use kv_core::context::CausalContext;
-use kv_core::crdt::{Kind, Update, UpdateRefused};
+use kv_core::crdt::{Crdt, Kind, Update, UpdateRefused};
 use kv_core::key::{Key, RecordKey};
 use kv_core::record::OperationId;
 
@@ -33,6 +33,11 @@ const RULES: &[(Sabotage, &str, Scenario)] = &[
         deleted_with_an_old_context,
     ),
     (Sabotage::RemoveByDelta, "protocol_rule_18_an_acknowledged_removal_holds_whatever_happened_before", removed_twice),
+    (
+        Sabotage::OfferNothing,
+        "protocol_rule_18_an_acknowledged_offer_is_topped_wherever_it_was_acknowledged",
+        offered_less,
+    ),
     (Sabotage::CountRetriedUpdates, "protocol_rule_10_chaos_counts_nothing_twice", counting_in_chaos),
     (
         Sabotage::SpendWithoutBudget,
@@ -62,7 +67,12 @@ const LONG_US: u64 = 4_000_000;
 fn founded(seed: u64, nodes: u64) -> World {
     let mut world = World::new(seed, nodes, NetworkFaults::default(), 5, Box::new(MemStores::new()));
     let table = |kind| TableOptions::crdt(kind).replicas(3);
-    world.found(&[("counters", table(Kind::Counter)), ("sets", table(Kind::Set)), ("notes", table(Kind::MvRegister))]);
+    world.found(&[
+        ("counters", table(Kind::Counter)),
+        ("sets", table(Kind::Set)),
+        ("notes", table(Kind::MvRegister)),
+        ("peaks", table(Kind::MaxRegister)),
+    ]);
     // Everybody serves.
     world.run_for(2_000_000);
     world
@@ -255,6 +265,28 @@ fn removed_twice() -> Result<(), String> {
     }
 }
 
+/// An offer that reaches nobody else, and then a lesser one at the same replica, which is acknowledged.
+fn offered_less() -> Result<(), String> {
+    let mut world = founded(2, 3);
+    cut_off(&mut world, 1);
+    let greater = change_of(&mut world, "peaks", Update::Offer(9), None);
+    let lost = make(&mut world, 1, &greater);
+    assert!(matches!(lost, Err(WriteError::Ambiguous { acknowledged: 1, .. })), "{lost:?}");
+    world.run_for(LONG_US);
+    world.heal_links();
+    cut_off(&mut world, 3);
+    world.run_for(LONG_US);
+    let lesser = change_of(&mut world, "peaks", Update::Offer(5), None);
+    make(&mut world, 1, &lesser).expect("two of three are connected");
+    world.heal_links();
+    cut_off(&mut world, 1);
+    world.run_for(LONG_US);
+    match read(&mut world, 3, "peaks").number().expect("a table of max registers") {
+        Some(5..) => Ok(()),
+        held => Err(format!("5 was acknowledged, and what is held is {held:?}")),
+    }
+}
+
 fn counting_in_chaos() -> Result<(), String> {
     search(0..40, |seed| Options {
         chaos_every_ms: 150,
@@ -336,6 +368,44 @@ fn a_write_of_a_register_replaces_what_its_writer_had_seen() {
     let write = change_of(&mut world, "notes", value("one"), Some(both.context()));
     make(&mut world, 3, &write).expect("a healthy cluster writes");
     assert_eq!(read(&mut world, 1, "notes").register().unwrap(), ["one"]);
+}
+
+/// A client does not hear of its write, and asks again: where it asked before, and where nobody has heard of it.
+#[test]
+fn a_write_of_a_register_that_is_asked_for_again_does_not_stand_beside_itself() {
+    let mut world = founded(2, 3);
+    let seen = change(&mut world, 1, "notes", Update::Write(Bytes::from_static(b"first"))).context;
+    world.run_for(100_000);
+    cut_off(&mut world, 1);
+    let write = change_of(&mut world, "notes", Update::Write(Bytes::from_static(b"second")), Some(&seen));
+    let again = Modify { attempt: AGAIN, ..write.clone() };
+    let lost = make(&mut world, 1, &write);
+    assert!(matches!(lost, Err(WriteError::Ambiguous { acknowledged: 1, .. })), "{lost:?}");
+    make(&mut world, 1, &Modify { consistency: Consistency::One, ..again.clone() }).expect("it is one");
+    make(&mut world, 2, &again).expect("two of three are connected");
+    let held = world.record_at(NodeId(1), &key_in(&world, "notes", "k")).expect("it was written there");
+    let Some(Crdt::MvRegister(register)) = held.crdt() else { panic!("a table of registers") };
+    assert_eq!(register.values(), ["second"]);
+    world.heal_links();
+    world.run_for(LONG_US);
+    for node in [1, 2, 3] {
+        assert_eq!(read(&mut world, node, "notes").register().unwrap(), ["second"]);
+    }
+}
+
+/// Of those that could tell more, one holds nothing and the other is away: there is nothing to wait for.
+#[test]
+fn a_replica_that_holds_nothing_answers_somebody_who_is_behind_all_the_same() {
+    let mut world = founded(2, 3);
+    let written = change(&mut world, 1, "sets", insert("milk"));
+    let elsewhere = key_in(&world, "sets", "another");
+    let seen = written.context.open(&key_in(&world, "sets", "k")).expect("it is of this key");
+    let context = CausalContext::seal(&elsewhere, &seen);
+    let removal = Modify { key: elsewhere, ..change_of(&mut world, "sets", remove("milk"), Some(&context)) };
+    let begun = world.now_us();
+    let refused = make(&mut world, 1, &removal);
+    assert_eq!(refused, Err(WriteError::Update(UpdateRefused::ContextAhead)));
+    assert!(world.now_us() - begun < 500_000, "both others have said that they hold nothing");
 }
 
 /// Whoever adds to a counter has not seen what others have counted at the same replica.

@@ -257,7 +257,7 @@ impl World {
     #[must_use]
     pub fn cached_at(&self, node: NodeId, key: &RecordKey) -> Option<Record> {
         let shared = &self.nodes[&node].worker.as_ref()?.core().shared;
-        Record::decode(&shared.caches.get(key, shared.me.actor())?).ok()
+        Record::decode(&shared.caches.peek(key, shared.me.actor())?).ok()
     }
 
     /// What running nodes believe of the hashes of their records, where it is wrong.

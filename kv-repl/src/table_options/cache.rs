@@ -8,70 +8,10 @@ use kv_core::time::Millis;
 
 use super::{InvalidOptions, TableOptions};
 
-/// Which value goes when a cache table has no room at a node: the policies of [`kv_core::evict`], by name.
-#[derive(Copy, Clone, Eq, PartialEq, Hash, Debug, Default)]
-pub enum EvictionPolicy {
-    /// First in, first out.
-    Fifo,
-    /// The one not used for longest.
-    Lru,
-    /// The one used least often.
-    Lfu,
-    /// By frequency, in a window and a main part.
-    WTinyLfu,
-    /// A good first choice.
-    #[default]
-    S3Fifo,
-    /// SIEVE.
-    Sieve,
-    /// Any one.
-    Random,
-    /// The one that expires first.
-    Soonest,
-}
-
-impl EvictionPolicy {
-    /// All of them.
-    pub const ALL: [Self; 8] =
-        [Self::Fifo, Self::Lru, Self::Lfu, Self::WTinyLfu, Self::S3Fifo, Self::Sieve, Self::Random, Self::Soonest];
-
-    pub(crate) const fn code(self) -> u8 {
-        match self {
-            Self::Fifo => 1,
-            Self::Lru => 2,
-            Self::Lfu => 3,
-            Self::WTinyLfu => 4,
-            Self::S3Fifo => 5,
-            Self::Sieve => 6,
-            Self::Random => 7,
-            Self::Soonest => 8,
-        }
-    }
-
-    pub(crate) fn from_code(code: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|policy| policy.code() == code)
-    }
-
-    /// The policy itself.
-    #[must_use]
-    pub const fn kind(self) -> PolicyKind {
-        match self {
-            Self::Fifo => PolicyKind::Fifo,
-            Self::Lru => PolicyKind::Lru,
-            Self::Lfu => PolicyKind::Lfu,
-            Self::WTinyLfu => PolicyKind::WTinyLfu,
-            Self::S3Fifo => PolicyKind::S3Fifo,
-            Self::Sieve => PolicyKind::Sieve,
-            Self::Random => PolicyKind::Random,
-            Self::Soonest => PolicyKind::Soonest,
-        }
-    }
-}
-
 /// Bounds of a cache table, once they are known to be possible.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub(crate) struct CacheOptions {
-    pub(crate) policy: EvictionPolicy,
+    pub(crate) policy: PolicyKind,
     pub(crate) memory_bytes: u64,
     pub(crate) ttl_max: Millis,
 }
@@ -96,13 +36,14 @@ impl TableOptions {
     ///
     /// - A read gives what somebody wrote there, within its time to live.
     /// - A read at a quorum gives nothing older than a delete that a quorum had acknowledged before it began, also when
-    ///   replicas have evicted and started again since, as long as clocks keep to
-    ///   [`Config::clock_drift_max`](crate::config::Config::clock_drift_max). For this, deletes stay in memory until all
-    ///   that they hide has expired, within an eighth of the memory; when that is full, deletes are refused with
-    ///   [`WriteError::CacheFull`](crate::request::WriteError::CacheFull). A node that has started does not show what was written
-    ///   before, even where others hold it, because it may have forgotten a delete.
+    ///   replicas have evicted and started again since, as long as clocks differ by less than
+    ///   [`Config::clock_drift_max`](crate::config::Config::clock_drift_max), and none is set back while its node is down. For
+    ///   this, deletes stay in memory until all that they hide has expired, within an eighth of the memory; a replica that
+    ///   has no room takes no more of them, and [`WriteError::CacheFull`](crate::request::WriteError::CacheFull) says what
+    ///   becomes of the request. A node that has started does not show what was written before, even where others hold
+    ///   it, because it may have forgotten a delete.
     #[must_use]
-    pub const fn cache(policy: EvictionPolicy) -> Self {
+    pub const fn cache(policy: PolicyKind) -> Self {
         let mut options = Self::of(Rule::LastWriteWins);
         options.cache = Some(policy);
         options.memory_bytes = Some(MEMORY_BYTES);
@@ -167,7 +108,7 @@ mod tests {
 
     #[test]
     fn a_cache_must_say_how_long_its_values_live_at_most() {
-        let cache = TableOptions::cache(EvictionPolicy::Lru);
+        let cache = TableOptions::cache(PolicyKind::Lru);
         let second = Duration::from_secs(1);
         assert_eq!(cache.check(), Err(InvalidOptions::CacheWithoutTtlMax));
         assert_eq!(cache.clone().ttl_max(second).check(), Ok(()));
@@ -180,13 +121,5 @@ mod tests {
         assert_eq!(TableOptions::siblings().ttl_max(second).check(), Err(InvalidOptions::NotACache));
         assert_eq!(TableOptions::last_write_wins().memory_bytes(1 << 20).check(), Err(InvalidOptions::NotACache));
         assert!(!cache.is_replicated_durably() && TableOptions::last_write_wins().is_replicated_durably());
-    }
-
-    #[test]
-    fn every_policy_has_a_code_of_its_own() {
-        for policy in EvictionPolicy::ALL {
-            assert_eq!(EvictionPolicy::from_code(policy.code()), Some(policy));
-        }
-        assert_eq!(EvictionPolicy::from_code(0), None);
     }
 }

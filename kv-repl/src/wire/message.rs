@@ -345,6 +345,7 @@ fn encode_refusal(refusal: Refusal, out: &mut Vec<u8>) {
             put_varint(out, retry_after.0);
         }
         Refusal::Importing => out.push(80),
+        Refusal::Early => out.push(65),
     }
 }
 
@@ -359,6 +360,7 @@ fn decode_refusal(reader: &mut Reader<'_>) -> Result<Option<Refusal>, DecodeErro
         64 => Refusal::Full,
         6 => Refusal::Overloaded { retry_after: Millis(reader.varint()?) },
         80 => Refusal::Importing,
+        65 => Refusal::Early,
         _ => return Err(reader.error("unknown refusal")),
     }))
 }

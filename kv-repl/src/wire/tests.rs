@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use kv_core::context::CausalContext;
 use kv_core::crdt::{CounterOverflow, Field, Kind, Update, UpdateRefused};
+use kv_core::evict::PolicyKind;
 use kv_core::hlc::{ClockDrift, Stamp};
 use kv_core::key::{Key, RecordKey, TableId};
 use kv_core::record::{OperationId, Payload};
@@ -19,7 +20,7 @@ use crate::message::{Refusal, Unwelcome};
 use crate::quorum::TooFewReplicas;
 use crate::request::{Attempt, ClusterError, Modify, Put, WriteError, Written};
 use crate::status::Standing;
-use crate::table_options::{EvictionPolicy, TableOptions};
+use crate::table_options::TableOptions;
 use crate::{Consistency, NodeId};
 
 fn header() -> Header {
@@ -176,6 +177,7 @@ fn messages() -> Vec<Message> {
         Refusal::Full,
         Refusal::Overloaded { retry_after: Millis(300) },
         Refusal::Importing,
+        Refusal::Early,
     ];
     let mut all = vec![
         Message::Hello { nonce: 1, catalog_version: 2, address: String::new() },
@@ -196,7 +198,7 @@ fn messages() -> Vec<Message> {
         Message::CreateTable {
             tag: 5,
             name: "sessions".to_owned(),
-            options: TableOptions::cache(EvictionPolicy::Lru).ttl_max(std::time::Duration::from_secs(9)),
+            options: TableOptions::cache(PolicyKind::Lru).ttl_max(std::time::Duration::from_secs(9)),
         },
         forward(put),
         forward(bare),

@@ -31,7 +31,7 @@ pub(super) enum Reading {
     Entries(BTreeMap<Bytes, Bytes>),
     Flag(bool),
     Extreme(Option<i64>),
-    Values(Vec<Bytes>),
+    Values(BTreeSet<Bytes>),
     Fields(BTreeMap<Field, Reading>),
 }
 
@@ -49,11 +49,7 @@ pub(super) fn reading(value: &Crdt) -> Reading {
         Crdt::DisableWinsFlag(flag) => Reading::Flag(flag.is_enabled()),
         Crdt::MaxRegister(register) => Reading::Extreme(register.value().copied()),
         Crdt::MinRegister(register) => Reading::Extreme(register.value().copied()),
-        Crdt::MvRegister(register) => {
-            let mut values: Vec<Bytes> = register.values().cloned().collect();
-            values.sort();
-            Reading::Values(values)
-        }
+        Crdt::MvRegister(register) => Reading::Values(register.values().into_iter().cloned().collect()),
     }
 }
 
@@ -142,14 +138,13 @@ impl History {
             }
             Kind::MvRegister => {
                 let live = self.live(events, |update| matches!(update, Update::Write(_)), |_, _| true);
-                let mut values: Vec<Bytes> = live
+                let values: BTreeSet<Bytes> = live
                     .into_iter()
                     .filter_map(|(_, update)| match update {
                         Update::Write(value) => Some(value),
                         _ => None,
                     })
                     .collect();
-                values.sort();
                 (!values.is_empty()).then_some(Reading::Values(values))
             }
         }
