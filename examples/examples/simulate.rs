@@ -89,6 +89,7 @@ struct Totals {
     operations: u64,
     acknowledged: u64,
     reads: u64,
+    cache_hits: u64,
     session_reads: u64,
     failures: u64,
     faults: u64,
@@ -104,6 +105,7 @@ impl Totals {
         self.operations += report.operations;
         self.acknowledged += report.acknowledged;
         self.reads += report.reads;
+        self.cache_hits += report.cache_hits;
         self.session_reads += report.session_reads;
         self.failures += report.failures;
         self.faults += report.faults.total();
@@ -115,13 +117,14 @@ impl Totals {
 
     fn json(&self) -> String {
         format!(
-            "{{\"seeds\":{},\"operations\":{},\"acknowledged\":{},\"reads\":{},\"session_reads\":{},\
+            "{{\"seeds\":{},\"operations\":{},\"acknowledged\":{},\"reads\":{},\"cache_hits\":{},\"session_reads\":{},\
              \"failures\":{},\"faults\":{},\"hints_delivered\":{},\"hints_shed\":{},\
              \"violations\":{},\"trace_hash\":\"{:016x}\"}}",
             self.seeds,
             self.operations,
             self.acknowledged,
             self.reads,
+            self.cache_hits,
             self.session_reads,
             self.failures,
             self.faults,

@@ -10,6 +10,8 @@ use bytes::Bytes;
 use kv_core::hlc::Stamp;
 use kv_core::key::RecordKey;
 
+use super::tally::Tally;
+
 /// What clients did to a cache table and saw of it.
 #[derive(Debug)]
 pub struct CacheHistory {
@@ -19,9 +21,7 @@ pub struct CacheHistory {
     written: BTreeMap<Bytes, (RecordKey, u64)>,
     /// The latest delete of each key that a quorum has acknowledged.
     deleted: BTreeMap<RecordKey, Stamp>,
-    violations: Vec<String>,
-    acknowledged: u64,
-    reads: u64,
+    tally: Tally,
     hits: u64,
 }
 
@@ -36,14 +36,12 @@ impl CacheHistory {
     /// Of a table whose values may be seen for so long after they were written, at most: the table's maximum, what a write
     /// may take, and what clocks may differ.
     #[must_use]
-    pub const fn new(life_max_us: u64) -> Self {
+    pub fn new(life_max_us: u64) -> Self {
         Self {
             life_max_us,
             written: BTreeMap::new(),
             deleted: BTreeMap::new(),
-            violations: Vec::new(),
-            acknowledged: 0,
-            reads: 0,
+            tally: Tally::default(),
             hits: 0,
         }
     }
@@ -55,12 +53,12 @@ impl CacheHistory {
 
     /// A quorum has acknowledged a write.
     pub const fn write_acknowledged(&mut self) {
-        self.acknowledged += 1;
+        self.tally.acknowledged += 1;
     }
 
     /// A quorum has acknowledged a delete, which was born at `birth`.
     pub fn delete_acknowledged(&mut self, key: &RecordKey, birth: Stamp) {
-        self.acknowledged += 1;
+        self.tally.acknowledged += 1;
         let deleted = self.deleted.entry(key.clone()).or_default();
         *deleted = birth.max(*deleted);
     }
@@ -73,39 +71,27 @@ impl CacheHistory {
 
     /// A quorum read has ended at time `now`, with this value and its birth, or with nothing.
     pub fn read_ends(&mut self, begun: &CacheReadBegun, now: u64, found: Option<(&Bytes, Stamp)>) {
-        self.reads += 1;
+        self.tally.reads += 1;
         let Some((value, birth)) = found else { return };
         self.hits += 1;
         let key = &begun.key;
         if begun.deleted.is_some_and(|deleted| birth < deleted) {
-            self.violations.push(format!("{key:?}: {value:?} of {birth:?} was deleted at {:?}", begun.deleted));
+            self.tally.violations.push(format!("{key:?}: {value:?} of {birth:?} was deleted at {:?}", begun.deleted));
         }
         match self.written.get(value) {
             Some((written, at)) if written == key => {
                 if now > at.saturating_add(self.life_max_us) {
-                    self.violations.push(format!("{key:?}: {value:?} of {at} is seen at {now}"));
+                    self.tally.violations.push(format!("{key:?}: {value:?} of {at} is seen at {now}"));
                 }
             }
-            _ => self.violations.push(format!("{key:?} holds a value that nobody wrote there: {value:?}")),
+            _ => self.tally.violations.push(format!("{key:?} holds a value that nobody wrote there: {value:?}")),
         }
     }
 
-    /// What was wrong.
+    /// What was looked at, and what was wrong.
     #[must_use]
-    pub fn violations(&self) -> &[String] {
-        &self.violations
-    }
-
-    /// How many writes a quorum acknowledged.
-    #[must_use]
-    pub const fn acknowledged(&self) -> u64 {
-        self.acknowledged
-    }
-
-    /// How many quorum reads were checked.
-    #[must_use]
-    pub const fn reads(&self) -> u64 {
-        self.reads
+    pub const fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     /// How many of them found something.
@@ -131,10 +117,10 @@ mod tests {
         history.write_begins(&here, value.clone(), 10);
         let other = Bytes::from_static(b"other");
         let found = |history: &mut CacheHistory, key: &RecordKey, now, found| {
-            let before = history.violations().len();
+            let before = history.tally().violations.len();
             let begun = history.read_begins(key);
             history.read_ends(&begun, now, found);
-            history.violations().len() - before
+            history.tally().violations.len() - before
         };
         assert_eq!(found(&mut history, &here, 20, None), 0);
         assert_eq!(found(&mut history, &here, 20, Some((&value, Stamp(5)))), 0);
@@ -145,8 +131,8 @@ mod tests {
         history.delete_acknowledged(&here, Stamp(7));
         assert_eq!(found(&mut history, &here, 20, Some((&value, Stamp(5)))), 1, "deleted");
         assert_eq!(found(&mut history, &here, 20, Some((&value, Stamp(8)))), 0, "written again");
-        let violations = history.violations().len();
+        let violations = history.tally().violations.len();
         history.read_ends(&before, 20, Some((&value, Stamp(5))));
-        assert_eq!(history.violations().len(), violations, "the delete was acknowledged later");
+        assert_eq!(history.tally().violations.len(), violations, "the delete was acknowledged later");
     }
 }

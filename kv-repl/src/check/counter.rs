@@ -9,6 +9,8 @@
 
 use std::collections::BTreeSet;
 
+use super::tally::Tally;
+
 /// Names an addition of a [`CounterHistory`].
 #[derive(Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Debug)]
 pub struct AddIndex(u32);
@@ -26,9 +28,7 @@ pub struct CounterHistory {
     removable: BTreeSet<AddIndex>,
     /// Removals of everything whose end is not known.
     open_removals: u32,
-    violations: Vec<String>,
-    acknowledged: u64,
-    reads: u64,
+    tally: Tally,
 }
 
 /// A quorum read under way.
@@ -53,7 +53,7 @@ impl CounterHistory {
 
     /// An addition was acknowledged by a quorum, perhaps at a later attempt.
     pub fn add_acknowledged(&mut self, index: AddIndex) {
-        self.acknowledged += 1;
+        self.tally.acknowledged += 1;
         self.held.insert(index);
     }
 
@@ -84,20 +84,20 @@ impl CounterHistory {
 
     /// A quorum read has ended.
     pub fn read_ends(&mut self, begun: &CounterReadBegun, value: i128) {
-        self.reads += 1;
+        self.tally.reads += 1;
         let Some(digits) = self.digits(value) else {
-            return self.violations.push(format!("{value} is no sum of what was added"));
+            return self.tally.violations.push(format!("{value} is no sum of what was added"));
         };
         for (index, digit) in digits {
             match digit {
                 0 if begun.held.contains(&index) && !self.removable.contains(&index) => {
-                    self.violations.push(format!("{index:?} is missing in {value:#x}, and nobody removed it"));
+                    self.tally.violations.push(format!("{index:?} is missing in {value:#x}, and nobody removed it"));
                 }
                 0 => {}
                 1 if index.0 < self.begun => {
                     self.held.insert(index);
                 }
-                digit => self.violations.push(format!("{index:?} counts {digit} times in {value:#x}")),
+                digit => self.tally.violations.push(format!("{index:?} counts {digit} times in {value:#x}")),
             }
         }
     }
@@ -115,22 +115,10 @@ impl CounterHistory {
         (rest == 0).then_some(digits)
     }
 
-    /// What was wrong.
+    /// What was looked at, and what was wrong.
     #[must_use]
-    pub fn violations(&self) -> &[String] {
-        &self.violations
-    }
-
-    /// How many additions a quorum acknowledged.
-    #[must_use]
-    pub const fn acknowledged(&self) -> u64 {
-        self.acknowledged
-    }
-
-    /// How many quorum reads were checked.
-    #[must_use]
-    pub const fn reads(&self) -> u64 {
-        self.reads
+    pub const fn tally(&self) -> &Tally {
+        &self.tally
     }
 }
 
@@ -148,10 +136,10 @@ mod tests {
     }
 
     fn found(history: &mut CounterHistory, value: i128) -> usize {
-        let before = history.violations().len();
+        let before = history.tally().violations.len();
         let begun = history.read_begins();
         history.read_ends(&begun, value);
-        history.violations().len() - before
+        history.tally().violations.len() - before
     }
 
     #[test]

@@ -15,6 +15,7 @@ use kv_core::key::RecordKey;
 use kv_core::record::{OperationId, Payload, Record, Rule, Version};
 use kv_core::version::Dot;
 
+use super::tally::Tally;
 use crate::request::{Read, Written};
 
 /// Names a write of a [`History`].
@@ -49,9 +50,7 @@ pub struct History {
     writes: Vec<Write>,
     floors: BTreeMap<RecordKey, Floor>,
     values: BTreeMap<Bytes, RecordKey>,
-    violations: Vec<String>,
-    acknowledged: u64,
-    reads: u64,
+    tally: Tally,
 }
 
 /// A read under way, and what it must at least see.
@@ -90,10 +89,10 @@ impl History {
             return;
         }
         write.acknowledged = Some((now, written.dot));
-        self.acknowledged += 1;
+        self.tally.acknowledged += 1;
         let context = match written.context.open(&write.key) {
             Ok(context) => context,
-            Err(error) => return self.violations.push(format!("{:?}: acknowledged with {error}", write.key)),
+            Err(error) => return self.tally.violations.push(format!("{:?}: acknowledged with {error}", write.key)),
         };
         let floor = self.floors.entry(write.key.clone()).or_default();
         match rule {
@@ -115,7 +114,7 @@ impl History {
 
     /// A quorum read has ended.
     pub fn read_ends(&mut self, begun: &ReadBegun, rule: Rule, read: &Read) {
-        self.reads += 1;
+        self.tally.reads += 1;
         let empty = Record::empty(rule);
         let record = read.record().unwrap_or(&empty);
         let mut found = Vec::new();
@@ -146,7 +145,8 @@ impl History {
         if rule == Rule::LastWriteWins {
             floor.last = floor.last.take().max(record.versions().first().map(|(_, version)| version.clone()));
         }
-        self.violations
+        self.tally
+            .violations
             .extend(found.into_iter().map(|what| format!("a read of {:?} at {} {what}", begun.key, begun.at)));
     }
 
@@ -171,22 +171,10 @@ impl History {
         }
     }
 
-    /// What was wrong.
+    /// What was looked at, and what was wrong.
     #[must_use]
-    pub fn violations(&self) -> &[String] {
-        &self.violations
-    }
-
-    /// How many writes a quorum acknowledged.
-    #[must_use]
-    pub const fn acknowledged(&self) -> u64 {
-        self.acknowledged
-    }
-
-    /// How many quorum reads were checked.
-    #[must_use]
-    pub const fn reads(&self) -> u64 {
-        self.reads
+    pub const fn tally(&self) -> &Tally {
+        &self.tally
     }
 }
 

@@ -9,6 +9,7 @@ mod ledger;
 mod liveness;
 mod session;
 mod set;
+mod tally;
 
 pub use cache::{CacheHistory, CacheReadBegun};
 pub use counter::{AddIndex, CounterHistory, CounterReadBegun};
@@ -20,3 +21,4 @@ pub use ledger::DotLedger;
 pub use liveness::LivenessLedger;
 pub use session::{RequestBegun, SessionLedger};
 pub use set::{ChangeIndex, SetHistory, SetReadBegun};
+pub use tally::Tally;

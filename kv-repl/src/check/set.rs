@@ -12,6 +12,8 @@ use bytes::Bytes;
 use kv_core::VersionVector;
 use kv_core::version::Dot;
 
+use super::tally::Tally;
+
 /// Names a change of a [`SetHistory`].
 #[derive(Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Debug)]
 pub struct ChangeIndex(usize);
@@ -40,9 +42,7 @@ pub struct SetHistory {
     changes: Vec<Change>,
     /// Every dot that later quorum reads must know of.
     floor: VersionVector,
-    violations: Vec<String>,
-    acknowledged: u64,
-    reads: u64,
+    tally: Tally,
 }
 
 /// A quorum read under way.
@@ -77,7 +77,7 @@ impl SetHistory {
     pub fn acknowledged_at(&mut self, change: ChangeIndex, now: u64, dot: Dot) {
         self.changes[change.0].acknowledged.get_or_insert((now, dot));
         self.floor.insert(dot);
-        self.acknowledged += 1;
+        self.tally.acknowledged += 1;
     }
 
     /// A quorum read is handed to a node at time `now`.
@@ -88,20 +88,20 @@ impl SetHistory {
 
     /// A quorum read has ended, having seen these elements and dots.
     pub fn read_ends(&mut self, begun: &SetReadBegun, elements: &BTreeSet<Bytes>, seen: &VersionVector) {
-        self.reads += 1;
+        self.tally.reads += 1;
         if !seen.covers(&begun.floor) {
             let floor = &begun.floor;
-            self.violations.push(format!("has seen {seen:?}, less than was seen before: {floor:?}"));
+            self.tally.violations.push(format!("has seen {seen:?}, less than was seen before: {floor:?}"));
         }
         self.floor = self.floor.join(seen);
         let named: BTreeSet<Bytes> = self.changes.iter().filter_map(|change| change.element.clone()).collect();
         for element in named.union(elements) {
             let is_there = elements.contains(element);
             if is_there && !self.may_be_there(element, begun.at) {
-                self.violations.push(format!("holds {element:?}, whose inserts were all removed before {}", begun.at));
+                self.tally.violations.push(format!("holds {element:?}, whose inserts were all removed before {}", begun.at));
             }
             if !is_there && self.must_be_there(element, begun.at) {
-                self.violations.push(format!("lacks {element:?}, with an insert before {} that nobody saw", begun.at));
+                self.tally.violations.push(format!("lacks {element:?}, with an insert before {} that nobody saw", begun.at));
             }
         }
     }
@@ -137,22 +137,10 @@ impl SetHistory {
         })
     }
 
-    /// What was wrong.
+    /// What was looked at, and what was wrong.
     #[must_use]
-    pub fn violations(&self) -> &[String] {
-        &self.violations
-    }
-
-    /// How many changes a quorum acknowledged.
-    #[must_use]
-    pub const fn acknowledged(&self) -> u64 {
-        self.acknowledged
-    }
-
-    /// How many quorum reads were checked.
-    #[must_use]
-    pub const fn reads(&self) -> u64 {
-        self.reads
+    pub const fn tally(&self) -> &Tally {
+        &self.tally
     }
 }
 
@@ -171,10 +159,10 @@ mod tests {
     }
 
     fn found(history: &mut SetHistory, now: u64, elements: &[Bytes], seen: &VersionVector) -> usize {
-        let before = history.violations().len();
+        let before = history.tally().violations.len();
         let begun = history.read_begins(now);
         history.read_ends(&begun, &elements.iter().cloned().collect(), seen);
-        history.violations().len() - before
+        history.tally().violations.len() - before
     }
 
     /// Milk was inserted at time 1, under dot 1.

@@ -9,6 +9,7 @@ use kv_core::key::{Key, RecordKey};
 use kv_core::record::{OperationId, Payload};
 use kv_core::time::Millis;
 
+use super::clients::{Clients, UnderWay, any_up};
 use super::options::Options;
 use super::world::{Answer, World};
 use crate::catalog::TableSchema;
@@ -38,7 +39,7 @@ pub(super) fn table(options: &Options, replicas: usize) -> TableOptions {
 /// All of these clients of a run.
 pub(super) struct CacheClients {
     keys: Vec<RecordKey>,
-    clients: Vec<Option<(u64, Doing)>>,
+    clients: Vec<UnderWay<Doing>>,
     next_value: u64,
     pub(super) history: CacheHistory,
     pub(super) operations: u64,
@@ -46,7 +47,7 @@ pub(super) struct CacheClients {
     violations: Vec<String>,
 }
 
-enum Doing {
+pub(super) enum Doing {
     Reading(Option<CacheReadBegun>),
     Writing,
     Deleting(RecordKey),
@@ -66,43 +67,35 @@ impl CacheClients {
         }
     }
 
-    pub(super) const fn clients(&self) -> usize {
+    pub(super) fn violations(&self) -> impl Iterator<Item = String> {
+        self.history.tally().violations.iter().chain(&self.violations).cloned()
+    }
+
+    /// Nobody holds more than he may.
+    fn check_memory(&mut self, world: &World) {
+        for status in world.nodes().into_iter().filter_map(|node| world.status(node)) {
+            for cache in status.caches.iter().filter(|cache| cache.bytes > cache.bytes_max) {
+                self.violations.push(format!("{} holds too much: {cache:?}", status.node));
+            }
+        }
+    }
+}
+
+impl Clients for CacheClients {
+    type Doing = Doing;
+
+    fn clients(&self) -> usize {
         self.clients.len()
     }
 
-    pub(super) fn violations(&self) -> impl Iterator<Item = String> {
-        self.history.violations().iter().chain(&self.violations).cloned()
+    fn under_way(&mut self, client: usize) -> &mut UnderWay<Doing> {
+        &mut self.clients[client]
     }
 
-    /// Lets a client look for the outcome of its operation, or begin another one.
-    pub(super) fn attend(&mut self, world: &mut World, client: usize) {
-        match self.clients[client].take() {
-            Some((request, doing)) => match world.take(request) {
-                Answer::Pending => self.clients[client] = Some((request, doing)),
-                answer => self.finished(world, doing, &answer),
-            },
-            None => self.clients[client] = self.begin(world),
-        }
-    }
-
-    /// Notes outcomes without beginning anything. Returns whether somebody still waits.
-    pub(super) fn drain(&mut self, world: &mut World) -> bool {
-        for client in 0..self.clients.len() {
-            if self.clients[client].is_some() {
-                self.attend(world, client);
-            }
-        }
-        self.clients.iter().any(Option::is_some)
-    }
-
-    fn begin(&mut self, world: &mut World) -> Option<(u64, Doing)> {
+    fn begin(&mut self, world: &mut World, _client: usize) -> UnderWay<Doing> {
         self.check_memory(world);
-        let up: Vec<_> = world.nodes().into_iter().filter(|node| world.is_up(*node)).collect();
-        if up.is_empty() {
-            return None;
-        }
+        let node = any_up(world)?;
         self.operations += 1;
-        let node = up[world.random.usize(..up.len())];
         // Some are used more than others.
         let among = if world.random.bool() { KEYS / 10 } else { KEYS };
         let key = self.keys[world.random.usize(..among)].clone();
@@ -133,7 +126,7 @@ impl CacheClients {
         })
     }
 
-    fn finished(&mut self, world: &World, doing: Doing, answer: &Answer) {
+    fn finished(&mut self, world: &World, _client: usize, doing: Doing, answer: &Answer) {
         match (doing, answer) {
             (Doing::Reading(Some(begun)), Answer::Read(Ok(read))) => {
                 let versions = read.record().map_or(&[][..], |record| record.versions());
@@ -146,15 +139,6 @@ impl CacheClients {
                 self.history.delete_acknowledged(&key, written.birth);
             }
             _ => self.failures += 1,
-        }
-    }
-
-    /// Nobody holds more than he may.
-    fn check_memory(&mut self, world: &World) {
-        for status in world.nodes().into_iter().filter_map(|node| world.status(node)) {
-            for cache in status.caches.iter().filter(|cache| cache.bytes > cache.bytes_max) {
-                self.violations.push(format!("{} holds too much: {cache:?}", status.node));
-            }
         }
     }
 }

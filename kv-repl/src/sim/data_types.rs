@@ -10,10 +10,11 @@ use kv_core::crdt::{Kind, Update};
 use kv_core::key::{Key, RecordKey};
 use kv_core::record::{OperationId, Rule};
 
+use super::clients::{Clients, UnderWay, any_up};
 use super::options::Options;
 use super::world::{Answer, World};
 use crate::catalog::TableSchema;
-use crate::check::{AddIndex, ChangeIndex, CounterHistory, CounterReadBegun, SetHistory, SetReadBegun};
+use crate::check::{AddIndex, ChangeIndex, CounterHistory, CounterReadBegun, SetHistory, SetReadBegun, Tally};
 use crate::quorum::Consistency;
 use crate::request::{Attempt, Get, Modify, Read, WriteError, Written};
 
@@ -34,8 +35,17 @@ enum History {
     Set(SetHistory),
 }
 
+impl History {
+    const fn tally(&self) -> &Tally {
+        match self {
+            Self::Counter(history) => history.tally(),
+            Self::Set(history) => history.tally(),
+        }
+    }
+}
+
 #[derive(Clone)]
-enum Index {
+pub(super) enum Index {
     Add(AddIndex),
     Change(ChangeIndex),
     /// A removal from a counter; whether it named what its client had seen.
@@ -44,20 +54,20 @@ enum Index {
     },
 }
 
-enum Begun {
+pub(super) enum Begun {
     Counter(CounterReadBegun),
     Set(SetReadBegun),
 }
 
 struct Client {
-    busy: Option<(u64, Doing)>,
+    busy: UnderWay<Doing>,
     /// What it last read of each key: the context, and the value of a counter.
     seen: Vec<Option<(CausalContext, i128)>>,
     /// A change whose outcome it does not know, and may ask for again.
     unsure: Option<(usize, Index, Modify)>,
 }
 
-enum Doing {
+pub(super) enum Doing {
     Reading { key: usize, checked: Option<Begun> },
     Changing { key: usize, index: Index, modify: Modify },
 }
@@ -85,101 +95,13 @@ impl DataTypes {
         Self { keys, histories, clients, operations: 0, failures: 0 }
     }
 
-    pub(super) const fn clients(&self) -> usize {
-        self.clients.len()
-    }
-
     pub(super) fn keys(&self) -> &[(RecordKey, Rule)] {
         &self.keys
     }
 
-    pub(super) fn acknowledged(&self) -> u64 {
-        let of = |history: &History| match history {
-            History::Counter(history) => history.acknowledged(),
-            History::Set(history) => history.acknowledged(),
-        };
-        self.histories.iter().map(of).sum()
-    }
-
-    pub(super) fn reads(&self) -> u64 {
-        let of = |history: &History| match history {
-            History::Counter(history) => history.reads(),
-            History::Set(history) => history.reads(),
-        };
-        self.histories.iter().map(of).sum()
-    }
-
-    pub(super) fn violations(&self) -> Vec<String> {
-        let of = |history: &History| match history {
-            History::Counter(history) => history.violations().to_vec(),
-            History::Set(history) => history.violations().to_vec(),
-        };
-        let named = self.keys.iter().zip(&self.histories).flat_map(|((key, _), history)| {
-            of(history).into_iter().map(move |violation| format!("{key:?}: {violation}"))
-        });
-        named.collect()
-    }
-
-    /// Lets a client look for the outcome of its operation, or begin another one.
-    pub(super) fn attend(&mut self, world: &mut World, client: usize) {
-        match self.clients[client].busy.take() {
-            Some((request, doing)) => match world.take(request) {
-                Answer::Pending => self.clients[client].busy = Some((request, doing)),
-                answer => self.finished(world, client, doing, &answer),
-            },
-            None => self.begin(world, client),
-        }
-    }
-
-    /// Notes outcomes without beginning anything. Returns whether somebody still waits.
-    pub(super) fn drain(&mut self, world: &mut World) -> bool {
-        for client in 0..self.clients.len() {
-            if self.clients[client].busy.is_some() {
-                self.attend(world, client);
-            }
-        }
-        self.clients.iter().any(|client| client.busy.is_some())
-    }
-
-    fn begin(&mut self, world: &mut World, client: usize) {
-        let up: Vec<_> = world.nodes().into_iter().filter(|node| world.is_up(*node)).collect();
-        if up.is_empty() {
-            return;
-        }
-        self.operations += 1;
-        let node = up[world.random.usize(..up.len())];
-        if let Some((key, index, modify)) = self.clients[client].unsure.take()
-            && world.random.u32(0..4) > 0
-        {
-            if let (History::Set(history), Index::Change(index)) = (&mut self.histories[key], &index) {
-                history.retried(*index);
-            }
-            let modify = Modify { attempt: Attempt::Again { asked: None }, ..modify };
-            return self.change(world, client, node, (key, index, modify));
-        }
-        let key = world.random.usize(..self.keys.len());
-        if world.random.u32(0..10) < 4 {
-            let consistency = match world.random.u32(0..10) {
-                0 => Consistency::One,
-                1 => Consistency::All,
-                _ => Consistency::Quorum,
-            };
-            let checked = (consistency != Consistency::One).then(|| self.read_begins(world, key));
-            let request = world.get(node, Get { key: self.keys[key].0.clone(), consistency, floor: None });
-            self.clients[client].busy = Some((request, Doing::Reading { key, checked }));
-            return;
-        }
-        let seen = self.clients[client].seen[key].clone().filter(|_| world.random.u32(0..10) < 8);
-        let Some((index, update)) = self.choose(world, key, seen.as_ref()) else { return };
-        let modify = Modify {
-            key: self.keys[key].0.clone(),
-            context: seen.filter(|_| update.removes()).map(|(context, _)| context),
-            update,
-            operation: OperationId(world.random.u128(..)),
-            attempt: Attempt::First,
-            consistency: Consistency::Quorum,
-        };
-        self.change(world, client, node, (key, index, modify));
+    /// What was checked, key by key.
+    pub(super) fn tallies(&self) -> impl Iterator<Item = (&RecordKey, &Tally)> {
+        self.keys.iter().map(|(key, _)| key).zip(self.histories.iter().map(History::tally))
     }
 
     /// A change of a key, noted in its history.
@@ -212,11 +134,6 @@ impl DataTypes {
         }
     }
 
-    fn change(&mut self, world: &mut World, client: usize, node: NodeId, (key, index, modify): (usize, Index, Modify)) {
-        let request = world.modify(node, modify.clone());
-        self.clients[client].busy = Some((request, Doing::Changing { key, index, modify }));
-    }
-
     fn read_begins(&self, world: &World, key: usize) -> Begun {
         match &self.histories[key] {
             History::Counter(history) => Begun::Counter(history.read_begins()),
@@ -236,6 +153,77 @@ impl DataTypes {
             }
             _ => unreachable!("a read is checked by the history that it began with"),
         }
+    }
+
+    fn acknowledged_change(&mut self, world: &World, key: usize, index: &Index, written: &Written) {
+        match (&mut self.histories[key], index) {
+            (History::Counter(history), Index::Add(index)) => history.add_acknowledged(*index),
+            // A removal that was asked for twice may have been made twice, but not after the second was acknowledged; a
+            // late first one is refused, because whoever passes it on has settled it.
+            (History::Counter(history), Index::Removal { blind: true }) => history.blind_removal_ends(),
+            (History::Set(history), Index::Change(index)) => {
+                history.acknowledged_at(*index, world.now_us(), written.dot);
+            }
+            _ => {}
+        }
+    }
+
+    /// Reads every value at all replicas through `read`, when everything is healed.
+    pub(super) fn converge(&mut self, world: &mut World, mut read: impl FnMut(&mut World, &RecordKey) -> Option<Read>) {
+        for key in 0..self.keys.len() {
+            let begun = self.read_begins(world, key);
+            if let Some(read) = read(world, &self.keys[key].0.clone()) {
+                self.read_ends(key, &begun, &read);
+            }
+        }
+    }
+}
+
+impl Clients for DataTypes {
+    type Doing = Doing;
+
+    fn clients(&self) -> usize {
+        self.clients.len()
+    }
+
+    fn under_way(&mut self, client: usize) -> &mut UnderWay<Doing> {
+        &mut self.clients[client].busy
+    }
+
+    fn begin(&mut self, world: &mut World, client: usize) -> UnderWay<Doing> {
+        let node = any_up(world)?;
+        self.operations += 1;
+        if let Some((key, index, modify)) = self.clients[client].unsure.take()
+            && world.random.u32(0..4) > 0
+        {
+            if let (History::Set(history), Index::Change(index)) = (&mut self.histories[key], &index) {
+                history.retried(*index);
+            }
+            let modify = Modify { attempt: Attempt::Again { asked: None }, ..modify };
+            return Some(change(world, node, (key, index, modify)));
+        }
+        let key = world.random.usize(..self.keys.len());
+        if world.random.u32(0..10) < 4 {
+            let consistency = match world.random.u32(0..10) {
+                0 => Consistency::One,
+                1 => Consistency::All,
+                _ => Consistency::Quorum,
+            };
+            let checked = (consistency != Consistency::One).then(|| self.read_begins(world, key));
+            let request = world.get(node, Get { key: self.keys[key].0.clone(), consistency, floor: None });
+            return Some((request, Doing::Reading { key, checked }));
+        }
+        let seen = self.clients[client].seen[key].clone().filter(|_| world.random.u32(0..10) < 8);
+        let (index, update) = self.choose(world, key, seen.as_ref())?;
+        let modify = Modify {
+            key: self.keys[key].0.clone(),
+            context: seen.filter(|_| update.removes()).map(|(context, _)| context),
+            update,
+            operation: OperationId(world.random.u128(..)),
+            attempt: Attempt::First,
+            consistency: Consistency::Quorum,
+        };
+        Some(change(world, node, (key, index, modify)))
     }
 
     fn finished(&mut self, world: &World, client: usize, doing: Doing, answer: &Answer) {
@@ -263,27 +251,9 @@ impl DataTypes {
             }
         }
     }
+}
 
-    fn acknowledged_change(&mut self, world: &World, key: usize, index: &Index, written: &Written) {
-        match (&mut self.histories[key], index) {
-            (History::Counter(history), Index::Add(index)) => history.add_acknowledged(*index),
-            // A removal that was asked for twice may have been made twice, but not after the second was acknowledged; a
-            // late first one is refused, because whoever passes it on has settled it.
-            (History::Counter(history), Index::Removal { blind: true }) => history.blind_removal_ends(),
-            (History::Set(history), Index::Change(index)) => {
-                history.acknowledged_at(*index, world.now_us(), written.dot);
-            }
-            _ => {}
-        }
-    }
-
-    /// Reads every value at all replicas through `read`, when everything is healed.
-    pub(super) fn converge(&mut self, world: &mut World, mut read: impl FnMut(&mut World, &RecordKey) -> Option<Read>) {
-        for key in 0..self.keys.len() {
-            let begun = self.read_begins(world, key);
-            if let Some(read) = read(world, &self.keys[key].0.clone()) {
-                self.read_ends(key, &begun, &read);
-            }
-        }
-    }
+fn change(world: &mut World, node: NodeId, (key, index, modify): (usize, Index, Modify)) -> (u64, Doing) {
+    let request = world.modify(node, modify.clone());
+    (request, Doing::Changing { key, index, modify })
 }

@@ -21,6 +21,7 @@ mod birth_rules;
 mod cache_rules;
 mod caches;
 mod chaos;
+mod clients;
 #[cfg(test)]
 mod data_type_rules;
 mod data_types;

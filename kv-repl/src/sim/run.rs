@@ -8,6 +8,7 @@ use kv_core::record::{Record, Rule};
 
 use super::caches::{self, CacheClients};
 use super::chaos::{Chaos, Faults, MEND};
+use super::clients::Clients;
 use super::data_types::{self, DataTypes};
 use super::factory::StoreFactory;
 use super::options::Options;
@@ -32,6 +33,8 @@ pub struct Report {
     pub acknowledged: u64,
     /// Quorum reads that were checked.
     pub reads: u64,
+    /// How many of those of a cache table found something.
+    pub cache_hits: u64,
     /// Reads in sessions that were checked.
     pub session_reads: u64,
     /// Operations that failed or whose node died.
@@ -130,20 +133,25 @@ pub fn run(options: &Options, factory: Box<dyn StoreFactory>) -> Report {
     violations.extend(world.wrong_hints());
     converge(&mut world, &mut workload, &mut violations);
     data_types.converge(&mut world, |world, key| read_equal(world, key, &mut violations));
-    violations.extend(data_types.violations());
+    for (key, tally) in data_types.tallies() {
+        violations.extend(tally.violations.iter().map(|violation| format!("{key:?}: {violation}")));
+    }
     violations.extend(cache_clients.violations());
-    violations.extend_from_slice(workload.history.violations());
+    violations.extend_from_slice(&workload.history.tally().violations);
     violations.extend_from_slice(workload.sessions.violations());
     violations.extend_from_slice(world.ledger().violations());
     violations.extend_from_slice(world.liveness().violations());
+    let tallies = || {
+        let of_types = data_types.tallies().map(|(_, tally)| tally);
+        of_types.chain([workload.history.tally(), cache_clients.history.tally()])
+    };
     Report {
         seed: options.seed,
         trace_hash: world.trace_hash(),
         operations: workload.operations + data_types.operations + cache_clients.operations,
-        acknowledged: workload.history.acknowledged()
-            + data_types.acknowledged()
-            + cache_clients.history.acknowledged(),
-        reads: workload.history.reads() + data_types.reads() + cache_clients.history.reads(),
+        acknowledged: tallies().map(|tally| tally.acknowledged).sum(),
+        reads: tallies().map(|tally| tally.reads).sum(),
+        cache_hits: cache_clients.history.hits(),
         session_reads: workload.sessions.reads(),
         failures: workload.failures + data_types.failures + cache_clients.failures,
         faults: chaos.faults,
@@ -254,16 +262,18 @@ mod tests {
     #[test]
     fn runs_with_faults_have_no_violations() {
         let mut hints = HintTotals::default();
-        let mut session_reads = 0;
+        let (mut session_reads, mut cache_hits) = (0, 0);
         for seed in 0..60 {
             let report = run(&Options::from_seed(seed), Box::new(MemStores::new()));
             assert_eq!(report.violations, Vec::<String>::new(), "seed {seed}");
             assert!(report.acknowledged > 0 && report.reads > 0 && report.faults.total() > 0, "{report:?}");
             session_reads += report.session_reads;
+            cache_hits += report.cache_hits;
             hints.delivered += report.hints.delivered;
             hints.shed += report.hints.shed;
         }
         assert!(session_reads > 1_000, "{session_reads}");
+        assert!(cache_hits > 500, "{cache_hits}");
         assert!(hints.delivered > 100 && hints.shed > 100, "{hints:?}");
     }
 

@@ -4,11 +4,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use kv_core::NodeId;
 use kv_core::VersionVector;
 use kv_core::context::CausalContext;
 use kv_core::key::{Key, RecordKey};
 use kv_core::record::{OperationId, Payload, Rule};
 
+use super::clients::{Clients, UnderWay, all_up};
 use super::options::Options;
 use super::world::{Answer, World};
 use crate::catalog::TableSchema;
@@ -33,20 +35,20 @@ pub(super) struct Workload {
 
 struct Client {
     session: Option<SessionState>,
-    busy: Option<(u64, Doing)>,
+    busy: UnderWay<Doing>,
     /// What it last saw of each key.
     contexts: Vec<Option<CausalContext>>,
     /// A write whose outcome it does not know, and may try again.
     unsure: Option<(WriteIndex, Put)>,
 }
 
-enum Doing {
+pub(super) enum Doing {
     Reading { key: usize, checked: Option<ReadBegun>, session: Option<InSession> },
     Writing { key: usize, write: WriteIndex, put: Put, session: Option<InSession> },
 }
 
 /// A request of a session.
-struct InSession {
+pub(super) struct InSession {
     ticket: Ticket,
     begun: RequestBegun,
     /// Whether a write has to come after what the session was shown.
@@ -88,71 +90,6 @@ impl Workload {
         &self.keys
     }
 
-    /// Lets a client look for the outcome of its operation, or begin another one.
-    pub(super) fn attend(&mut self, world: &mut World, client: usize) {
-        match self.clients[client].busy.take() {
-            Some((request, doing)) => match world.take(request) {
-                Answer::Pending => self.clients[client].busy = Some((request, doing)),
-                answer => self.finished(world, client, doing, &answer),
-            },
-            None => self.begin(world, client),
-        }
-    }
-
-    /// Notes outcomes without beginning anything. Returns whether somebody still waits.
-    pub(super) fn drain(&mut self, world: &mut World) -> bool {
-        for client in 0..self.clients.len() {
-            if self.clients[client].busy.is_some() {
-                self.attend(world, client);
-            }
-        }
-        self.clients.iter().any(|client| client.busy.is_some())
-    }
-
-    fn begin(&mut self, world: &mut World, client: usize) {
-        // A client mostly knows which nodes are up; now and then it finds out the hard way.
-        let nodes = world.nodes();
-        let up: Vec<_> = nodes.iter().copied().filter(|node| world.is_up(*node)).collect();
-        if up.is_empty() {
-            return;
-        }
-        self.operations += 1;
-        let nodes = if world.random.u32(0..20) == 0 { nodes } else { up };
-        let node = nodes[world.random.usize(..nodes.len())];
-        let key = world.random.usize(..self.keys.len());
-        if let Some((write, put)) = self.clients[client].unsure.take()
-            && world.random.bool()
-        {
-            self.history.write_retried(write);
-            let request = world.put(node, put.clone());
-            let key = self.keys.iter().position(|(key, _)| *key == put.key).expect("a key of the workload");
-            self.clients[client].busy = Some((request, Doing::Writing { key, write, put, session: None }));
-            return;
-        }
-        if world.random.u32(0..10) < 4 {
-            let consistency = match world.random.u32(0..16) {
-                10.. if self.clients[client].session.is_some() => Consistency::One,
-                0 => Consistency::One,
-                1 => Consistency::All,
-                2 => Consistency::EachQuorum,
-                3 => Consistency::Two,
-                4 => Consistency::LocalOne,
-                5 => Consistency::LocalQuorum,
-                _ => Consistency::Quorum,
-            };
-            let (consistency, floor, session) = self.begin_read(client, key, consistency);
-            let get = Get { key: self.keys[key].0.clone(), consistency, floor };
-            // Fewer than a quorum promise nothing about what others have acknowledged.
-            let checked = consistency
-                .is_quorum_of(self.replicas)
-                .then(|| self.history.read_begins(&self.keys[key].0, world.now_us()));
-            let request = world.get(node, get);
-            self.clients[client].busy = Some((request, Doing::Reading { key, checked, session }));
-            return;
-        }
-        self.begin_write(world, client, key, node);
-    }
-
     /// At which level to read, how new the answer must be, and the request of the client's session, if it has one.
     fn begin_read(
         &mut self,
@@ -168,7 +105,7 @@ impl Workload {
         (ticket.consistency, Some(floor), Some(InSession { ticket, begun, follows: true }))
     }
 
-    fn begin_write(&mut self, world: &mut World, client: usize, key: usize, node: kv_core::NodeId) {
+    fn begin_write(&mut self, world: &mut World, client: usize, key: usize, node: NodeId) -> (u64, Doing) {
         let (record_key, rule) = self.keys[key].clone();
         let in_session = self.clients[client].session.is_some();
         let from_client = if in_session { 1 } else { 8 };
@@ -211,7 +148,66 @@ impl Workload {
             consistency,
         };
         let request = world.put(node, put.clone());
-        self.clients[client].busy = Some((request, Doing::Writing { key, write, put, session }));
+        (request, Doing::Writing { key, write, put, session })
+    }
+
+    fn abandon(&mut self, client: usize, asked: Option<InSession>) {
+        if let (Some(asked), Some(session)) = (asked, &mut self.clients[client].session) {
+            session.abandon(&asked.ticket);
+        }
+    }
+}
+
+impl Clients for Workload {
+    type Doing = Doing;
+
+    fn clients(&self) -> usize {
+        self.clients.len()
+    }
+
+    fn under_way(&mut self, client: usize) -> &mut UnderWay<Doing> {
+        &mut self.clients[client].busy
+    }
+
+    fn begin(&mut self, world: &mut World, client: usize) -> UnderWay<Doing> {
+        let up = all_up(world);
+        if up.is_empty() {
+            return None;
+        }
+        self.operations += 1;
+        // A client mostly knows which nodes are up; now and then it finds out the hard way.
+        let nodes = if world.random.u32(0..20) == 0 { world.nodes() } else { up };
+        let node = nodes[world.random.usize(..nodes.len())];
+        let key = world.random.usize(..self.keys.len());
+        if let Some((write, put)) = self.clients[client].unsure.take()
+            && world.random.bool()
+        {
+            self.history.write_retried(write);
+            let request = world.put(node, put.clone());
+            let key = self.keys.iter().position(|(key, _)| *key == put.key).expect("a key of the workload");
+            return Some((request, Doing::Writing { key, write, put, session: None }));
+        }
+        if world.random.u32(0..10) < 4 {
+            let consistency = match world.random.u32(0..16) {
+                10.. if self.clients[client].session.is_some() => Consistency::One,
+                0 => Consistency::One,
+                1 => Consistency::All,
+                2 => Consistency::EachQuorum,
+                3 => Consistency::Two,
+                4 => Consistency::LocalOne,
+                5 => Consistency::LocalQuorum,
+                _ => Consistency::Quorum,
+            };
+            let (consistency, floor, session) = self.begin_read(client, key, consistency);
+            let get = Get { key: self.keys[key].0.clone(), consistency, floor };
+            // Fewer than a quorum promise nothing about what others have acknowledged.
+            let checked = consistency
+                .is_quorum_of(self.replicas)
+                .then(|| self.history.read_begins(&self.keys[key].0, world.now_us()));
+            let request = world.get(node, get);
+            return Some((request, Doing::Reading { key, checked, session }));
+        }
+        Some(self.begin_write(world, client, key, node))
     }
 
     fn finished(&mut self, world: &World, client: usize, doing: Doing, answer: &Answer) {
@@ -254,12 +250,6 @@ impl Workload {
                 self.failures += 1;
                 self.abandon(client, session);
             }
-        }
-    }
-
-    fn abandon(&mut self, client: usize, asked: Option<InSession>) {
-        if let (Some(asked), Some(session)) = (asked, &mut self.clients[client].session) {
-            session.abandon(&asked.ticket);
         }
     }
 }

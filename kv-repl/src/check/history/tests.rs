@@ -34,10 +34,10 @@ fn write(history: &mut History, state: &Record, seen: &VersionVector, value: &'s
 }
 
 fn read(history: &mut History, state: &Record, now: u64) -> usize {
-    let before = history.violations().len();
+    let before = history.tally().violations.len();
     let begun = history.read_begins(&key(), now);
     history.read_ends(&begun, state.rule(), &Read::new(&key(), Some(state.clone()), Millis(0)));
-    history.violations().len() - before
+    history.tally().violations.len() - before
 }
 
 #[test]
