@@ -37,13 +37,7 @@ impl CacheHistory {
     /// may take, and what clocks may differ.
     #[must_use]
     pub fn new(life_max_us: u64) -> Self {
-        Self {
-            life_max_us,
-            written: BTreeMap::new(),
-            deleted: BTreeMap::new(),
-            tally: Tally::default(),
-            hits: 0,
-        }
+        Self { life_max_us, written: BTreeMap::new(), deleted: BTreeMap::new(), tally: Tally::default(), hits: 0 }
     }
 
     /// A write of a value, unique among values, is handed to a node at time `now`, perhaps again.

@@ -52,6 +52,7 @@ mod run;
 #[cfg(test)]
 mod session_rules;
 mod swarm;
+mod values;
 mod workload;
 mod world;
 

@@ -1,10 +1,12 @@
 //! Clients and chaos, then healing, then the checks.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use kv_core::crdt::Kind;
 use kv_core::key::RecordKey;
-use kv_core::record::{Record, Rule};
+use kv_core::record::Record;
 
 use super::caches::{self, CacheClients};
 use super::chaos::{Chaos, Faults, MEND};
@@ -35,6 +37,8 @@ pub struct Report {
     pub reads: u64,
     /// How many of those of a cache table found something.
     pub cache_hits: u64,
+    /// Those of each data type.
+    pub type_reads: BTreeMap<Kind, u64>,
     /// Reads in sessions that were checked.
     pub session_reads: u64,
     /// Operations that failed or whose node died.
@@ -48,8 +52,10 @@ pub struct Report {
 }
 
 const CHAOS: u64 = u64::MAX;
-/// The alarms of clients of data types are counted on from here.
-const DATA_TYPES: u64 = 1 << 32;
+/// The alarms of clients of counters and sets are counted on from here.
+const COUNTING: u64 = 1 << 32;
+/// Those of clients of other data types from here.
+const CHANGING: u64 = 1 << 36;
 /// And those of the clients of a cache from here.
 const CACHES: u64 = 1 << 40;
 /// How long healing may take, in microseconds.
@@ -74,25 +80,27 @@ pub fn run(options: &Options, factory: Box<dyn StoreFactory>) -> Report {
         ("siblings", TableOptions::siblings().replicas(replicas)),
         ("last writes", TableOptions::last_write_wins().replicas(replicas)),
     ];
-    tables.extend(data_types::TABLES.map(|(name, kind)| (name, TableOptions::crdt(kind).replicas(replicas))));
+    let types = data_types::COUNTERS_AND_SETS.into_iter().chain(data_types::OTHERS);
+    tables.extend(types.map(|(name, kind)| (name, TableOptions::crdt(kind).replicas(replicas))));
     tables.push((caches::TABLE, caches::table(options, replicas)));
     world.found_in_zones(options.zones, &tables);
-    let named =
-        |names: &[&str]| -> Vec<_> { names.iter().map(|name| world.table(name).expect("it was created")).collect() };
-    let mut workload = Workload::new(options, &named(&["siblings", "last writes"]));
-    let mut data_types = DataTypes::new(options, &named(&data_types::TABLES.map(|(name, _)| name)));
-    let mut cache_clients = CacheClients::new(options, &named(&[caches::TABLE])[0]);
+    let named = |name: &str| world.table(name).expect("it was created");
+    let of_types = |types: &[(&str, Kind)]| -> Vec<_> { types.iter().map(|(name, _)| named(name)).collect() };
+    let mut workload = Workload::new(options, &["siblings", "last writes"].map(named));
+    let mut counting = DataTypes::new(options, &of_types(&data_types::COUNTERS_AND_SETS), options.keys.clamp(1, 2));
+    let mut changing = DataTypes::new(options, &of_types(&data_types::OTHERS), 1);
+    let mut cache_clients = CacheClients::new(options, &named(caches::TABLE));
     let mut chaos = Chaos::new(options, &mut world);
 
     let end = world.now_us() + options.duration_ms * 1000;
-    for client in 0..options.clients {
-        world.alarm(1 + client as u64, client as u64);
-    }
-    for client in 0..data_types.clients() {
-        world.alarm(1 + client as u64, DATA_TYPES + client as u64);
-    }
-    for client in 0..cache_clients.clients() {
-        world.alarm(1 + client as u64, CACHES + client as u64);
+    let groups = [
+        (0, workload.clients()),
+        (COUNTING, counting.clients()),
+        (CHANGING, changing.clients()),
+        (CACHES, cache_clients.clients()),
+    ];
+    for (first, clients) in groups {
+        (0..clients as u64).for_each(|client| world.alarm(1 + client, first + client));
     }
     if let Some(pause) = chaos.pause_us(&mut world) {
         world.alarm(pause, CHAOS);
@@ -110,11 +118,12 @@ pub fn run(options: &Options, factory: Box<dyn StoreFactory>) -> Report {
             }
             Some(MEND) => chaos.mend(&mut world),
             Some(client) => {
-                let number = |client| usize::try_from(client).expect("a client");
-                match (client.checked_sub(CACHES), client.checked_sub(DATA_TYPES)) {
-                    (Some(client), _) => cache_clients.attend(&mut world, number(client)),
-                    (None, Some(client)) => data_types.attend(&mut world, number(client)),
-                    (None, None) => workload.attend(&mut world, number(client)),
+                let number = |first| usize::try_from(client - first).expect("a client");
+                match client {
+                    CACHES.. => cache_clients.attend(&mut world, number(CACHES)),
+                    CHANGING.. => changing.attend(&mut world, number(CHANGING)),
+                    COUNTING.. => counting.attend(&mut world, number(COUNTING)),
+                    _ => workload.attend(&mut world, number(0)),
                 }
                 let think = world.random.u64(100..20_000);
                 world.alarm(think, client);
@@ -123,17 +132,22 @@ pub fn run(options: &Options, factory: Box<dyn StoreFactory>) -> Report {
     }
     chaos.heal(&mut world);
     let mut violations = wrong_hashes;
-    let drain = |world: &mut World| workload.drain(world) | data_types.drain(world) | cache_clients.drain(world);
+    let drain = |world: &mut World| {
+        workload.drain(world) | counting.drain(world) | changing.drain(world) | cache_clients.drain(world)
+    };
     settle(&mut world, drain, &mut violations);
     if options.repair_every_ms > 0 {
-        let keys = [workload.keys(), data_types.keys()].concat();
+        let plain = workload.keys().iter().map(|(key, _)| key);
+        let keys: Vec<_> = plain.chain(counting.keys()).chain(changing.keys()).cloned().collect();
         become_equal(&mut world, &keys, &mut violations);
     }
     violations.extend(world.wrong_hashes());
     violations.extend(world.wrong_hints());
     converge(&mut world, &mut workload, &mut violations);
-    data_types.converge(&mut world, |world, key| read_equal(world, key, &mut violations));
-    for (key, tally) in data_types.tallies() {
+    for types in [&mut counting, &mut changing] {
+        types.converge(&mut world, |world, key| read_equal(world, key, &mut violations));
+    }
+    for (key, tally) in counting.tallies().chain(changing.tallies()) {
         violations.extend(tally.violations.iter().map(|violation| format!("{key:?}: {violation}")));
     }
     violations.extend(cache_clients.violations());
@@ -141,19 +155,24 @@ pub fn run(options: &Options, factory: Box<dyn StoreFactory>) -> Report {
     violations.extend_from_slice(workload.sessions.violations());
     violations.extend_from_slice(world.ledger().violations());
     violations.extend_from_slice(world.liveness().violations());
+    let mut type_reads = BTreeMap::new();
+    for (kind, reads) in counting.reads().chain(changing.reads()) {
+        *type_reads.entry(kind).or_default() += reads;
+    }
     let tallies = || {
-        let of_types = data_types.tallies().map(|(_, tally)| tally);
+        let of_types = counting.tallies().chain(changing.tallies()).map(|(_, tally)| tally);
         of_types.chain([workload.history.tally(), cache_clients.history.tally()])
     };
     Report {
         seed: options.seed,
         trace_hash: world.trace_hash(),
-        operations: workload.operations + data_types.operations + cache_clients.operations,
+        operations: workload.operations + counting.operations + changing.operations + cache_clients.operations,
         acknowledged: tallies().map(|tally| tally.acknowledged).sum(),
         reads: tallies().map(|tally| tally.reads).sum(),
         cache_hits: cache_clients.history.hits(),
+        type_reads,
         session_reads: workload.sessions.reads(),
-        failures: workload.failures + data_types.failures + cache_clients.failures,
+        failures: workload.failures + counting.failures + changing.failures + cache_clients.failures,
         faults: chaos.faults,
         hints: world.hint_totals(),
         violations,
@@ -192,14 +211,14 @@ fn doubted(world: &World) -> Option<String> {
 }
 
 /// Replicas become equal although nobody reads.
-fn become_equal(world: &mut World, keys: &[(RecordKey, Rule)], violations: &mut Vec<String>) {
+fn become_equal(world: &mut World, keys: &[RecordKey], violations: &mut Vec<String>) {
     let give_up = world.now_us() + PATIENCE_US;
     loop {
-        let differing = keys.iter().find(|(key, _)| {
+        let differing = keys.iter().find(|key| {
             let held = held(world, key);
             held.iter().any(|record| *record != held[0])
         });
-        let Some((key, _)) = differing else { return };
+        let Some(key) = differing else { return };
         if world.now_us() > give_up {
             violations.push(format!("{key:?} differs between replicas that compare: {:?}", held(world, key)));
             return;
@@ -263,17 +282,22 @@ mod tests {
     fn runs_with_faults_have_no_violations() {
         let mut hints = HintTotals::default();
         let (mut session_reads, mut cache_hits) = (0, 0);
+        let mut type_reads = Kind::ALL.map(|_| 0);
         for seed in 0..60 {
             let report = run(&Options::from_seed(seed), Box::new(MemStores::new()));
             assert_eq!(report.violations, Vec::<String>::new(), "seed {seed}");
             assert!(report.acknowledged > 0 && report.reads > 0 && report.faults.total() > 0, "{report:?}");
             session_reads += report.session_reads;
             cache_hits += report.cache_hits;
+            for (sum, kind) in type_reads.iter_mut().zip(Kind::ALL) {
+                *sum += report.type_reads[&kind];
+            }
             hints.delivered += report.hints.delivered;
             hints.shed += report.hints.shed;
         }
         assert!(session_reads > 1_000, "{session_reads}");
         assert!(cache_hits > 500, "{cache_hits}");
+        assert!(type_reads.iter().all(|reads| *reads > 500), "{type_reads:?}");
         assert!(hints.delivered > 100 && hints.shed > 100, "{hints:?}");
     }
 
