@@ -92,6 +92,7 @@ impl<R> Inbox<R> {
 
     /// Takes a frame, or drops it when too many bytes of that lane wait already.
     pub(crate) fn frame(&mut self, from: NodeId, lane: Lane, frame: Bytes) {
+        let lane = if sabotaged!(OneLane) { Lane::Request } else { lane };
         let queue = self.frames.entry((lane, from)).or_insert(Queue::new());
         let bytes = FRAME_BYTES + frame.len();
         self.dropped += u64::from(queue.push(bytes, frame, usize::MAX, self.limits.peer_bytes_max).is_err());
@@ -158,6 +159,7 @@ mod tests {
     use super::*;
     use crate::quorum::Consistency;
     use crate::request::Get;
+    use crate::sabotage::Sabotage;
 
     fn inbox() -> Inbox<u32> {
         Inbox::new(Limits {
@@ -227,6 +229,23 @@ mod tests {
         inbox.frame(NodeId(1), Lane::Request, frame(1, 20_000));
         inbox.frame(NodeId(1), Lane::Request, frame(1, 1));
         assert_eq!(take(&mut inbox).len(), 1);
+    }
+
+    /// One peer fills its lane of requests, and then has something urgent to say.
+    fn urgent_in_a_flood() -> Result<(), String> {
+        let mut inbox = inbox();
+        (0..100).for_each(|_| inbox.frame(NodeId(1), Lane::Request, frame(1, 1000)));
+        inbox.frame(NodeId(1), Lane::Control, frame(2, 1000));
+        match take(&mut inbox)[..] {
+            [(1, 2), ..] => Ok(()),
+            ref others => Err(format!("{others:?}")),
+        }
+    }
+
+    #[test]
+    fn what_is_urgent_has_room_of_its_own() {
+        assert_eq!(urgent_in_a_flood(), Ok(()));
+        assert!(Sabotage::OneLane.during(urgent_in_a_flood).is_err());
     }
 
     #[test]

@@ -169,6 +169,8 @@ pub enum Sabotage {
     AdmitAll,
     /// Whatever arrives waits for a turn, however much there is.
     UnboundedInbox,
+    /// What is urgent waits in one queue with the rest.
+    OneLane,
     /// A write that a replica has refused because it has too much to do is passed on to nobody else.
     StayWithTheBusy,
     /// A node that has too much to do is asked as before.
