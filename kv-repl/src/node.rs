@@ -131,7 +131,7 @@ impl Node {
 
     /// Takes this node's new storage for that of the member of its name, whose own was lost. Called by an operator, at the node itself,
     /// which was started on an empty store under the lost one's name and told of members by
-    /// [`NodeBuilder::peers`](NodeBuilder). Blocks for at most half a minute.
+    /// [`NodeBuilder::seeds`]. No member agrees while it still hears from the storage before. Blocks for at most half a minute.
     ///
     /// On return the node serves: it is known, durably, by a member, and confirmed by a majority. The storage before is
     /// refused for ever by everybody who knows. In the background the node gets what the other replicas hold; in a partition

@@ -17,6 +17,10 @@ pub enum Sabotage {
     IgnoreClusterId,
     /// A node is believed by its name alone (rule P1).
     IgnoreIncarnation,
+    /// A storage is replaced although its node still answers (rule P1).
+    ReplaceTheLiving,
+    /// A schema home that has lost its disk goes on without asking what others know (rule P14).
+    CountTablesAnew,
     /// Nobody learns that a storage was replaced but whoever was asked (rule P1).
     ForgetReplacements,
     /// A new storage counts at once, whatever it lacks (rule P13).

@@ -4,6 +4,7 @@
 //! 2. Every member stores what it is pushed, in order, and says how many tables it durably knows.
 //! 3. A table is created when every member knows it. Asking again with the same options waits for the same table.
 //! 4. Greetings carry the number of tables known; whoever knows more pushes the rest.
+//! 5. A home whose disk was lost and replaced gives no number before it has heard from all members, and knows what they know.
 //!
 //! So what a node knows is a prefix of what the home knows, and no number is given twice. While the home is away no table
 //! can be created; everything else goes on.
@@ -84,6 +85,10 @@ impl Schema {
             self.next_retry = Some(env.now.monotonic.saturating_add(self.retry_after));
             return;
         }
+        let unheard = self.unheard(env, catalog);
+        if !unheard.is_empty() {
+            return out.push(answer(origin, Err(ClusterError::Incomplete { missing: unheard })));
+        }
         match at_home(catalog, name, options) {
             Err(error) => return out.push(answer(origin, Err(error))),
             Ok(Table::Known(version)) => self.creating.push((origin, deadline, version)),
@@ -100,6 +105,18 @@ impl Schema {
         }
         self.next_retry = Some(env.now.monotonic.saturating_add(self.retry_after));
         self.settle(env, out);
+    }
+
+    /// At a home whose disk was lost: who may know of a table that it has not heard of. It gives no number before it has heard
+    /// from all, and knows what they do: one of them may hold a table whose creation nobody else has heard of (rule P14).
+    fn unheard(&self, env: &Environment<'_>, catalog: &Catalog) -> Vec<NodeId> {
+        let is_first = catalog.founding().member(env.me.node).is_none_or(|me| me.generation == 0);
+        if is_first || sabotaged!(CountTablesAnew) {
+            return Vec::new();
+        }
+        let members = catalog.founding().members.iter().map(|member| member.member.node);
+        let is_unheard = |node: &NodeId| self.have.get(node).is_none_or(|have| *have > catalog.version());
+        members.filter(|node| *node != env.me.node).filter(is_unheard).collect()
     }
 
     fn pushed(

@@ -2,7 +2,7 @@
 //!
 //! 1. Whoever runs the node starts it on an empty store and asks it to [`replace`](crate::Node::replace) what was there. It
 //!    tells so to every node it knows of.
-//! 2. A member that serves notes, durably, that the storage of that name is this one now and since when, and tells everybody. Nobody
+//! 2. A member that serves, and has not heard of the storage before for a while, notes, durably, that the storage of that name is this one now and since when, and tells everybody. Nobody
 //!    else has to agree: what members know of storages is joined, name by name, and the latest counts.
 //! 3. The node stores what it is told, numbers its lives behind all those of the storage before, and is confirmed by a
 //!    majority as after any start.
@@ -122,6 +122,10 @@ pub(super) fn replace(env: &Environment<'_>, header: &Header, nonce: u64, out: &
     };
     let mut founding = catalog.founding().clone();
     if member.incarnation != header.from_incarnation {
+        // Whoever still answers under that name is not replaced; the other one will ask again.
+        if env.peers.is_reachable(header.from) && !sabotaged!(ReplaceTheLiving) {
+            return;
+        }
         founding.succeed(header.from, header.from_incarnation, env.now.wall);
         out.extend(env.peers.nodes().filter(|node| *node != header.from).map(|node| tell(&founding, node)));
         know(env, founding.clone(), out);

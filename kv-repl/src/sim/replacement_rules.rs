@@ -2,13 +2,17 @@
 
 use kv_core::NodeId;
 use kv_core::time::Millis;
+use kv_core::version::Incarnation;
 
 use super::rules::{Scenario, founded, key_of, put_of, values};
 use super::*;
+use crate::identity::{Boot, ClusterId};
+use crate::message::Message;
 use crate::quorum::Consistency;
 use crate::request::{ClusterError, Get, WriteError};
 use crate::status::Standing;
 use crate::table_options::TableOptions;
+use crate::wire::{FrameWriter, Header};
 
 /// Every switch, and the scenario that it must break.
 const RULES: &[(Sabotage, &str, Scenario)] = &[
@@ -26,6 +30,12 @@ const RULES: &[(Sabotage, &str, Scenario)] = &[
         Sabotage::ForgetReplacements,
         "protocol_rule_01_who_missed_a_replacement_learns_of_it",
         replaced_while_one_was_away,
+    ),
+    (Sabotage::ReplaceTheLiving, "protocol_rule_01_a_storage_whose_node_answers_is_not_replaced", replaced_alive),
+    (
+        Sabotage::CountTablesAnew,
+        "protocol_rule_14_a_home_that_lost_its_disk_gives_no_number_twice",
+        home_loses_its_disk,
     ),
 ];
 
@@ -116,7 +126,7 @@ fn read_across_a_replacement() -> Result<(), String> {
         world.cut(node, outside);
     }
     let get = Get { key, consistency: Consistency::Quorum, floor: None };
-    let request = world.get_within(outside, get, Millis(30_000));
+    let request = world.get_within(outside, get, Millis(60_000));
     world.run_for(500_000);
     replace(&mut world, lost.0)?;
     imported(&mut world, lost.0)?;
@@ -131,7 +141,8 @@ fn read_across_a_replacement() -> Result<(), String> {
     world.crash(a);
     world.crash(lost);
     world.heal_links();
-    world.run_for(2_000_000);
+    // Until it is asked again.
+    world.run_for(20_000_000);
     if let Answer::Read(Ok(read)) = world.take(request) {
         return Err(format!("a quorum of a storage that is gone and a replica has read {:?}", read.values()));
     }
@@ -158,6 +169,54 @@ fn replaced_while_one_was_away() -> Result<(), String> {
         Ok(read) if read == ["value"] => Ok(()),
         other => Err(format!("the node that was away and the one that was replaced read {other:?}")),
     }
+}
+
+/// Somebody says in the name of node 3, which is well, that it has another storage.
+fn replaced_alive() -> Result<(), String> {
+    let mut world = founded();
+    world.run_for(2_000_000);
+    let impostor = Header {
+        cluster: ClusterId::NONE,
+        from: NodeId(3),
+        from_incarnation: Incarnation(77),
+        from_boot: Boot(1),
+        to_incarnation: Incarnation(0),
+        to_boot: Boot(0),
+    };
+    let mut frame = FrameWriter::new(&impostor);
+    assert!(frame.push(&Message::Replace { nonce: 9 }, usize::MAX));
+    world.inject(NodeId(3), NodeId(1), frame.finish());
+    world.run_for(3_000_000);
+    match world.status(NodeId(3)).map(|status| status.standing) {
+        Some(Standing::Serving) => Ok(()),
+        other => Err(format!("node 3 was well, and is {other:?}")),
+    }
+}
+
+/// The home has given a table to one other member when it loses its disk. That member is away when it comes back.
+fn home_loses_its_disk() -> Result<(), String> {
+    let mut world = founded();
+    world.run_for(1_000_000);
+    // Not even from node 3 does it get there.
+    [1, 3].into_iter().for_each(|from| world.cut(NodeId(from), NodeId(2)));
+    let half = world.create(NodeId(1), "half", TableOptions::siblings().replicas(3));
+    assert!(matches!(half, Answer::Cluster(Err(ClusterError::Incomplete { .. }))), "{half:?}");
+    world.crash(NodeId(3));
+    world.wipe(NodeId(1));
+    world.heal_links();
+    world.start(NodeId(1));
+    let request = world.replace(NodeId(1));
+    world.run_for(10_000_000);
+    let early = world.create(NodeId(1), "other", TableOptions::last_write_wins().replicas(3));
+    world.start(NodeId(3));
+    assert_eq!(world.finish(request), Answer::Cluster(Ok(())));
+    world.run_for(3_000_000);
+    let late = world.create(NodeId(1), "other", TableOptions::last_write_wins().replicas(3));
+    if late != Answer::Cluster(Ok(())) {
+        return Err(format!("when all are back: {early:?}, then {late:?}"));
+    }
+    let known: Vec<_> = world.nodes().iter().map(|node| world.status(*node).map(|status| status.tables)).collect();
+    if known.iter().any(|tables| *tables != known[0]) { Err(format!("members know {known:?}")) } else { Ok(()) }
 }
 
 #[test]
