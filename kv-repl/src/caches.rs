@@ -64,6 +64,8 @@ struct Table {
     tombstones: Cache,
     /// Deletes that did not fit.
     refused: u64,
+    /// Nothing born before is shown either: when a new storage has learned of the table.
+    joined: Option<Stamp>,
 }
 
 impl fmt::Debug for Caches {
@@ -105,15 +107,31 @@ impl Caches {
             tombstones: build(tombstone_bytes, Eviction::Never),
             options,
             refused: 0,
+            joined: None,
         };
         self.tables.insert(id, table);
+    }
+
+    /// A node whose storage is new has just learned of a table that may have been there before: it has missed the deletes of
+    /// until now.
+    pub(crate) fn join_late(&mut self, table: TableId) {
+        let now = self.latest();
+        if let Some(table) = self.tables.get_mut(&table) {
+            table.joined = Some(now).filter(|_| !sabotaged!(ForgetColdStart));
+        }
+    }
+
+    /// No delete that was taken until now was born later, here or by another clock that is right.
+    fn latest(&self) -> Stamp {
+        Stamp::at(self.wall().saturating_add(self.drift_max))
     }
 
     /// It is so late.
     pub(crate) fn tick(&mut self, now: Now) {
         self.wall.store(now.wall.0, Ordering::Relaxed);
         // Every delete that an earlier life has taken was born earlier, unless this clock was set back in between.
-        self.start.get_or_insert(Stamp::at(now.wall.saturating_add(self.drift_max)));
+        let latest = self.latest();
+        self.start.get_or_insert(latest);
         if self.next_sweep().is_some_and(|at| at <= now.monotonic) {
             self.swept = now.monotonic;
             for table in self.tables.values() {
@@ -154,7 +172,7 @@ impl Caches {
 
     /// The tombstone that stands under every key for a while after the start.
     fn of_the_start(&self, table: &Table, me: Actor) -> Option<Record> {
-        let birth = self.start?;
+        let birth = table.joined.or(self.start)?;
         let is_needed = self.wall() < self.tombstone_until(table, birth) && !sabotaged!(ForgetColdStart);
         let version = Version { birth, payload: Payload::Tombstone, expiry: Expiry::NEVER, operation: None };
         is_needed.then(|| Record::last_write(me, version))

@@ -97,6 +97,9 @@ impl Shared {
             Notice::Refounded(founding) => self.refound(*founding),
             Notice::TableAdded(table) => {
                 hold(&mut self.caches, &table, &self.me);
+                if self.is_replacement() {
+                    self.caches.join_late(table.id);
+                }
                 self.imports.learn(self.me.node, self.catalog.as_ref(), &table);
                 self.catalog.as_mut().expect("tables are added to a cluster").add(table);
             }
@@ -156,6 +159,12 @@ impl Shared {
     /// Counts a message that was not used.
     pub(crate) const fn drop_message(&mut self, reason: DropReason) {
         self.dropped.count(reason);
+    }
+
+    /// Whether this node's storage has taken the place of another one.
+    fn is_replacement(&self) -> bool {
+        let me = self.catalog.as_ref().and_then(|catalog| catalog.founding().member(self.me.node));
+        me.is_some_and(|me| me.generation > 0)
     }
 
     /// Whether this node may coordinate the writes of a key: whether it is a replica of it, and lacks nothing of its partition.
