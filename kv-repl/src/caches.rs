@@ -359,6 +359,23 @@ mod tests {
     }
 
     #[test]
+    fn protocol_rule_19_a_new_storage_hides_what_was_deleted_before_it_knew_the_table() {
+        let key = RecordKey::new(TableId(1), &Key::from("k")).unwrap();
+        let shown = || {
+            let mut caches = caches();
+            caches.join_late(TableId(1));
+            // A straggler of a write whose delete this node was never told of.
+            caches.join(&key, &value(4_000), ME);
+            let before = caches.read(&key, ME).map(|bytes| Record::decode(&bytes).unwrap());
+            caches.join(&key, &value(5_501), ME);
+            (before, caches.read(&key, ME).map(|bytes| Record::decode(&bytes).unwrap()))
+        };
+        assert_eq!(shown(), (Some(record(Payload::Tombstone, 5_500)), Some(value(5_501))));
+        let careless = crate::sabotage::Sabotage::ForgetColdStart.during(shown);
+        assert_eq!(careless.0, Some(value(4_000)));
+    }
+
+    #[test]
     fn protocol_rule_19_no_delete_is_taken_that_the_next_start_would_not_hide() {
         let (caches, key) = (caches(), RecordKey::new(TableId(1), &Key::from("k")).unwrap());
         let admitted = |change: &Record| caches.admits(&key, change, change.to_bytes().len());

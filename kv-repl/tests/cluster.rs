@@ -228,7 +228,7 @@ fn a_node_that_is_cut_off_is_suspected_then_believed_dead_and_taken_back() {
     let network = MemoryNetwork::new();
     let nodes: Vec<Node> = (1..=3)
         .map(|node| {
-            let config = Config { gossip_every: Duration::from_millis(50), ..Config::default() };
+            let config = Config { gossip_every: Duration::from_millis(200), ..Config::default() };
             let transport = network.transport(NodeId(node));
             Node::builder(NodeId(node)).store(store()).transport(transport).config(config).start().unwrap()
         })
