@@ -29,11 +29,6 @@ fn cluster(network: &MemoryNetwork, size: u64) -> Vec<Node> {
     let nodes: Vec<Node> = (1..=size).map(|node| start(network, node)).collect();
     let members: Vec<Member> = (1..=size).map(|node| Member::new(NodeId(node), "memory")).collect();
     nodes[0].bootstrap(&members).unwrap();
-    // Whoever serves may still have to hear from others, and a level that needs all of them does not wait for that.
-    let reaches_all = |node: &Node| node.status().is_some_and(|status| status.peers.iter().all(|peer| peer.reachable));
-    while !nodes.iter().all(reaches_all) {
-        std::thread::yield_now();
-    }
     nodes
 }
 

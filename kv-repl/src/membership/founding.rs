@@ -158,8 +158,8 @@ impl Membership {
         if me.generation > 0 {
             return self.take_place(env, founding, me.generation, out);
         }
+        // The next greeting comes when the others have heard of it too: who is greeted as one of the cluster counts as reachable.
         store(env, founding, out);
-        self.next_hello = env.now.monotonic;
     }
 }
 

@@ -119,7 +119,7 @@ fn a_record_that_is_written_often_costs_one_hint() {
 #[test]
 fn a_late_acknowledgement_takes_the_hint_back() {
     let mut world = founded(1, 3, PLENTY);
-    world.set_sync(NodeId(3), 1_000_000);
+    world.set_sync(NodeId(3), 3_000_000);
     for name in names(20) {
         write(&mut world, 1, &name, Consistency::Quorum).expect("two of three are quick");
     }

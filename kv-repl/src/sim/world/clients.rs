@@ -76,11 +76,6 @@ impl World {
         self.ask_within(node, Request::Replace, Millis(60_000))
     }
 
-    /// Hands a read to a node, for which there is so much time.
-    pub fn get_within(&mut self, node: NodeId, get: Get, patience: Millis) -> u64 {
-        self.ask_within(node, Request::Get(get), patience)
-    }
-
     /// Hands a read to a node and returns the number of the request.
     pub fn get(&mut self, node: NodeId, get: Get) -> u64 {
         self.ask(node, Request::Get(get))
