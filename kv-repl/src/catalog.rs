@@ -369,12 +369,13 @@ impl Catalog {
         }
         let later =
             replicas.iter().filter_map(|node| self.founding.member(*node)).filter(|member| member.generation > 0);
-        later.fold(1, |epoch, member| {
+        // A sum, because not everybody lists the replicas in the order of the layout.
+        later.fold(1, |epoch: u64, member| {
             let mut bytes = [0; 24];
             bytes[..8].copy_from_slice(&member.member.node.0.to_le_bytes());
             bytes[8..16].copy_from_slice(&member.generation.to_le_bytes());
             bytes[16..].copy_from_slice(&member.incarnation.0.to_le_bytes());
-            seeded(&bytes, epoch)
+            epoch.wrapping_add(seeded(&bytes, 1))
         })
     }
 
@@ -454,6 +455,54 @@ mod tests {
                 assert!(options_of(&bytes[..at]).is_err(), "cut at {at}");
             }
         }
+    }
+
+    #[test]
+    fn an_epoch_names_the_storages_of_replicas_in_any_order() {
+        let member = |node| FoundingMember::new(Member::new(NodeId(node), "a"), Incarnation(node));
+        let members = (1..=4).map(member).collect();
+        let mut founding = Founding { cluster: ClusterId(1), epoch: 1, partitions: 1, members };
+        let epoch = |founding: &Founding, nodes: [u64; 3]| Catalog::new(founding.clone()).epoch_of(&nodes.map(NodeId));
+        assert_eq!(epoch(&founding, [1, 2, 3]), 1);
+        founding.succeed(NodeId(1), Incarnation(10), Millis(5));
+        assert_eq!(epoch(&founding, [2, 3, 4]), 1, "none of these was replaced");
+        let once = epoch(&founding, [1, 2, 3]);
+        founding.succeed(NodeId(2), Incarnation(20), Millis(6));
+        let twice = epoch(&founding, [1, 2, 3]);
+        assert!(once != 1 && twice != 1 && once != twice);
+        for order in [[1, 3, 2], [2, 1, 3], [3, 2, 1]] {
+            assert_eq!(epoch(&founding, order), twice);
+        }
+    }
+
+    #[test]
+    fn foundings_are_joined_in_any_order() {
+        let member = |node| FoundingMember::new(Member::new(NodeId(node), "a"), Incarnation(node));
+        let first = Founding { cluster: ClusterId(1), epoch: 1, partitions: 1, members: (1..=2).map(member).collect() };
+        let told = [(1, 10, 5), (1, 11, 5), (1, 12, 3), (2, 20, 9)].map(|(node, incarnation, wall)| {
+            let mut founding = first.clone();
+            founding.succeed(NodeId(node), Incarnation(incarnation), Millis(wall));
+            founding
+        });
+        let join = |order: [usize; 5]| {
+            let mut founding = first.clone();
+            order.into_iter().for_each(|which| {
+                founding.join(&told[which]);
+            });
+            founding
+        };
+        let all = join([0, 1, 2, 3, 0]);
+        assert_eq!(
+            all.members[0].incarnation,
+            Incarnation(11),
+            "of one moment the larger one, and none of an earlier moment"
+        );
+        assert_eq!((all.members[1].incarnation, all.epoch), (Incarnation(20), 1 + 5 + 9));
+        for order in [[3, 2, 1, 0, 1], [1, 0, 3, 2, 2], [2, 3, 0, 1, 3]] {
+            assert_eq!(join(order), all);
+        }
+        let stranger = Founding { cluster: ClusterId(2), ..told[0].clone() };
+        assert!(!first.clone().join(&stranger), "of another cluster");
     }
 
     #[test]

@@ -272,3 +272,23 @@ fn a_node_that_nobody_can_confirm_is_told_so() {
     let answer = world.finish(request);
     assert!(matches!(answer, Answer::Cluster(Err(ClusterError::Incomplete { .. }))), "{answer:?}");
 }
+
+/// Whoever names the storages of a key's replicas names the same, whatever order it asks them in.
+#[test]
+fn two_replicas_of_one_key_may_have_been_replaced() {
+    let mut world = founded();
+    written(&mut world, 1, "k", "value").expect("all are up");
+    for node in [1, 2] {
+        replace(&mut world, node).expect("it is taken");
+        imported(&mut world, node).expect("it gets everything");
+        world.run_for(2_000_000);
+    }
+    for node in 1..=3 {
+        let get = Get { key: key_of(&world, "k"), consistency: Consistency::All, floor: None };
+        let began = world.now_us();
+        let request = world.get(NodeId(node), get);
+        let answer = world.finish(request);
+        assert!(matches!(&answer, Answer::Read(Ok(read)) if read.values() == ["value"]), "{answer:?}");
+        assert!(world.now_us() - began < 90_000, "node {node} had to ask again");
+    }
+}
