@@ -26,9 +26,9 @@ use crate::driver::Driver;
 use crate::machine::{Outcome, Request};
 use crate::quorum::Consistency;
 use crate::repair_request::{RepairError, RepairReport, RepairScope};
-use crate::request::{Attempt, Get, Modify, Put, Read, ReadError, Write, WriteError, Written};
-use crate::session::Session;
+use crate::request::{Get, Put, Read, ReadError, Write, WriteError, Written};
 use crate::session::state::Subject;
+use crate::session::{Session, UnderWay};
 
 /// A table of the cluster, as this node sees it. Cheap to clone.
 #[derive(Clone)]
@@ -164,7 +164,8 @@ impl PutRequest {
     }
 
     /// Makes it a part of a session. Unless it has a [context](PutRequest::context) of its own, it replaces what the session has
-    /// seen of the key; later reads of the session see it.
+    /// seen of the key; later reads of the session see it. (In a table of a data type it is an
+    /// [update](UpdateRequest::session). Cache tables have no sessions: what was seen there may be gone.)
     pub fn session(mut self, session: &Session) -> Self {
         self.session = Some(session.clone());
         self
@@ -198,13 +199,24 @@ impl PutRequest {
     }
 
     fn start(self) -> Pending<Result<Written, WriteError>> {
-        let Self { table, key, payload, mut context, ttl, operation, consistency, session, patience } = self;
-        let checked = check_put(&table, &key, &payload, context.as_ref(), ttl);
+        let Self { table, key: name, payload, mut context, ttl, operation, consistency, session, patience } = self;
+        let checked = check_put(&table, &name, &payload, context.as_ref(), ttl);
         let key = match checked {
             Ok(key) => key,
             Err(error) => return Pending::ready(Err(error)),
         };
         let is_tombstone = payload == Payload::Tombstone;
+        if let Rule::Crdt(_) = table.schema.options.rule {
+            let request = UpdateRequest {
+                context,
+                operation,
+                consistency,
+                session,
+                patience,
+                ..table.update(name, Update::Clear)
+            };
+            return request.start();
+        }
         let begun = session.filter(|_| table.has_sessions()).map(|session| {
             let context = context.take();
             session.begin(|state| state.write(table.subject(&key), consistency, context))
@@ -216,31 +228,22 @@ impl PutRequest {
                 (Some((begun, key.clone())), context, consistency)
             }
         };
-        let write = match (payload, table.schema.options.rule) {
-            (Payload::Tombstone, Rule::Crdt(_)) => {
-                let (update, attempt) = (Update::Clear, Attempt::First);
-                Write::Modify(Box::new(Modify { key, update, context, operation, attempt, consistency }))
-            }
-            (payload, _) => {
-                let ttl = ttl.map(Millis::from);
-                Write::Put(Box::new(Put { key, payload, context, ttl, operation, consistency }))
-            }
-        };
-        let receiver = table.driver.request(Request::Write(write), patience);
-        match begun {
-            None => Pending::waiting(receiver, Convert::Plain(written)),
-            Some((begun, key)) => {
-                let convert = move |outcome| {
-                    let outcome = written(outcome);
-                    if let Ok(written) = &outcome {
-                        begun.end(|state, ticket| state.wrote(ticket, is_tombstone, &key, written));
-                    }
-                    outcome
-                };
-                Pending::waiting(receiver, Convert::Boxed(Box::new(convert)))
-            }
-        }
+        let put = Put { key, payload, context, ttl: ttl.map(Millis::from), operation, consistency };
+        let receiver = table.driver.request(Request::Write(Write::Put(Box::new(put))), patience);
+        Pending::waiting(receiver, told(begun, is_tombstone))
     }
+}
+
+/// Tells the session of a write, if it is part of one, what has come of it.
+fn told(begun: Option<(UnderWay, RecordKey)>, is_tombstone: bool) -> Convert<Result<Written, WriteError>> {
+    let Some((begun, key)) = begun else { return Convert::Plain(written) };
+    Convert::Boxed(Box::new(move |outcome| {
+        let outcome = written(outcome);
+        if let Ok(written) = &outcome {
+            begun.end(|state, ticket| state.wrote(ticket, is_tombstone, &key, written));
+        }
+        outcome
+    }))
 }
 
 fn written(outcome: Option<Outcome>) -> Result<Written, WriteError> {
@@ -313,7 +316,8 @@ impl GetRequest {
         self
     }
 
-    /// Makes it a part of a session. It sees no less of the key than the session has written and seen before.
+    /// Makes it a part of a session. It sees no less of the key than the session has written and seen before. (Cache tables have
+    /// no sessions.)
     pub fn session(mut self, session: &Session) -> Self {
         self.session = Some(session.clone());
         self

@@ -50,6 +50,9 @@ pub struct Modify {
     /// What the client has seen: all that a removal takes, and all that a switch or a write replaces. Without it, that is what
     /// the replica holds which coordinates the change.
     pub context: Option<CausalContext>,
+    /// What the replica has to have seen before it makes the change, unless the change comes to the same in any order: what the
+    /// client's session has seen.
+    pub after: Option<CausalContext>,
     /// The name under which a retry is known.
     pub operation: OperationId,
     /// Whether it was asked for before.

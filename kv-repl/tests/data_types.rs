@@ -13,7 +13,7 @@ use kv_core::store::{Space, SpaceOptions};
 use kv_repl::request::{ClusterError, WriteError, WrongType};
 use kv_repl::table_options::InvalidOptions;
 use kv_repl::transport::MemoryNetwork;
-use kv_repl::{Consistency, Member, Node, NodeId, Table, TableOptions};
+use kv_repl::{Consistency, Member, Node, NodeId, Session, Table, TableOptions};
 
 fn cluster(network: &MemoryNetwork, size: u64) -> Vec<Node> {
     let start = |node| {
@@ -55,6 +55,27 @@ fn counters_hold_what_was_counted_at_every_node() {
     assert_eq!(likes[4].get("k").wait().unwrap().counter(), Ok(0));
     likes[0].increment("k", 7).wait().unwrap();
     assert_eq!(likes[4].get("k").wait().unwrap().counter(), Ok(7), "it counts on after a delete");
+}
+
+#[test]
+fn a_session_sees_what_it_changed_wherever_it_reads() {
+    let network = MemoryNetwork::new();
+    let nodes = cluster(&network, 5);
+    let tags = tables(&nodes, Kind::Set);
+    let session = Session::new();
+    let one = Consistency::One;
+    for round in 0..20_usize {
+        let (here, there) = (&tags[round % 5], &tags[(round + 2) % 5]);
+        here.insert("k", format!("tag {round}")).consistency(one).session(&session).wait().unwrap();
+        let read = there.get("k").consistency(one).session(&session).wait().unwrap();
+        assert_eq!(read.set().unwrap(), [format!("tag {round}").as_bytes()]);
+        match round % 2 {
+            0 => there.remove("k", format!("tag {round}")).consistency(one).session(&session).wait().unwrap(),
+            _ => there.delete("k").consistency(one).session(&session).wait().unwrap(),
+        };
+        let read = here.get("k").consistency(one).session(&session).wait().unwrap();
+        assert_eq!(read.set().unwrap(), Vec::<&Bytes>::new(), "round {round}");
+    }
 }
 
 #[test]

@@ -100,6 +100,17 @@ impl Update {
         }
     }
 
+    /// Whether it comes to the same in whatever order it and others are made. (A put of a last-write-wins map does not: it is the
+    /// last of those that its replica knows.)
+    #[must_use]
+    pub fn commutes(&self) -> bool {
+        match self {
+            Self::Add(_) | Self::Insert(_) | Self::Offer(_) => true,
+            Self::In(_, update) => update.commutes(),
+            _ => false,
+        }
+    }
+
     /// Whether it replaces or removes what is there, and not only adds to it.
     #[must_use]
     pub fn replaces(&self) -> bool {

@@ -10,10 +10,11 @@ use kv_core::key::{Key, RecordKey};
 use kv_core::limits::CRDT_DEPTH_MAX;
 use kv_core::record::{OperationId, Rule};
 
-use super::{Convert, Pending, PutRequest, Table, written};
+use super::{Pending, PutRequest, Table, told};
 use crate::machine::Request;
 use crate::quorum::Consistency;
 use crate::request::{Attempt, Merged, Modify, Write, WriteError, Written};
+use crate::session::Session;
 
 /// Tables of replicated data types ([`TableOptions::crdt`](crate::TableOptions::crdt)). An operation that is not one of the
 /// table's type is refused before anything is sent.
@@ -29,6 +30,7 @@ impl Table {
             operation: self.operations.next(),
             attempt: Attempt::First,
             consistency: self.schema.options.writes,
+            session: None,
             patience: self.settings.deadline.as_duration(),
         }
     }
@@ -97,14 +99,15 @@ impl Table {
 /// counted, which whoever adds to it has not seen.
 #[must_use = "a request does nothing until it is waited for or awaited"]
 pub struct UpdateRequest {
-    table: Table,
-    key: Key,
-    update: Update,
-    context: Option<CausalContext>,
-    operation: OperationId,
-    attempt: Attempt,
-    consistency: Consistency,
-    patience: Duration,
+    pub(super) table: Table,
+    pub(super) key: Key,
+    pub(super) update: Update,
+    pub(super) context: Option<CausalContext>,
+    pub(super) operation: OperationId,
+    pub(super) attempt: Attempt,
+    pub(super) consistency: Consistency,
+    pub(super) session: Option<Session>,
+    pub(super) patience: Duration,
 }
 
 impl UpdateRequest {
@@ -112,6 +115,15 @@ impl UpdateRequest {
     /// switch or an assignment replaces. Without it, that is what the replica holds which coordinates the change.
     pub fn context(mut self, context: impl Into<CausalContext>) -> Self {
         self.context = Some(context.into());
+        self
+    }
+
+    /// Makes it a part of a session: later reads of the session see it, and it comes after all that the session has seen of the
+    /// key. A replica that has seen less asks the others first, unless the change comes to the same in any order, as additions and
+    /// inserts do. Without a [context](UpdateRequest::context) a removal takes what the replica holds, which is all that the
+    /// session has seen, and what others have done meanwhile.
+    pub fn session(mut self, session: &Session) -> Self {
+        self.session = Some(session.clone());
         self
     }
 
@@ -162,15 +174,23 @@ impl UpdateRequest {
         self.start().wait()
     }
 
-    fn start(self) -> Pending<Result<Written, WriteError>> {
+    pub(super) fn start(self) -> Pending<Result<Written, WriteError>> {
         let key = match self.check() {
             Ok(key) => key,
             Err(error) => return Pending::ready(Err(error)),
         };
-        let Self { table, update, context, operation, attempt, consistency, patience, .. } = self;
-        let modify = Modify { key, update, context, operation, attempt, consistency };
+        let Self { table, update, context, operation, attempt, consistency, session, patience, .. } = self;
+        let begun = session.map(|session| session.begin(|state| state.update(table.subject(&key), consistency)));
+        let (begun, after, consistency) = match begun {
+            None => (None, None, consistency),
+            Some((begun, after)) => {
+                let consistency = begun.ticket().consistency;
+                (Some((begun, key.clone())), after, consistency)
+            }
+        };
+        let modify = Modify { key, update, context, after, operation, attempt, consistency };
         let receiver = table.driver.request(Request::Write(Write::Modify(Box::new(modify))), patience);
-        Pending::waiting(receiver, Convert::Plain(written))
+        Pending::waiting(receiver, told(begun, false))
     }
 
     /// What can be told without asking anybody.

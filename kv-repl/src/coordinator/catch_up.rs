@@ -1,6 +1,6 @@
-//! Removals by a client that has seen more than the replica that is to make them.
+//! Changes by a client that has seen more than the replica that is to make them.
 //!
-//! The replica cannot tell what of it the client means, so it asks the other replicas for the record, joins each answer, and
+//! The replica cannot tell what of it a removal means, and what a session's change is to come after, so it asks the other replicas for the record, joins each answer, and
 //! tries again. Nothing is written until then.
 
 use std::collections::{BTreeMap, BTreeSet};

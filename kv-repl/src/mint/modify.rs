@@ -12,7 +12,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use kv_core::crdt::{DotStore, Kind};
+use kv_core::crdt::{DotStore, Kind, UpdateRefused};
 use kv_core::hash::seeded;
 use kv_core::key::RecordKey;
 use kv_core::record::{OperationId, Record, Rule};
@@ -89,6 +89,10 @@ impl Minter {
             stored = stored.join(news).map_err(|mismatch| WriteError::Store(mismatch.to_string()))?;
         }
         let seen = modify.context.as_ref().map(|context| context.open(key)).transpose()?;
+        let after = modify.after.as_ref().map(|context| context.open(key)).transpose()?.unwrap_or_default();
+        if !modify.update.commutes() && !stored.context().covers(&after) && !sabotaged!(WriteOutsideSession) {
+            return Err(UpdateRefused::ContextAhead.into());
+        }
         let known = seen.clone().unwrap_or_default();
         let counts = modify.update.counts() && !sabotaged!(CountRetriedUpdates);
         if counts {
@@ -110,7 +114,7 @@ impl Minter {
             }
         }
         let mut epoch = env.me.epoch;
-        if forgot(env.me.actor(), &known, stored.context()) {
+        if forgot(env.me.actor(), &known.join(&after), stored.context()) {
             // As for siblings: a client remembers a dot of ours that our store does not.
             epoch += 1;
         }

@@ -6,12 +6,13 @@
 //! - *read your writes*: a read sees every write of the session that was acknowledged before it began;
 //! - *monotonic reads*: a read sees all that an earlier read of the session saw;
 //! - *writes follow reads*: a write comes after all that the session had seen. It replaces it, unless its client says itself what
-//!   it replaces; in a last-write-wins table it is stamped above it.
+//!   it replaces; in a last-write-wins table it is stamped above it; in a table of a data type it is made by a replica that has seen
+//!   all of it, unless it comes to the same in any order.
 //!
 //! So reads at `One` are enough where a client only has to see what it has seen. A replica that is behind does not answer
 //! for the others: further ones are asked, and if none is new enough by the deadline the read fails with
 //! [`BehindSession`](crate::request::ReadError::BehindSession). All of that is for each key by itself; nothing is promised
-//! across keys.
+//! across keys. Cache tables have no part in sessions, whose requests there are as those without one: what was seen may be gone.
 //!
 //! Source: Terry and others, "Session guarantees for weakly consistent replicated data" (PDIS 1994).
 

@@ -182,6 +182,18 @@ impl SessionState {
         (self.ticket(name, subject, consistency, !fits || blind), context)
     }
 
+    /// A change of a data type is about to begin: at which level, and what its replica has to have seen.
+    pub(crate) fn update(&mut self, subject: Subject<'_>, consistency: Consistency) -> (Ticket, Option<CausalContext>) {
+        let name = KeyName::of(subject.key);
+        let entry = self.entries.get(&name);
+        let seen = entry.map(|entry| entry.seen.to_context());
+        let fits = seen.as_ref().is_none_or(fits_with_a_dot);
+        // A change that cannot say what the session has seen of the key does not make the key known again.
+        let blind = self.forgot && entry.is_none_or(|entry| entry.is_part);
+        let ticket = self.ticket(name, subject, consistency, !fits || blind);
+        (ticket, seen.map(|seen| CausalContext::seal(subject.key, &seen)))
+    }
+
     /// A read has been answered.
     pub(crate) fn saw(&mut self, ticket: &Ticket, read: &Read) {
         self.adding -= usize::from(!ticket.settles);

@@ -87,6 +87,7 @@ fn change_of(world: &mut World, table: &str, update: Update, context: Option<&Ca
         key: key_in(world, table, "k"),
         update,
         context: context.cloned(),
+        after: None,
         operation: OperationId(world.random.u128(..)),
         attempt: Attempt::First,
         consistency: Consistency::Quorum,

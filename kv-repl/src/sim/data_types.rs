@@ -42,12 +42,12 @@ struct Client {
     /// What it last read of each value.
     seen: Vec<Option<Seen>>,
     /// A change whose outcome it does not know, and may ask for again.
-    unsure: Option<(usize, Index, Modify)>,
+    unsure: Option<(usize, Index, Box<Modify>)>,
 }
 
 pub(super) enum Doing {
     Reading { key: usize, checked: Option<Begun> },
-    Changing { key: usize, index: Index, modify: Modify },
+    Changing { key: usize, index: Index, modify: Box<Modify> },
 }
 
 impl DataTypes {
@@ -109,7 +109,7 @@ impl Clients for DataTypes {
             && world.random.u32(0..4) > 0
         {
             self.values[key].retried(&index);
-            let modify = Modify { attempt: Attempt::Again { asked: None }, ..modify };
+            let modify = Modify { attempt: Attempt::Again { asked: None }, ..*modify }.into();
             return Some(change(world, node, (key, index, modify)));
         }
         let key = world.random.usize(..self.values.len());
@@ -129,11 +129,12 @@ impl Clients for DataTypes {
             key: self.values[key].key.clone(),
             context: seen.filter(|_| update.replaces()).map(|(context, _)| context),
             update,
+            after: None,
             operation: OperationId(world.random.u128(..)),
             attempt: Attempt::First,
             consistency: Consistency::Quorum,
         };
-        Some(change(world, node, (key, index, modify)))
+        Some(change(world, node, (key, index, modify.into())))
     }
 
     fn finished(&mut self, world: &World, client: usize, doing: Doing, answer: &Answer) {
@@ -164,7 +165,7 @@ impl Clients for DataTypes {
     }
 }
 
-fn change(world: &mut World, node: NodeId, (key, index, modify): (usize, Index, Modify)) -> (u64, Doing) {
-    let request = world.modify(node, modify.clone());
+fn change(world: &mut World, node: NodeId, (key, index, modify): (usize, Index, Box<Modify>)) -> (u64, Doing) {
+    let request = world.modify(node, (*modify).clone());
     (request, Doing::Changing { key, index, modify })
 }

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use kv_core::NodeId;
+use kv_core::context::CausalContext;
 use kv_core::crdt::{Kind, Update};
 use kv_core::record::{OperationId, Payload};
 
@@ -23,6 +24,17 @@ const RULES: &[(Sabotage, &str, Scenario)] = &[
         Sabotage::WriteOutsideSession,
         "protocol_rule_16_17_a_stamp_lies_above_what_the_session_has_read",
         stamp_after_read,
+    ),
+    (Sabotage::ForgetSessionWrites, "protocol_rule_17_a_session_reads_what_it_counted", read_after_own_count),
+    (
+        Sabotage::WriteOutsideSession,
+        "protocol_rule_17_18_a_removal_takes_what_its_session_has_seen",
+        remove_after_own_insert,
+    ),
+    (
+        Sabotage::WriteOutsideSession,
+        "protocol_rule_17_18_an_entry_is_set_above_what_its_session_has_seen",
+        set_after_own_set,
     ),
     (Sabotage::ForgetOverflow, "protocol_rule_17_what_a_session_had_to_forget_is_read_at_quorum", read_after_overflow),
     (Sabotage::SettleUnheld, "protocol_rule_17_a_retry_settles_only_what_its_copy_holds", read_after_a_retry),
@@ -91,22 +103,37 @@ impl Cluster {
         outcome
     }
 
-    /// Counts one.
-    fn add(&mut self, session: &mut SessionState, node: u64, name: &str, consistency: Consistency) {
+    fn update(
+        &mut self,
+        session: &mut SessionState,
+        (node, name): (u64, &str),
+        update: Update,
+        consistency: Consistency,
+    ) -> Result<Written, WriteError> {
+        self.update_with(session, (node, name), (update, None), consistency)
+    }
+
+    /// The same of a client that says what it has seen.
+    fn update_with(
+        &mut self,
+        session: &mut SessionState,
+        (node, name): (u64, &str),
+        (update, context): (Update, Option<CausalContext>),
+        consistency: Consistency,
+    ) -> Result<Written, WriteError> {
         let key = key_of(&self.world, name);
         let subject = Subject { key: &key, rule: self.options.rule, replicas: self.options.replicas };
-        let (ticket, context) = session.write(subject, consistency, None);
-        let modify = Modify {
-            key: key.clone(),
-            update: Update::Add(1),
-            context,
-            operation: OperationId(self.world.random.u128(..)),
-            attempt: Attempt::First,
-            consistency: ticket.consistency,
-        };
+        let (ticket, after) = session.update(subject, consistency);
+        let operation = OperationId(self.world.random.u128(..));
+        let (consistency, attempt) = (ticket.consistency, Attempt::First);
+        let modify = Modify { key: key.clone(), update, context, after, operation, attempt, consistency };
         let request = self.world.modify(NodeId(node), modify);
-        let Answer::Written(Ok(written)) = self.world.finish(request) else { panic!("enough nodes are up") };
-        session.wrote(&ticket, false, &key, &written);
+        let Answer::Written(outcome) = self.world.finish(request) else { panic!("not the outcome of a write") };
+        match &outcome {
+            Ok(written) => session.wrote(&ticket, false, &key, written),
+            Err(_) => session.abandon(&ticket),
+        }
+        outcome
     }
 
     fn get(
@@ -146,6 +173,64 @@ fn read_after_own_write() -> Result<(), String> {
         expect(&read, &["mine"])?;
     }
     Ok(())
+}
+
+/// A session counts at one node and reads at another, which has not heard of it.
+fn read_after_own_count() -> Result<(), String> {
+    let mut cluster = Cluster::new(TableOptions::crdt(Kind::Counter));
+    cluster.keep_from_the_third();
+    let mut session = SessionState::default();
+    cluster.update(&mut session, (1, "k"), Update::Add(7), Consistency::One).expect("one node is up");
+    let read = cluster.get(&mut session, 3, "k", Consistency::One).expect("the second node has it");
+    match read.counter() {
+        Ok(7) => Ok(()),
+        counted => Err(format!("{counted:?} instead of 7")),
+    }
+}
+
+/// A session inserts at one node and removes at another, which has not heard of the insert, and holds another element.
+fn remove_after_own_insert() -> Result<(), String> {
+    let mut cluster = Cluster::new(TableOptions::crdt(Kind::Set));
+    let bytes = |text: &'static str| Bytes::from_static(text.as_bytes());
+    let mut session = SessionState::default();
+    cluster
+        .update(&mut SessionState::default(), (3, "k"), Update::Insert(bytes("bread")), Consistency::All)
+        .expect("all are up");
+    cluster.keep_from_the_third();
+    cluster.update(&mut session, (1, "k"), Update::Insert(bytes("milk")), Consistency::One).expect("one node is up");
+    cluster.world.run_for(100_000);
+    for element in ["milk", "bread"] {
+        let removed = cluster.update(&mut session, (3, "k"), Update::Remove(bytes(element)), Consistency::Quorum);
+        removed.expect("it asks the second");
+    }
+    cluster.world.heal_links();
+    cluster.world.run_for(1_000_000);
+    let read = cluster.get(&mut SessionState::default(), 2, "k", Consistency::All).expect("all are up");
+    match read.set().expect("a table of sets") {
+        held if held.is_empty() => Ok(()),
+        held => Err(format!("{held:?} was removed after the session had put it in, or had never seen it")),
+    }
+}
+
+/// A session sets an entry of a map at a node whose clock is ahead, and again at another one that has not heard of it.
+fn set_after_own_set() -> Result<(), String> {
+    let mut cluster = Cluster::new(TableOptions::crdt(Kind::LwwMap));
+    cluster.keep_from_the_third();
+    cluster.world.set_skew(NodeId(1), 200);
+    let mut session = SessionState::default();
+    for (node, value) in [(1, "first"), (3, "second")] {
+        let (key, value) = (Bytes::from_static(b"color"), Bytes::from_static(value.as_bytes()));
+        cluster
+            .update(&mut session, (node, "k"), Update::Put { key, value }, Consistency::Quorum)
+            .expect("two nodes are up");
+    }
+    cluster.world.heal_links();
+    cluster.world.run_for(1_000_000);
+    let read = cluster.get(&mut SessionState::default(), 2, "k", Consistency::All).expect("all are up");
+    match read.entries().expect("a table of maps")[..] {
+        [(_, value)] if value == "second" => Ok(()),
+        ref entries => Err(format!("{entries:?}, although the session had seen the first")),
+    }
 }
 
 /// A session reads somebody's write at one node, and then at another, which has not heard of it.
@@ -229,10 +314,13 @@ fn read_after_a_change() -> Result<(), String> {
     let mut cluster = Cluster::new(TableOptions::crdt(Kind::Counter));
     cut_off(&mut cluster.world, 3);
     let mut session = SessionState::with_room(1);
-    cluster.add(&mut SessionState::default(), 3, "k", Consistency::One);
-    cluster.get(&mut session, 3, "k", Consistency::One).expect("the node has it");
-    cluster.add(&mut session, 1, "k", Consistency::Quorum);
-    cluster.add(&mut session, 1, "j", Consistency::Quorum);
+    cluster
+        .update(&mut SessionState::default(), (3, "k"), Update::Add(1), Consistency::One)
+        .expect("enough nodes are up");
+    let read = cluster.get(&mut session, 3, "k", Consistency::One).expect("the node has it");
+    let told = (Update::Add(1), Some(read.context().clone()));
+    cluster.update_with(&mut session, (1, "k"), told, Consistency::Quorum).expect("enough nodes are up");
+    cluster.update(&mut session, (1, "j"), Update::Add(1), Consistency::Quorum).expect("enough nodes are up");
     seen_again(&mut cluster, &mut session)
 }
 

@@ -106,6 +106,7 @@ fn forward_update(modify: Modify) -> Message {
 /// One of each, with every optional part both there and not.
 fn changes() -> Vec<Modify> {
     let counted = Modify {
+        after: None,
         key: key(),
         update: Update::Add(-3),
         context: None,
@@ -118,7 +119,8 @@ fn changes() -> Vec<Modify> {
     vec![
         counted.clone(),
         Modify { attempt: Attempt::Again { asked: None }, update: Update::Insert(Bytes::new()), ..counted.clone() },
-        Modify { attempt: Attempt::First, update: nested, context, ..counted },
+        Modify { after: context.clone(), ..counted.clone() },
+        Modify { attempt: Attempt::First, update: nested, after: context.clone(), context, ..counted },
     ]
 }
 

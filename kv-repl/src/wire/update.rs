@@ -1,8 +1,8 @@
 //! A change of a data type on its way to a replica, and why one was refused.
 //!
 //! ```text
-//! change  := key:prefixed  operation:u128  consistency:u8  flags:u8 (2 context | 8 asked for before | 16 of one life)
-//!            [context:prefixed]  [node:varint  boot:varint]  update
+//! change  := key:prefixed  operation:u128  consistency:u8  flags:u8 (2 context | 4 after | 8 asked for before | 16 of one life)
+//!            [context:prefixed]  [context to be after:prefixed]  [node:varint  boot:varint]  update
 //! refused := 64  1 kind:u8 | 2 | 3 actor total:u64 amount:u64 | 4        (the numbers are u8s; two's complement)
 //! ```
 
@@ -20,6 +20,7 @@ use crate::identity::Boot;
 use crate::request::{Attempt, Modify};
 
 const HAS_CONTEXT: u8 = 2;
+const HAS_AFTER: u8 = 4;
 const AGAIN: u8 = 8;
 const HAS_ASKED: u8 = 16;
 
@@ -34,10 +35,10 @@ pub(super) fn encode(modify: &Modify, out: &mut Vec<u8>) {
         Attempt::First => (0, None),
         Attempt::Again { asked } => (AGAIN, asked),
     };
-    out.push(
-        if modify.context.is_some() { HAS_CONTEXT } else { 0 } | again | if asked.is_some() { HAS_ASKED } else { 0 },
-    );
-    if let Some(context) = &modify.context {
+    let flag = |is_there, flag| if is_there { flag } else { 0 };
+    let contexts = flag(modify.context.is_some(), HAS_CONTEXT) | flag(modify.after.is_some(), HAS_AFTER);
+    out.push(contexts | again | flag(asked.is_some(), HAS_ASKED));
+    for context in modify.context.iter().chain(&modify.after) {
         put_prefixed(out, context.as_bytes());
     }
     if let Some((node, boot)) = asked {
@@ -52,17 +53,17 @@ pub(super) fn decode(body: &Bytes, reader: &mut Reader<'_>) -> Result<Modify, De
     let operation = OperationId(u128::from_le_bytes(reader.array()?));
     let consistency = decode_consistency(reader)?;
     let flags = reader.u8()?;
-    if flags & !(HAS_CONTEXT | AGAIN | HAS_ASKED) != 0 || flags & (AGAIN | HAS_ASKED) == HAS_ASKED {
+    if flags & !(HAS_CONTEXT | HAS_AFTER | AGAIN | HAS_ASKED) != 0 || flags & (AGAIN | HAS_ASKED) == HAS_ASKED {
         return Err(reader.error("unknown flags of a change"));
     }
-    let context = if flags & HAS_CONTEXT == 0 {
-        None
-    } else {
-        Some(CausalContext::from_bytes(prefixed(body, reader, CONTEXT_BYTES_MAX)?))
+    let mut context_if = |flag| {
+        let bytes = (flags & flag != 0).then(|| prefixed(body, reader, CONTEXT_BYTES_MAX)).transpose()?;
+        Ok(bytes.map(CausalContext::from_bytes))
     };
+    let (context, after) = (context_if(HAS_CONTEXT)?, context_if(HAS_AFTER)?);
     let asked = if flags & HAS_ASKED == 0 { None } else { Some((NodeId(reader.varint()?), Boot(reader.varint()?))) };
     let attempt = if flags & AGAIN == 0 { Attempt::First } else { Attempt::Again { asked } };
-    Ok(Modify { key, update: Update::decode(reader)?, context, operation, attempt, consistency })
+    Ok(Modify { key, update: Update::decode(reader)?, context, after, operation, attempt, consistency })
 }
 
 pub(super) fn encode_refused(refused: &UpdateRefused, out: &mut Vec<u8>) {
