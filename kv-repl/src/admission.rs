@@ -85,7 +85,7 @@ impl Admission {
     pub(crate) fn admit(&mut self, origin: Origin, bytes: usize) -> Result<(), Millis> {
         let Limits { requests_max, request_bytes_max, .. } = self.limits;
         let has_room = match origin {
-            Origin::Client(_) => self.clients.has_room(bytes, requests_max, request_bytes_max),
+            Origin::Client(_) | Origin::Scan { .. } => self.clients.has_room(bytes, requests_max, request_bytes_max),
             Origin::Peer { node, .. } => {
                 let of_peer = self.by_peer.get(&node).copied().unwrap_or_default();
                 self.peers.has_room(bytes, requests_max, request_bytes_max)
@@ -94,14 +94,14 @@ impl Admission {
         };
         if let Some(retry_after) = self.refuses(has_room) {
             match origin {
-                Origin::Client(_) => self.shed += 1,
+                Origin::Client(_) | Origin::Scan { .. } => self.shed += 1,
                 Origin::Peer { .. } => self.shed_for_peers += 1,
             }
             return Err(retry_after);
         }
         self.open.insert(origin, bytes);
         match origin {
-            Origin::Client(_) => self.clients.add(bytes),
+            Origin::Client(_) | Origin::Scan { .. } => self.clients.add(bytes),
             Origin::Peer { node, .. } => {
                 self.peers.add(bytes);
                 self.by_peer.entry(node).or_default().add(bytes);
@@ -114,7 +114,7 @@ impl Admission {
     pub(crate) fn end(&mut self, origin: Origin) {
         let Some(bytes) = self.open.remove(&origin) else { return };
         match origin {
-            Origin::Client(_) => self.clients.remove(bytes),
+            Origin::Client(_) | Origin::Scan { .. } => self.clients.remove(bytes),
             Origin::Peer { node, .. } => {
                 self.peers.remove(bytes);
                 if let Some(load) = self.by_peer.get_mut(&node) {

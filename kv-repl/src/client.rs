@@ -1,9 +1,15 @@
 //! Requests as values that are built, then waited for: `.wait()` blocks, `.await` does not and needs no runtime.
 
+mod batch;
+mod describe;
 mod pending;
+mod scan;
 mod update;
 
+pub use batch::{PendingBatch, ReadBatch, WriteBatch, WriteRequest};
+pub use describe::DescribeRequest;
 pub use pending::Pending;
+pub use scan::ScanRequest;
 pub use update::UpdateRequest;
 
 use std::future::IntoFuture;
@@ -19,7 +25,7 @@ use kv_core::record::{OperationId, Payload, Rule};
 use kv_core::time::Millis;
 use kv_ring::Layout;
 
-use self::pending::Convert;
+use self::pending::{Convert, Prepared};
 use crate::catalog::TableSchema;
 use crate::config::Settings;
 use crate::driver::Driver;
@@ -199,12 +205,12 @@ impl PutRequest {
     }
 
     fn start(self) -> Pending<Result<Written, WriteError>> {
+        Pending::of(self.prepare())
+    }
+
+    fn prepare(self) -> Result<Prepared<Result<Written, WriteError>>, WriteError> {
         let Self { table, key: name, payload, mut context, ttl, operation, consistency, session, patience } = self;
-        let checked = check_put(&table, &name, &payload, context.as_ref(), ttl);
-        let key = match checked {
-            Ok(key) => key,
-            Err(error) => return Pending::ready(Err(error)),
-        };
+        let key = check_put(&table, &name, &payload, context.as_ref(), ttl)?;
         let is_tombstone = payload == Payload::Tombstone;
         if let Rule::Crdt(_) = table.schema.options.rule {
             let request = UpdateRequest {
@@ -215,7 +221,7 @@ impl PutRequest {
                 patience,
                 ..table.update(name, Update::Clear)
             };
-            return request.start();
+            return request.prepare();
         }
         let begun = session.filter(|_| table.has_sessions()).map(|session| {
             let context = context.take();
@@ -229,8 +235,8 @@ impl PutRequest {
             }
         };
         let put = Put { key, payload, context, ttl: ttl.map(Millis::from), operation, consistency };
-        let receiver = table.driver.request(Request::Write(Write::Put(Box::new(put))), patience);
-        Pending::waiting(receiver, told(begun, is_tombstone))
+        let (request, convert) = (Request::Write(Write::Put(Box::new(put))), told(begun, is_tombstone));
+        Ok(Prepared { driver: table.driver, request, patience, convert })
     }
 }
 
@@ -338,18 +344,18 @@ impl GetRequest {
     }
 
     fn start(self) -> Pending<Result<Read, ReadError>> {
+        Pending::of(self.prepare())
+    }
+
+    fn prepare(self) -> Result<Prepared<Result<Read, ReadError>>, ReadError> {
         let Self { table, key, consistency, session, patience } = self;
-        let key = match RecordKey::new(table.schema.id, &key) {
-            Ok(key) => key,
-            Err(error) => return Pending::ready(Err(error.into())),
-        };
+        let key = RecordKey::new(table.schema.id, &key)?;
         let Some(session) = session.filter(|_| table.has_sessions()) else {
-            let get = Get { key, consistency, floor: None };
-            return Pending::waiting(table.driver.request(Request::Get(get), patience), Convert::Plain(read));
+            let request = Request::Get(Get { key, consistency, floor: None });
+            return Ok(Prepared { driver: table.driver, request, patience, convert: Convert::Plain(read) });
         };
         let (begun, floor) = session.begin(|state| state.read(table.subject(&key), consistency));
-        let get = Get { key, consistency: begun.ticket().consistency, floor: Some(floor) };
-        let receiver = table.driver.request(Request::Get(get), patience);
+        let request = Request::Get(Get { key, consistency: begun.ticket().consistency, floor: Some(floor) });
         let convert = move |outcome| {
             let outcome = read(outcome);
             if let Ok(read) = &outcome {
@@ -357,7 +363,7 @@ impl GetRequest {
             }
             outcome
         };
-        Pending::waiting(receiver, Convert::Boxed(Box::new(convert)))
+        Ok(Prepared { driver: table.driver, request, patience, convert: Convert::Boxed(Box::new(convert)) })
     }
 }
 

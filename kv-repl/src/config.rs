@@ -63,6 +63,10 @@ pub struct Config {
     /// How many bytes of answers may wait for the disk of one node before it refuses what would wait as well. Choose what one slow
     /// sync lets gather.
     pub held_bytes_max: usize,
+    /// Most requests in one batch. Larger batches save little, and hold up what comes after them.
+    pub batch_requests_max: usize,
+    /// Most bytes of keys, values and contexts in one batch.
+    pub batch_bytes_max: usize,
 }
 
 impl Default for Config {
@@ -86,6 +90,8 @@ impl Default for Config {
             request_bytes_max: 256 << 20,
             peer_bytes_max: 64 << 20,
             held_bytes_max: 64 << 20,
+            batch_requests_max: 1_000,
+            batch_bytes_max: 8 << 20,
         }
     }
 }
@@ -128,6 +134,8 @@ pub(crate) struct Settings {
     pub(crate) request_bytes_max: usize,
     pub(crate) peer_bytes_max: usize,
     pub(crate) held_bytes_max: usize,
+    pub(crate) batch_requests_max: usize,
+    pub(crate) batch_bytes_max: usize,
     pub(crate) record_bytes_max: usize,
 }
 
@@ -182,6 +190,8 @@ impl Settings {
             request_bytes_max: config.request_bytes_max,
             peer_bytes_max: config.peer_bytes_max,
             held_bytes_max: config.held_bytes_max,
+            batch_requests_max: config.batch_requests_max,
+            batch_bytes_max: config.batch_bytes_max,
             // Replicas may hold different versions, and a reply carries their join: half a frame leaves room for it.
             record_bytes_max: frame_bytes_max / 2,
         })

@@ -11,12 +11,12 @@ use std::thread::ThreadId;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use kv_core::time::Now;
+use kv_core::time::{Millis, Now};
 use kv_core::{NodeId, Store};
 
 use crate::admission::Limits;
 use crate::events::{Events, Listeners, NodeEvent, listener};
-use crate::inbox::{Arrived, Asked, Inbox};
+use crate::inbox::{Arrived, Inbox};
 use crate::liveness::LivenessChange;
 use crate::machine::{Outcome, Request};
 use crate::node_core::NodeCore;
@@ -49,6 +49,9 @@ struct Arrivals {
     looks: Vec<Look>,
     listeners: Vec<SyncSender<NodeEvent>>,
 }
+
+/// A request and who waits for its outcome.
+type Asked = crate::inbox::Asked<oneshot::Sender<Outcome>>;
 
 /// Something that is shown the machines between two turns.
 type Look = Box<dyn FnOnce(&NodeCore, Now) + Send>;
@@ -153,15 +156,31 @@ impl Driver {
 
     /// Hands in a request. The receiver hears nothing if the node stops first, and at once when too many wait already.
     pub(crate) fn request(&self, request: Request, patience: Duration) -> oneshot::Receiver<Outcome> {
-        let (reply, receiver) = oneshot::channel();
-        let deadline = self.clock.now().monotonic.saturating_add(patience.into());
+        let (asked, receiver) = self.asked(request, patience);
         let mut refused = None;
-        self.arrive(|arrivals| refused = arrivals.inbox.request(Asked { request, deadline, reply }).err());
-        if let Some((Asked { request, reply, .. }, retry_after)) = refused {
-            // Whoever asked may have gone already.
-            let _ = reply.send(request.overloaded(retry_after));
+        self.arrive(|arrivals| refused = arrivals.inbox.request(asked).err());
+        if let Some((asked, retry_after)) = refused {
+            refuse(asked, retry_after);
         }
         receiver
+    }
+
+    /// Hands in requests that belong together. Each has an outcome of its own.
+    pub(crate) fn batch(&self, requests: Vec<(Request, Duration)>) -> Vec<oneshot::Receiver<Outcome>> {
+        let asked = requests.into_iter().map(|(request, patience)| self.asked(request, patience));
+        let (asked, receivers): (Vec<Asked>, _) = asked.unzip();
+        let mut refused = None;
+        self.arrive(|arrivals| refused = arrivals.inbox.batch(asked).err());
+        if let Some((asked, retry_after)) = refused {
+            asked.into_iter().for_each(|asked| refuse(asked, retry_after));
+        }
+        receivers
+    }
+
+    fn asked(&self, request: Request, patience: Duration) -> (Asked, oneshot::Receiver<Outcome>) {
+        let (reply, receiver) = oneshot::channel();
+        let deadline = self.clock.now().monotonic.saturating_add(patience.into());
+        (Asked { request, deadline, reply }, receiver)
     }
 
     /// Looks at the machines between two turns. `None` when the node has stopped.
@@ -283,6 +302,20 @@ impl Inbound for Driver {
     }
 }
 
+/// Tells whoever finds no room. He may have gone already.
+fn refuse(Asked { request, reply, .. }: Asked, retry_after: Millis) {
+    let _ = reply.send(request.overloaded(retry_after));
+}
+
+impl Running {
+    /// Notes who waits, under a number.
+    fn wait(&mut self, Asked { request, deadline, reply }: Asked) -> (u64, Millis, Request) {
+        self.next_client += 1;
+        self.clients.insert(self.next_client, reply);
+        (self.next_client, deadline, request)
+    }
+}
+
 impl Driver {
     fn turn_once(&self, running: &mut Running) -> Turn {
         if self.stops_now(running) {
@@ -302,11 +335,11 @@ impl Driver {
         for arrived in arrived {
             inputs.push(match arrived {
                 Arrived::Frame { from, frame } => Input::Frame { from, frame },
-                Arrived::Request(Asked { request, deadline, reply }) => {
-                    running.next_client += 1;
-                    running.clients.insert(running.next_client, reply);
-                    Input::Request { client: running.next_client, deadline, request }
+                Arrived::Request(asked) => {
+                    let (client, deadline, request) = running.wait(asked);
+                    Input::Request { client, deadline, request }
                 }
+                Arrived::Batch(asked) => Input::Batch(asked.into_iter().map(|asked| running.wait(asked)).collect()),
             });
         }
         let mut outside = Surroundings {

@@ -13,6 +13,7 @@ use crate::identity::{Boot, Identity};
 use crate::liveness::Claim;
 use crate::machine::{Action, Notice};
 use crate::message::Message;
+use crate::scan::position::Position;
 use crate::session::Session;
 use crate::wire;
 
@@ -106,6 +107,21 @@ pub fn session(bytes: &[u8]) {
             let token = session.token();
             let again = Session::resume(&token).expect("what was written can be read");
             assert_eq!(again.token(), token);
+        }
+    }
+}
+
+/// The cursor of a scan that a client has carried about, as it is and with the checksum made right.
+pub fn cursor(bytes: &[u8]) {
+    let mut right = bytes.get(..bytes.len().saturating_sub(4)).unwrap_or_default().to_vec();
+    let checksum = kv_core::checksum::crc32(&[&right]);
+    right.extend_from_slice(&checksum.to_le_bytes());
+    for bytes in [bytes, &right] {
+        if let Ok(position) = Position::decode_any(bytes) {
+            assert!(!position.is_empty(), "a cursor that leads nowhere");
+            let cluster = crate::identity::ClusterId(u128::from(position.cluster.expect("a cursor names its cluster")));
+            let again = Position::decode(&position.encode(cluster), position.table);
+            assert_eq!(again.expect("what was written can be read"), position);
         }
     }
 }

@@ -34,8 +34,19 @@ pub(crate) struct Asked<R> {
 /// Something that has arrived.
 #[derive(Debug)]
 pub(crate) enum Arrived<R> {
-    Frame { from: NodeId, frame: Bytes },
+    Frame {
+        from: NodeId,
+        frame: Bytes,
+    },
     Request(Asked<R>),
+    /// Requests that belong together.
+    Batch(Vec<Asked<R>>),
+}
+
+#[derive(Debug)]
+enum Requests<R> {
+    One(Asked<R>),
+    Batch(Vec<Asked<R>>),
 }
 
 /// All queues.
@@ -44,7 +55,7 @@ pub(crate) struct Inbox<R> {
     limits: Limits,
     /// The more urgent lanes first.
     frames: BTreeMap<(Lane, NodeId), Queue<Bytes>>,
-    requests: Queue<Asked<R>>,
+    requests: Queue<Requests<R>>,
     shed: u64,
     dropped: u64,
 }
@@ -85,6 +96,15 @@ impl<T> Queue<T> {
     }
 }
 
+impl<R> Requests<R> {
+    fn arrived(self) -> Arrived<R> {
+        match self {
+            Self::One(asked) => Arrived::Request(asked),
+            Self::Batch(asked) => Arrived::Batch(asked),
+        }
+    }
+}
+
 impl<R> Inbox<R> {
     pub(crate) const fn new(limits: Limits) -> Self {
         Self { limits, frames: BTreeMap::new(), requests: Queue::new(), shed: 0, dropped: 0 }
@@ -100,13 +120,30 @@ impl<R> Inbox<R> {
 
     /// Takes a request, or gives it back with the time after which to ask again.
     pub(crate) fn request(&mut self, asked: Asked<R>) -> Result<(), (Asked<R>, Millis)> {
+        let bytes = asked.request.bytes();
+        self.push(bytes, Requests::One(asked)).map_err(|(refused, retry_after)| match refused {
+            Requests::One(asked) => (asked, retry_after),
+            Requests::Batch(_) => unreachable!("one went in"),
+        })
+    }
+
+    /// The same for requests that belong together: all of them or none.
+    pub(crate) fn batch(&mut self, asked: Vec<Asked<R>>) -> Result<(), (Vec<Asked<R>>, Millis)> {
+        let bytes = asked.iter().map(|asked| asked.request.bytes()).sum();
+        self.push(bytes, Requests::Batch(asked)).map_err(|(refused, retry_after)| match refused {
+            Requests::Batch(asked) => (asked, retry_after),
+            Requests::One(_) => unreachable!("several went in"),
+        })
+    }
+
+    fn push(&mut self, bytes: usize, requests: Requests<R>) -> Result<(), (Requests<R>, Millis)> {
         let Limits { requests_max, request_bytes_max, retry_after, .. } = self.limits;
         let unbounded = sabotaged!(AdmitAll);
         let (count_max, bytes_max) =
             if unbounded { (usize::MAX, usize::MAX) } else { (requests_max, request_bytes_max) };
-        let refused = self.requests.push(asked.request.bytes(), asked, count_max, bytes_max);
+        let refused = self.requests.push(bytes, requests, count_max, bytes_max);
         self.shed += u64::from(refused.is_err());
-        refused.map_err(|asked| (asked, retry_after))
+        refused.map_err(|requests| (requests, retry_after))
     }
 
     /// What the next turn looks at, in this order.
@@ -115,12 +152,12 @@ impl<R> Inbox<R> {
         let mut has_requests = true;
         for ((lane, from), queue) in &mut self.frames {
             if *lane == Lane::Bulk && std::mem::take(&mut has_requests) {
-                taken.extend(self.requests.slice().map(Arrived::Request));
+                taken.extend(self.requests.slice().map(Requests::arrived));
             }
             taken.extend(queue.slice().map(|frame| Arrived::Frame { from: *from, frame }));
         }
         if has_requests {
-            taken.extend(self.requests.slice().map(Arrived::Request));
+            taken.extend(self.requests.slice().map(Requests::arrived));
         }
         // Strangers come and go.
         self.frames.retain(|_, queue| !queue.waiting.is_empty());
@@ -182,6 +219,7 @@ mod tests {
         let name = |arrived| match arrived {
             Arrived::Frame { from, frame } => (from.0, u32::from(frame.first().copied().unwrap_or_default())),
             Arrived::Request(asked) => (0, asked.reply),
+            Arrived::Batch(asked) => (u64::MAX, asked.iter().map(|asked| asked.reply).sum()),
         };
         inbox.take().into_iter().map(name).collect()
     }
@@ -265,6 +303,19 @@ mod tests {
         assert_eq!(take(&mut inbox)[0], (3, 3), "what is urgent does not wait for the rest");
         assert!(!inbox.is_empty());
         assert_eq!(take(&mut inbox), [(2, 2)]);
+        assert!(inbox.is_empty());
+    }
+
+    #[test]
+    fn a_batch_goes_in_as_a_whole_or_not_at_all() {
+        let mut inbox = inbox();
+        for reply in [1, 2] {
+            inbox.request(asked(reply)).expect("there is room");
+        }
+        inbox.batch(vec![asked(10), asked(20)]).expect("it counts as one");
+        let (refused, retry_after) = inbox.batch(vec![asked(30), asked(40)]).expect_err("three wait");
+        assert_eq!((refused.len(), retry_after), (2, Millis(70)));
+        assert_eq!(take(&mut inbox), [(0, 1), (0, 2), (u64::MAX, 30)]);
         assert!(inbox.is_empty());
     }
 }

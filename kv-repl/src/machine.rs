@@ -18,6 +18,7 @@ use kv_core::{NodeId, View};
 use crate::caches::Caches;
 use crate::catalog::{Catalog, Founding, TableSchema};
 use crate::comparison::Place;
+use crate::description::{DescribeError, Description};
 use crate::identity::{ClusterId, Identity};
 use crate::imports::Imports;
 use crate::liveness::LivenessChange;
@@ -26,6 +27,7 @@ use crate::message::Message;
 use crate::peers::{DropReason, Life, Peers};
 use crate::repair_request::{RepairError, RepairReport, RepairScope};
 use crate::request::{ClusterError, Get, Read, ReadError, Write, WriteError, Written};
+use crate::scan::{Page, Scan, ScanError};
 use crate::status::Standing;
 use crate::table_options::TableOptions;
 use crate::transport::PeerInfo;
@@ -89,6 +91,15 @@ pub(crate) enum Event {
         /// What is asked.
         request: Request,
     },
+    /// The read that an [`Action::Read`] asked for has ended.
+    ReadEnded {
+        /// Of the scan.
+        tag: u64,
+        /// Which of its keys.
+        position: usize,
+        /// What it came to.
+        outcome: Result<Read, ReadError>,
+    },
     /// The transport has begun to refuse frames to a peer: what was asked of it will not be answered.
     Unreachable(NodeId),
     /// The time that the machine asked for has come.
@@ -100,6 +111,13 @@ pub(crate) enum Event {
 pub(crate) enum Origin {
     /// A client of this node; the number is the driver's.
     Client(u64),
+    /// A scan of this node that has come across something to be read by itself.
+    Scan {
+        /// Its tag.
+        tag: u64,
+        /// Which of its keys.
+        position: usize,
+    },
     /// A peer that passed the request on under this tag.
     Peer {
         /// Which.
@@ -139,6 +157,10 @@ pub(crate) enum Request {
     },
     /// Make replicas equal.
     Repair(RepairScope),
+    /// Tell where a key is.
+    Describe(RecordKey),
+    /// Read a page.
+    Scan(Box<Scan>),
 }
 
 impl Request {
@@ -150,6 +172,8 @@ impl Request {
             Self::Bootstrap { .. } | Self::Replace => Outcome::Bootstrap(Err(ClusterError::NotServing(standing))),
             Self::CreateTable { .. } => Outcome::CreateTable(Err(ClusterError::NotServing(standing))),
             Self::Repair(_) => Outcome::Repair(Err(RepairError::NotServing(standing))),
+            Self::Describe(_) => Outcome::Describe(Err(DescribeError::NotServing(standing))),
+            Self::Scan(_) => Outcome::Scan(Err(ScanError::NotServing(standing))),
         }
     }
 
@@ -161,6 +185,8 @@ impl Request {
             Self::Bootstrap { .. } | Self::Replace => Outcome::Bootstrap(Err(ClusterError::Overloaded { retry_after })),
             Self::CreateTable { .. } => Outcome::CreateTable(Err(ClusterError::Overloaded { retry_after })),
             Self::Repair(_) => Outcome::Repair(Err(RepairError::Overloaded { retry_after })),
+            Self::Describe(_) => Outcome::Describe(Err(DescribeError::Overloaded { retry_after })),
+            Self::Scan(_) => Outcome::Scan(Err(ScanError::Overloaded { retry_after })),
         }
     }
 
@@ -170,6 +196,8 @@ impl Request {
             + match self {
                 Self::Write(write) => write.bytes(),
                 Self::Get(get) => get.key.as_bytes().len(),
+                Self::Describe(key) => key.as_bytes().len(),
+                Self::Scan(scan) => scan.position.from.len(),
                 Self::Bootstrap { .. } | Self::Replace | Self::CreateTable { .. } | Self::Repair(_) => 0,
             }
     }
@@ -188,6 +216,10 @@ pub(crate) enum Outcome {
     CreateTable(Result<TableId, ClusterError>),
     /// Of [`Request::Repair`].
     Repair(Result<RepairReport, RepairError>),
+    /// Of [`Request::Describe`].
+    Describe(Result<Description, DescribeError>),
+    /// Of [`Request::Scan`].
+    Scan(Result<Page, ScanError>),
 }
 
 /// Something that should happen. The actions of a turn are carried out together: first everything is stored in one atomic
@@ -207,6 +239,17 @@ pub(crate) enum Action {
         key: RecordKey,
         /// The change, which fits.
         change: Record,
+    },
+    /// Read a key, as a client would; the outcome comes back as [`Event::ReadEnded`].
+    Read {
+        /// Of the scan that asks.
+        tag: u64,
+        /// Which of its keys.
+        position: usize,
+        /// When the outcome is of no use any more.
+        deadline: Millis,
+        /// What to read.
+        get: Get,
     },
     /// Send a message; one to the node itself comes back as an event.
     Send {

@@ -14,6 +14,8 @@ use crate::catalog::{Founding, TableSchema};
 use crate::comparison::{Answer, Place, Question};
 use crate::liveness::Rumour;
 use crate::request::{ClusterError, Modify, Put, WriteError, Written};
+use crate::scan::listing::Listing;
+use crate::sight::Sight;
 use crate::table_options::TableOptions;
 use crate::transport::Lane;
 
@@ -193,6 +195,48 @@ pub enum Message {
         /// What it believes.
         rumours: Vec<Rumour>,
     },
+    /// Asks what the receiver holds of a key, and what it knows of the key's other replicas.
+    Describe {
+        /// Ties the reply.
+        tag: u64,
+        /// The epoch of the layout by which the receiver was chosen.
+        epoch: u64,
+        /// Of which key.
+        key: RecordKey,
+    },
+    /// What it holds and knows, durable at the sender, or why not.
+    Described {
+        /// Ties the reply.
+        tag: u64,
+        /// All of it.
+        outcome: Result<Box<Sight>, Refusal>,
+    },
+    /// Asks for the first keys of a range, and what the receiver holds of each.
+    Scan {
+        /// Ties the reply.
+        tag: u64,
+        /// The epoch of the layout by which the receiver was chosen.
+        epoch: u64,
+        /// Where the range begins: the start of a record key, or a whole one, or a little more.
+        from: Bytes,
+        /// Before which it ends; at the end of the table when there is none.
+        until: Option<Bytes>,
+        /// Most keys.
+        keys_max: u32,
+        /// About how many bytes at most, but for a single key.
+        bytes_max: u32,
+        /// Whether digests are enough.
+        digests: bool,
+    },
+    /// The keys, durable at the sender, or why not.
+    Listed {
+        /// Ties the reply.
+        tag: u64,
+        /// The keys.
+        outcome: Result<Listing, Refusal>,
+    },
+    /// Messages of requests that belong together: those of one batch, or the answers to them.
+    Together(Vec<Self>),
     /// A question of one replica to another while they compare what they hold.
     RepairAsk {
         /// Ties the answer.
@@ -271,8 +315,27 @@ impl Message {
     pub(crate) fn record_bytes(&self) -> usize {
         match self {
             Self::Write { record, .. } | Self::ReadReply { outcome: Ok(Some(record)), .. } => record.len(),
+            Self::Listed { outcome: Ok(listing), .. } => listing.bytes(),
             _ => 0,
         }
+    }
+
+    /// Whether it may be one of several in [`Message::Together`].
+    #[must_use]
+    pub const fn travels_together(&self) -> bool {
+        matches!(self.lane(), Lane::Request) && !matches!(self, Self::Together(_) | Self::Describe { .. })
+    }
+
+    /// Several messages as one.
+    pub(crate) fn together(mut parts: Vec<Self>) -> Self {
+        if parts.len() == 1 { parts.remove(0) } else { Self::Together(parts) }
+    }
+
+    /// Two messages that say the same, if it can be cut in two.
+    pub(crate) fn halves(self) -> Option<(Self, Self)> {
+        let Self::Together(mut parts) = self else { return None };
+        let rest = parts.split_off(parts.len() / 2);
+        (!parts.is_empty()).then(|| (Self::together(parts), Self::together(rest)))
     }
 
     /// Whether it belongs to failure detection.
@@ -315,8 +378,14 @@ impl Message {
             | Self::WriteReply { .. }
             | Self::Read { .. }
             | Self::ReadReply { .. }
-            | Self::DigestReply { .. } => Lane::Request,
-            Self::RepairAsk { .. } | Self::RepairAnswer { .. } => Lane::Bulk,
+            | Self::DigestReply { .. }
+            | Self::Describe { .. }
+            | Self::Together(_) => Lane::Request,
+            Self::RepairAsk { .. }
+            | Self::RepairAnswer { .. }
+            | Self::Described { .. }
+            | Self::Scan { .. }
+            | Self::Listed { .. } => Lane::Bulk,
         }
     }
 }

@@ -3,6 +3,8 @@
 //! Feed it frames, requests and the time within a [`Turn`]; then carry out the turn; then ask when it wants to be called
 //! again. Machines never call each other: whatever one has to say to another goes through here.
 
+mod together;
+
 use std::collections::VecDeque;
 
 use bytes::Bytes;
@@ -15,13 +17,15 @@ use crate::admission::{Admission, Limits};
 use crate::catalog::Catalog;
 use crate::comparison::Place;
 use crate::config::Settings;
+use crate::coordinator::describe::Describes;
 use crate::coordinator::forward::Forwards;
 use crate::coordinator::read::Reads;
+use crate::coordinator::scan::Scans;
 use crate::coordinator::write::Writes;
 use crate::gossip::Gossip;
 use crate::hints::Hints;
 use crate::identity::Identity;
-use crate::machine::{Action, Event, Machine, Notice, Origin, Outcome, Request, Stripe};
+use crate::machine::{Action, Event, Machine, Notice, Origin, Outcome, Release, Request, Stripe};
 use crate::membership::Membership;
 use crate::message::Message;
 use crate::mint::Minter;
@@ -46,6 +50,8 @@ pub(crate) struct NodeCore {
     writes: Writes,
     reads: Reads,
     forwards: Forwards,
+    scans: Scans,
+    describes: Describes,
     replica: Replica,
     repairs: Repairs,
     hints: Hints,
@@ -71,6 +77,8 @@ enum To {
     Replica,
     Repairs,
     Hints,
+    Scans,
+    Describes,
 }
 
 impl NodeCore {
@@ -95,7 +103,9 @@ impl NodeCore {
             writes: Writes::new(&settings, me.boot, Minter::new(&settings, mark, &me)),
             reads: Reads::new(&settings, me.boot),
             forwards: Forwards::new(&settings, me.boot),
-            replica: Replica::new(),
+            scans: Scans::new(&settings, me.boot),
+            describes: Describes::new(&settings, me.boot),
+            replica: Replica::new(&settings),
             repairs,
             hints,
             admission: Admission::new(Limits::of(&settings)),
@@ -154,6 +164,11 @@ impl NodeCore {
             | Message::Nack { .. }
             | Message::News { .. }
             | Message::Exchange { .. } => To::Gossip,
+            Message::Describe { .. } => return self.look(now, turn, from, message),
+            Message::Described { .. } => To::Describes,
+            Message::Scan { .. } => To::Replica,
+            Message::Listed { .. } => To::Scans,
+            Message::Together(_) => return self.together(now, turn, from, message),
             // What it has told itself is durable now.
             Message::Found(_) if from == self.shared.me.node => To::Membership,
             Message::Hello { .. }
@@ -229,6 +244,8 @@ impl NodeCore {
             Request::CreateTable { .. } => To::Schema,
             Request::Bootstrap { .. } | Request::Replace => To::Membership,
             Request::Repair(_) => To::Repairs,
+            Request::Describe(_) => To::Describes,
+            Request::Scan(_) => To::Scans,
         };
         self.handle(to, now, turn, Event::Request { origin, deadline, request });
     }
@@ -237,7 +254,9 @@ impl NodeCore {
     pub(crate) fn deadline(&mut self, now: Now, turn: &mut Turn<'_>) {
         self.shared.caches.tick(now);
         for peer in self.shared.take_unreachable() {
-            self.handle(To::Reads, now, turn, Event::Unreachable(peer));
+            for to in [To::Reads, To::Scans, To::Describes] {
+                self.handle(to, now, turn, Event::Unreachable(peer));
+            }
         }
         for (to, at) in self.deadlines() {
             if at.is_some_and(|at| at <= now.monotonic) {
@@ -268,7 +287,7 @@ impl NodeCore {
         machines.chain(self.waiting.iter().map(|waiting| waiting.deadline)).chain(sweep).min()
     }
 
-    fn deadlines(&self) -> [(To, Option<Millis>); 8] {
+    fn deadlines(&self) -> [(To, Option<Millis>); 10] {
         [
             (To::Membership, self.membership.next_deadline()),
             (To::Gossip, self.gossip.next_deadline()),
@@ -278,6 +297,8 @@ impl NodeCore {
             (To::Forwards, self.forwards.next_deadline()),
             (To::Repairs, self.repairs.next_deadline()),
             (To::Hints, self.hints.next_deadline()),
+            (To::Scans, self.scans.next_deadline()),
+            (To::Describes, self.describes.next_deadline()),
         ]
     }
 
@@ -295,6 +316,8 @@ impl NodeCore {
             To::Replica => &mut self.replica,
             To::Repairs => &mut self.repairs,
             To::Hints => &mut self.hints,
+            To::Scans => &mut self.scans,
+            To::Describes => &mut self.describes,
         };
         machine.handle(&environment, event, &mut actions);
         self.carry_out(now, turn, actions);
@@ -312,6 +335,13 @@ impl NodeCore {
                 Action::Reply { origin: origin @ Origin::Client(client), outcome, release } => {
                     self.admission.end(origin);
                     turn.outputs.push(Output::Reply { client, outcome, release });
+                }
+                Action::Reply { origin: Origin::Scan { tag, position }, outcome: Outcome::Get(outcome), .. } => {
+                    self.handle(To::Scans, now, turn, Event::ReadEnded { tag, position, outcome });
+                }
+                Action::Read { tag, position, deadline, get } => {
+                    let (origin, request) = (Origin::Scan { tag, position }, Request::Get(get));
+                    self.handle(To::Reads, now, turn, Event::Request { origin, deadline, request });
                 }
                 Action::Reply { origin, outcome, .. } => self.settle(turn, origin, outcome),
                 Action::Notify(notice) => self.hear(now, turn, notice),
@@ -375,7 +405,7 @@ impl NodeCore {
         self.admission.end(origin);
         match (origin, outcome) {
             (Origin::Client(client), outcome) => {
-                turn.outputs.push(Output::Reply { client, outcome, release: crate::machine::Release::Now });
+                turn.outputs.push(Output::Reply { client, outcome, release: Release::Now });
             }
             (Origin::Peer { node, tag }, Outcome::Put(outcome)) => {
                 let mut actions = Vec::new();
@@ -386,7 +416,9 @@ impl NodeCore {
                     }
                 }
             }
-            (Origin::Peer { .. }, _) => unreachable!("peers pass on nothing but writes through here"),
+            (Origin::Peer { .. } | Origin::Scan { .. }, _) => {
+                unreachable!("peers pass on nothing but writes through here, and scans nothing")
+            }
         }
     }
 
@@ -480,7 +512,7 @@ impl NodeCore {
             dropped: self.shared.dropped,
             requests: self.admission.requests(),
             load: LoadStatus { stragglers: self.writes.stragglers(), ..self.admission.status() },
-            extra: self.reads.extra() + self.writes.extra() + self.forwards.extra(),
+            extra: self.reads.extra() + self.writes.extra() + self.forwards.extra() + self.scans.extra(),
             repair: self.repairs.status(),
             caches: self.shared.caches.status(),
             hints: self.hints.status(),

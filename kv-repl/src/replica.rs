@@ -12,7 +12,9 @@ use kv_core::store::{Batch, Space};
 use kv_core::time::Millis;
 
 use crate::caches::NotTaken;
+use crate::config::Settings;
 use crate::digest::digest;
+use crate::lister::{Asked, list};
 use crate::machine::{Action, Environment, Event, Machine, Notice, Release, Stripe};
 use crate::message::{Message, Refusal};
 use crate::status::Standing;
@@ -24,6 +26,8 @@ pub(crate) struct Replica {
     /// How many changes were joined blindly since the last fold, counted together for keys that share a slot. A key that
     /// is written often is folded now and then, so that no read finds thousands of changes to join.
     unfolded: Vec<u8>,
+    /// Most bytes in one list of keys, but for a single one.
+    list_bytes_max: usize,
 }
 
 /// One write in so many reads the record, joins, and stores the whole.
@@ -31,8 +35,8 @@ const FOLD_EVERY: u8 = 32;
 const SLOTS: usize = 4096;
 
 impl Replica {
-    pub(crate) fn new() -> Self {
-        Self { unfolded: vec![0; SLOTS] }
+    pub(crate) fn new(settings: &Settings) -> Self {
+        Self { unfolded: vec![0; SLOTS], list_bytes_max: settings.record_bytes_max }
     }
 
     fn write(
@@ -90,7 +94,8 @@ impl Replica {
         self.unfolded[slot] == 0
     }
 
-    fn held(env: &Environment<'_>, key: &RecordKey) -> Result<Option<Bytes>, Refusal> {
+    /// What the store holds of a key.
+    pub(crate) fn held(env: &Environment<'_>, key: &RecordKey) -> Result<Option<Bytes>, Refusal> {
         let mut record = None;
         env.view
             .get(Space::DATA, key.as_bytes(), &mut |bytes| record = Some(Bytes::copy_from_slice(bytes)))
@@ -100,7 +105,7 @@ impl Replica {
 }
 
 /// The conflict rule of the key's table, if this node holds the key, in the epoch that the asker believes in.
-fn check(env: &Environment<'_>, epoch: u64, key: &RecordKey) -> Result<kv_core::record::Rule, Refusal> {
+pub(crate) fn check(env: &Environment<'_>, epoch: u64, key: &RecordKey) -> Result<kv_core::record::Rule, Refusal> {
     let Some(catalog) = env.catalog.filter(|_| env.standing == Standing::Serving) else {
         return Err(Refusal::NotServing);
     };
@@ -147,6 +152,17 @@ impl Machine for Replica {
                 };
                 reply(env, from, &key, message, out);
             }
+            Message::Scan { tag, epoch, from: start, until, keys_max, bytes_max, digests } => {
+                let max = |max: u32| usize::try_from(max).unwrap_or(usize::MAX);
+                let bytes_max = max(bytes_max).min(self.list_bytes_max);
+                let asked = Asked { epoch, from: start, until, keys_max: max(keys_max), bytes_max, digests };
+                let outcome = list(env, &asked);
+                if let Err(refusal) = outcome {
+                    enlighten(env, from, refusal, out);
+                }
+                let message = Message::Listed { tag, outcome };
+                out.push(Action::Send { to: from, message, release: Release::Settled });
+            }
             _ => {}
         }
     }
@@ -162,6 +178,7 @@ fn refuse(to: NodeId, message: &Message, refusal: Refusal, out: &mut Vec<Action>
         Message::Write { tag, .. } => Message::WriteReply { tag, refused: Some(refusal) },
         Message::Read { tag, digest: true, .. } => Message::DigestReply { tag, outcome: Err(refusal) },
         Message::Read { tag, digest: false, .. } => Message::ReadReply { tag, outcome: Err(refusal) },
+        Message::Scan { tag, .. } => Message::Listed { tag, outcome: Err(refusal) },
         _ => return,
     };
     out.push(Action::Notify(Notice::Shed));

@@ -1,8 +1,10 @@
 //! What a client asks of a node, and what it gets: plain values, the same whether the client is in the process or the
 //! request was passed on by a peer.
 
+mod batch;
 mod typed;
 
+pub use batch::BatchError;
 pub use typed::Merged;
 
 use bytes::Bytes;

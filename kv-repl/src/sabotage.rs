@@ -181,6 +181,26 @@ pub enum Sabotage {
     HammerTheBusy,
     /// Writes that were answered are kept until every replica has acknowledged them, however many.
     KeepStragglers,
+    /// The requests of a batch go their ways one by one, and so do the answers.
+    NeverBundle,
+    /// Messages that travel together leave when the first of them may (rule P3).
+    LeaveWithTheFirst,
+    /// The outcome of the first request of a batch that cannot begin is that of all after it.
+    FailTheWholeBatch,
+    /// A description waits for those who cannot be reached.
+    WaitForTheUnreachable,
+    /// What one replica says is taken for what all of them hold.
+    DescribeByHearsay,
+    /// Nobody knows when replicas were compared.
+    ForgetComparisons,
+    /// A scan believes the first replica that has sent records, whatever the level.
+    TrustOneReplica,
+    /// A scan goes on after what was listed, and not after what was handed out.
+    SkipThePageEdge,
+    /// A page goes on until it is full, however many deleted keys it comes across.
+    LookWithoutBound,
+    /// A scan goes on from the cursor of another table.
+    TakeAnyCursor,
     /// A retry is minted anew where the first attempt is (rule P10, lesson 10).
     MintRetriesAgain,
     /// A write is begun after its deadline, by when its client was told that nothing was written (lesson 10).

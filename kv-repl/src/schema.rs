@@ -221,7 +221,7 @@ impl Machine for Schema {
                 }
             }
             Event::Deadline if self.next_retry.is_some_and(|at| at <= env.now.monotonic) => self.retry(env, out),
-            Event::Deadline | Event::Request { .. } | Event::Unreachable(_) => {}
+            Event::Deadline | Event::Request { .. } | Event::ReadEnded { .. } | Event::Unreachable(_) => {}
         }
     }
 
@@ -287,7 +287,7 @@ fn batch_of(table: &TableSchema) -> Batch {
 /// Tells whoever asked, here or at a peer.
 fn answer(origin: Origin, outcome: Result<TableId, ClusterError>) -> Action {
     match origin {
-        Origin::Client(_) => {
+        Origin::Client(_) | Origin::Scan { .. } => {
             Action::Reply { origin, outcome: Outcome::CreateTable(outcome), release: Release::Durable(Stripe::META) }
         }
         Origin::Peer { node, tag } => {

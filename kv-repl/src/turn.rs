@@ -28,8 +28,21 @@ const OUTPUT_BYTES: usize = 256;
 /// What leaves a turn.
 #[derive(Debug)]
 pub(crate) enum Output {
-    Send { to: NodeId, message: Message, release: Release },
-    Reply { client: u64, outcome: Outcome, release: Release },
+    Send {
+        to: NodeId,
+        message: Message,
+        release: Release,
+    },
+    /// Messages that leave as one, when each of them may.
+    Together {
+        to: NodeId,
+        parts: Vec<(Message, Release)>,
+    },
+    Reply {
+        client: u64,
+        outcome: Outcome,
+        release: Release,
+    },
 }
 
 impl Output {
@@ -38,15 +51,44 @@ impl Output {
         OUTPUT_BYTES
             + match self {
                 Self::Send { message, .. } => message.record_bytes(),
+                Self::Together { parts, .. } => {
+                    parts.iter().map(|(message, _)| OUTPUT_BYTES + message.record_bytes()).sum()
+                }
                 // Outcomes of reads wait for nothing here.
                 Self::Reply { .. } => 0,
             }
     }
 
-    pub(crate) const fn release(&self) -> Release {
+    /// The outcome of a read or a write that has failed.
+    pub(crate) fn failure(&self) -> Option<Outcome> {
         match self {
-            Self::Send { release, .. } | Self::Reply { release, .. } => *release,
+            Self::Reply { outcome: outcome @ (Outcome::Put(Err(_)) | Outcome::Get(Err(_))), .. } => {
+                Some(outcome.clone())
+            }
+            Self::Reply { .. } | Self::Send { .. } | Self::Together { .. } => None,
         }
+    }
+
+    /// What of it may leave although the store did not take what the turn wanted to store.
+    pub(crate) fn without_what_was_to_be_stored(mut self) -> Option<Self> {
+        if sabotaged!(SwallowAnswers) {
+            return None;
+        }
+        if let Self::Together { parts, .. } = &mut self {
+            parts.retain(|(_, release)| *release == Release::Now);
+            return (!parts.is_empty()).then_some(self);
+        }
+        let is_free = self.releases().all(|release| release == Release::Now);
+        is_free.then_some(self)
+    }
+
+    /// What has to have happened before it leaves.
+    pub(crate) fn releases(&self) -> impl Iterator<Item = Release> + '_ {
+        let (one, parts) = match self {
+            Self::Send { release, .. } | Self::Reply { release, .. } => (Some(*release), &[][..]),
+            Self::Together { parts, .. } => (None, &parts[..]),
+        };
+        one.into_iter().chain(parts.iter().map(|(_, release)| *release))
     }
 }
 
@@ -86,6 +128,23 @@ impl<'a> Turn<'a> {
                 Operation::DeleteRange { .. } => panic!("ranges are deleted by jobs, not within a turn"),
             }
         }
+    }
+
+    /// Has the messages to each node travel together that were decided on since there were `before` outputs.
+    pub(crate) fn bundle(&mut self, before: usize) {
+        if sabotaged!(NeverBundle) {
+            return;
+        }
+        let mut bundles: BTreeMap<NodeId, Vec<(Message, Release)>> = BTreeMap::new();
+        for output in self.outputs.split_off(before) {
+            match output {
+                Output::Send { to, message, release } if message.travels_together() => {
+                    bundles.entry(to).or_default().push((message, release));
+                }
+                output => self.outputs.push(output),
+            }
+        }
+        self.outputs.extend(bundles.into_iter().map(|(to, parts)| Output::Together { to, parts }));
     }
 
     /// Everything to commit, which keys it touches, and what leaves once that is done.

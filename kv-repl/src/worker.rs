@@ -35,8 +35,17 @@ use crate::wire::{FrameWriter, OVERHEAD_BYTES_MAX};
 /// What came in since the last turn.
 #[derive(Debug)]
 pub(crate) enum Input {
-    Frame { from: NodeId, frame: Bytes },
-    Request { client: u64, deadline: Millis, request: Request },
+    Frame {
+        from: NodeId,
+        frame: Bytes,
+    },
+    Request {
+        client: u64,
+        deadline: Millis,
+        request: Request,
+    },
+    /// Requests that came together, each with an outcome of its own.
+    Batch(Vec<(u64, Millis, Request)>),
 }
 
 /// Where a turn's results go.
@@ -159,6 +168,7 @@ impl Worker {
                     Input::Request { client, deadline, request } => {
                         self.core.request(now, &mut turn, client, deadline, request);
                     }
+                    Input::Batch(requests) => self.core.batch(now, &mut turn, requests),
                 }
             }
             if self.core.next_deadline().is_some_and(|at| at <= now.monotonic) {
@@ -167,7 +177,8 @@ impl Worker {
             let (batch, touched, outputs) = turn.finish();
             let is_stored = self.commit(now, &batch, &touched);
             for output in outputs {
-                if is_stored || (output.release() == Release::Now && !sabotaged!(SwallowAnswers)) {
+                let output = if is_stored { Some(output) } else { output.without_what_was_to_be_stored() };
+                if let Some(output) = output {
                     self.let_out(output, &mut to_self, &mut outbox, outside);
                 }
             }
@@ -249,12 +260,13 @@ impl Worker {
         outbox: &mut Outbox,
         outside: &mut dyn Outside,
     ) {
-        let needs = match output.release() {
+        let needs = output.releases().map(|release| match release {
             Release::Now => Sequence::default(),
             Release::Durable(_) | Release::Settled if sabotaged!(ReplyBeforeDurable) => Sequence::default(),
             Release::Durable(stripe) => self.last_write[usize::from(stripe.0)],
             Release::Settled => self.committed,
-        };
+        });
+        let needs = if sabotaged!(LeaveWithTheFirst) { needs.min() } else { needs.max() }.unwrap_or_default();
         if needs <= self.durable {
             self.emit(output, to_self, outbox, outside);
         } else {
@@ -273,6 +285,11 @@ impl Worker {
         match output {
             Output::Send { to, message, .. } if to == self.core.shared.me.node => to_self.push_back(message),
             Output::Send { to, message, .. } => outbox.add(to, message),
+            Output::Together { to, parts } => {
+                let message = Message::together(parts.into_iter().map(|(message, _)| message).collect());
+                let output = Output::Send { to, message, release: Release::Now };
+                self.emit(output, to_self, outbox, outside);
+            }
             Output::Reply { client, outcome, .. } => outside.reply(client, outcome),
         }
     }
@@ -283,7 +300,8 @@ impl Worker {
             let header = self.core.shared.header_to(to);
             let mut taken = true;
             let mut frame = FrameWriter::new(&header);
-            for message in messages {
+            let mut messages = VecDeque::from(messages);
+            while let Some(message) = messages.pop_front() {
                 if frame.push(&message, bytes_max) {
                     continue;
                 }
@@ -291,8 +309,12 @@ impl Worker {
                 if !full.is_empty() {
                     taken &= outside.send(to, lane, full.finish());
                 }
-                if !frame.push(&message, bytes_max) {
-                    self.oversized += 1;
+                if frame.push(&message, bytes_max) {
+                    continue;
+                }
+                match message.halves() {
+                    Some((first, second)) => [second, first].into_iter().for_each(|half| messages.push_front(half)),
+                    None => self.oversized += 1,
                 }
             }
             if !frame.is_empty() {

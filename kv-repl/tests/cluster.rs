@@ -1,11 +1,11 @@
 //! A cluster in one process, over the in-memory transport and the in-memory store.
 
+mod common;
+
 use std::future::IntoFuture;
 use std::time::Duration;
 
-use kv_core::MemStore;
-use kv_core::record::RecordJoin;
-use kv_core::store::{Space, SpaceOptions};
+use common::{block_on, cluster, start, store};
 use kv_repl::config::Config;
 use kv_repl::events::NodeEvent;
 use kv_repl::repair_request::RepairError;
@@ -14,23 +14,6 @@ use kv_repl::status::Standing;
 use kv_repl::transport::MemoryNetwork;
 use kv_repl::{Consistency, Liveness, Member, Node, NodeId, RepairScope, Session, TableOptions};
 use kv_ring::PartitionId;
-
-fn store() -> MemStore {
-    let join = SpaceOptions { merge: Some(std::sync::Arc::new(RecordJoin)) };
-    let plain = SpaceOptions::default;
-    MemStore::new([(Space::META, plain()), (Space::DATA, join), (Space::HINTS, plain())])
-}
-
-fn start(network: &MemoryNetwork, node: u64) -> Node {
-    Node::builder(NodeId(node)).store(store()).transport(network.transport(NodeId(node))).start().unwrap()
-}
-
-fn cluster(network: &MemoryNetwork, size: u64) -> Vec<Node> {
-    let nodes: Vec<Node> = (1..=size).map(|node| start(network, node)).collect();
-    let members: Vec<Member> = (1..=size).map(|node| Member::new(NodeId(node), "memory")).collect();
-    nodes[0].bootstrap(&members).unwrap();
-    nodes
-}
 
 #[test]
 fn values_written_at_one_node_are_read_at_every_other() {
@@ -196,25 +179,6 @@ fn requests_are_futures_too() {
     let started: Vec<_> = (0..50).map(|key| table.put(format!("{key}"), "v").into_future()).collect();
     for write in started {
         write.wait().unwrap();
-    }
-}
-
-/// An executor of one future, for a thread that has nothing else to do.
-fn block_on<F: Future>(future: F) -> F::Output {
-    struct Unpark(std::thread::Thread);
-    impl std::task::Wake for Unpark {
-        fn wake(self: std::sync::Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    let waker = std::sync::Arc::new(Unpark(std::thread::current())).into();
-    let mut context = std::task::Context::from_waker(&waker);
-    let mut future = std::pin::pin!(future);
-    loop {
-        match future.as_mut().poll(&mut context) {
-            std::task::Poll::Ready(output) => return output,
-            std::task::Poll::Pending => std::thread::park(),
-        }
     }
 }
 

@@ -40,6 +40,11 @@ fn sessions() {
 }
 
 #[test]
+fn cursors() {
+    replay("cursor", fuzzing::cursor);
+}
+
+#[test]
 fn gossip() {
     replay("gossip", fuzzing::gossip);
 }

@@ -150,6 +150,24 @@ impl History {
             .extend(found.into_iter().map(|what| format!("a read of {:?} at {} {what}", begun.key, begun.at)));
     }
 
+    /// A scan at quorum did not show a key that it came past: as if it were not there.
+    pub fn scan_missed(&mut self, begun: &ReadBegun, rule: Rule) {
+        let of_key = || self.writes.iter().filter(|write| write.key == begun.key);
+        let lost = of_key().find(|write| {
+            let Some((ended, dot)) = write.acknowledged.filter(|_| write.value.is_some()) else { return false };
+            let replaced = match rule {
+                Rule::LastWriteWins => of_key().any(|other| other.value.is_none()),
+                _ => of_key().any(|other| other.seen.as_ref().is_none_or(|seen| seen.contains(dot))),
+            };
+            ended < begun.at && !replaced
+        });
+        if let Some(lost) = lost {
+            let what = format!("lacks {:?}, which was acknowledged, and which no writer had seen", lost.operation);
+            self.tally.violations.push(format!("a scan at {} comes past {:?} and {what}", begun.at, begun.key));
+        }
+        self.tally.reads += 1;
+    }
+
     fn check_siblings(&self, begun: &ReadBegun, record: &Record, found: &mut Vec<String>) {
         check_context(begun, record, found);
         let of_key = || self.writes.iter().filter(|write| write.key == begun.key);

@@ -2,9 +2,12 @@
 
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use crate::machine::Outcome;
+use crate::driver::Driver;
+use crate::machine::{Outcome, Request};
 
 /// A request under way. Dropping it does not take the request back.
 #[must_use = "the outcome of a request says whether it happened"]
@@ -38,6 +41,26 @@ impl<T> Convert<T> {
         match self {
             Self::Plain(convert) => convert(outcome),
             Self::Boxed(convert) => convert(outcome),
+        }
+    }
+}
+
+/// A request that has passed the checks of the client and was not handed to its node.
+pub(super) struct Prepared<T> {
+    pub(super) driver: Arc<Driver>,
+    pub(super) request: Request,
+    pub(super) patience: Duration,
+    pub(super) convert: Convert<T>,
+}
+
+impl<T, E> Pending<Result<T, E>> {
+    /// Hands it to its node, if it has passed.
+    pub(super) fn of(prepared: Result<Prepared<Result<T, E>>, E>) -> Self {
+        match prepared {
+            Err(error) => Self::ready(Err(error)),
+            Ok(Prepared { driver, request, patience, convert }) => {
+                Self::waiting(driver.request(request, patience), convert)
+            }
         }
     }
 }

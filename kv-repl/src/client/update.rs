@@ -10,7 +10,7 @@ use kv_core::key::{Key, RecordKey};
 use kv_core::limits::CRDT_DEPTH_MAX;
 use kv_core::record::{OperationId, Rule};
 
-use super::{Pending, PutRequest, Table, told};
+use super::{Pending, Prepared, PutRequest, Table, told};
 use crate::machine::Request;
 use crate::quorum::Consistency;
 use crate::request::{Attempt, Merged, Modify, Write, WriteError, Written};
@@ -175,10 +175,11 @@ impl UpdateRequest {
     }
 
     pub(super) fn start(self) -> Pending<Result<Written, WriteError>> {
-        let key = match self.check() {
-            Ok(key) => key,
-            Err(error) => return Pending::ready(Err(error)),
-        };
+        Pending::of(self.prepare())
+    }
+
+    pub(super) fn prepare(self) -> Result<Prepared<Result<Written, WriteError>>, WriteError> {
+        let key = self.check()?;
         let Self { table, update, context, operation, attempt, consistency, session, patience, .. } = self;
         let begun = session.map(|session| session.begin(|state| state.update(table.subject(&key), consistency)));
         let (begun, after, consistency) = match begun {
@@ -189,8 +190,13 @@ impl UpdateRequest {
             }
         };
         let modify = Modify { key, update, context, after, operation, attempt, consistency };
-        let receiver = table.driver.request(Request::Write(Write::Modify(Box::new(modify))), patience);
-        Pending::waiting(receiver, told(begun, false))
+        let (request, convert) = (Request::Write(Write::Modify(Box::new(modify))), told(begun, false));
+        Ok(Prepared { driver: table.driver, request, patience, convert })
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        let context = self.context.as_ref().map_or(0, |context| context.as_bytes().len());
+        self.key.partition.len() + self.key.sort.len() + self.update.payload_bytes() + context
     }
 
     /// What can be told without asking anybody.

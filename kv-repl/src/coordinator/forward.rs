@@ -263,7 +263,11 @@ impl Machine for Forwards {
                 self.finish(tag, outcome, out);
             }
             Event::Deadline => self.due(env, out),
-            Event::Message { .. } | Event::Request { .. } | Event::Introduction { .. } | Event::Unreachable(_) => {}
+            Event::Message { .. }
+            | Event::Request { .. }
+            | Event::Introduction { .. }
+            | Event::ReadEnded { .. }
+            | Event::Unreachable(_) => {}
         }
     }
 

@@ -1,14 +1,18 @@
-//! The machines that see a request through: one for writes, one for reads, one that passes writes on.
+//! The machines that see a request through: one for writes, one for reads, one that passes writes on, one for scans, and one that
+//! says where a key is.
 
 mod answers;
 mod asked;
 mod budget;
 mod catch_up;
+pub(crate) mod describe;
 pub(crate) mod forward;
 mod latency;
 pub(crate) mod read;
 mod reading;
 mod retry;
+pub(crate) mod scan;
+mod scanning;
 mod stragglers;
 pub(crate) mod write;
 
@@ -60,4 +64,27 @@ fn busy(env: &Environment<'_>, peer: NodeId, retry_after: Millis) -> Action {
 /// Whether a request could count on a replica at this moment.
 fn reachable(env: &Environment<'_>, node: NodeId) -> bool {
     node == env.me.node || env.peers.is_reachable(node)
+}
+
+/// This node first, then the others from a place that moves with each request, so that the load is spread. After those:
+/// replicas in other zones, those that are slow, those that have too much to do, those that are doubted, and last those that
+/// cannot be reached.
+fn in_turn(
+    env: &Environment<'_>,
+    table: &TableSchema,
+    replicas: &[NodeId],
+    tag: u64,
+    is_slow: impl Fn(NodeId) -> bool,
+) -> Vec<NodeId> {
+    let (me, own) = (env.me.node, zone(table, env.me.node));
+    let mut order = replicas.to_vec();
+    if !order.is_empty() {
+        let turn = usize::try_from(tag % order.len() as u64).expect("less than a length");
+        order.rotate_left(turn);
+    }
+    order.sort_by_cached_key(|node| {
+        let (liveness, busy) = (env.peers.liveness(*node), env.peers.is_busy(*node, env.now.monotonic));
+        (!reachable(env, *node), liveness, busy, is_slow(*node), zone(table, *node) != own, *node != me)
+    });
+    order
 }

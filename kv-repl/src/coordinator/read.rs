@@ -24,8 +24,7 @@ use super::budget::{Budget, Extra};
 use super::latency::Latencies;
 use super::reading::{Means, Reading, Stage, peers};
 use super::retry::{Agenda, Patience};
-use super::{busy, placed, reachable, requirement, zone};
-use crate::catalog::TableSchema;
+use super::{busy, in_turn, placed, reachable, requirement};
 use crate::config::Settings;
 use crate::identity::Boot;
 use crate::machine::{Action, Environment, Event, Machine, Notice, Origin, Outcome, Release, Request};
@@ -81,7 +80,8 @@ impl Reads {
         }
         let tag = self.next_tag;
         self.next_tag += 1;
-        let replicas = self.in_turn(env, table, replicas, tag);
+        let (now, latencies) = (env.now.monotonic, &self.means.latencies);
+        let replicas = in_turn(env, table, replicas, tag, |node| latencies.is_slow(now, node, replicas));
         let first = requirement.choose(&replicas);
         let mut read = Reading {
             tag,
@@ -99,23 +99,6 @@ impl Reads {
         self.agenda.add(read.look_at, tag);
         self.under_way.insert(tag, read);
         Ok(())
-    }
-
-    /// This node first, then the others from a place that moves with each request, so that the load is spread. After those:
-    /// replicas in other zones, those that are slow, those that have too much to do, those that are doubted, and last those that cannot be reached.
-    fn in_turn(&self, env: &Environment<'_>, table: &TableSchema, replicas: &[NodeId], tag: u64) -> Vec<NodeId> {
-        let (me, own, now) = (env.me.node, zone(table, env.me.node), env.now.monotonic);
-        let mut order = replicas.to_vec();
-        if !order.is_empty() {
-            let turn = usize::try_from(tag % order.len() as u64).expect("less than a length");
-            order.rotate_left(turn);
-        }
-        order.sort_by_cached_key(|node| {
-            let slow = self.means.latencies.is_slow(now, *node, replicas);
-            let busy = env.peers.is_busy(*node, now);
-            (!reachable(env, *node), env.peers.liveness(*node), busy, slow, zone(table, *node) != own, *node != me)
-        });
-        order
     }
 
     fn answered(&mut self, env: &Environment<'_>, from: NodeId, tag: u64, answer: Answer, out: &mut Vec<Action>) {
@@ -283,7 +266,7 @@ impl Machine for Reads {
             Event::Message { from, message } => self.message(env, from, message, out),
             Event::Unreachable(peer) => self.unreachable(env, peer, out),
             Event::Deadline => self.due(env, out),
-            Event::Request { .. } | Event::Introduction { .. } => {}
+            Event::Request { .. } | Event::Introduction { .. } | Event::ReadEnded { .. } => {}
         }
     }
 

@@ -484,7 +484,11 @@ impl Machine for Writes {
                     write.miss(env.me.node, std::iter::once(from), out);
                 }
             }
-            Event::Message { .. } | Event::Request { .. } | Event::Introduction { .. } | Event::Unreachable(_) => {}
+            Event::Message { .. }
+            | Event::Request { .. }
+            | Event::Introduction { .. }
+            | Event::ReadEnded { .. }
+            | Event::Unreachable(_) => {}
         }
     }
 

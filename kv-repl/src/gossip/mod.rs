@@ -364,7 +364,11 @@ impl Machine for Gossip {
             }
             Event::Deadline if !self.begun => self.begin(now),
             Event::Deadline => self.due(now, out),
-            Event::Message { .. } | Event::Request { .. } | Event::Introduction { .. } | Event::Unreachable(_) => {}
+            Event::Message { .. }
+            | Event::Request { .. }
+            | Event::Introduction { .. }
+            | Event::ReadEnded { .. }
+            | Event::Unreachable(_) => {}
         }
     }
 

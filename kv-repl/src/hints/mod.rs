@@ -40,6 +40,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use kv_core::hlc::Stamp;
+use kv_core::key::RecordKey;
 use kv_core::store::{Batch, Direction, KeyRange, Operation, Space, StoreError};
 use kv_core::time::Millis;
 use kv_core::{NodeId, View};
@@ -56,6 +57,7 @@ use crate::hint_status::{HintStatus, TargetHints};
 use crate::identity::Identity;
 use crate::machine::{Action, Environment, Event, Machine, Notice, Stripe};
 use crate::message::Message;
+use crate::sight::KeptHint;
 use crate::throttle::Throttle;
 
 /// Tags of hints have this bit, which those of writes and reads have not.
@@ -262,6 +264,25 @@ impl Hints {
         }
     }
 
+    /// What is kept for a node of one record.
+    pub(crate) fn kept_for(&self, view: &dyn View, target: NodeId, key: &RecordKey) -> Option<KeptHint> {
+        if !self.has_space {
+            return None;
+        }
+        let hint_key = format::hint_key(target, key);
+        let mut kept = None;
+        let looked = view.get(Space::HINTS, &hint_key, &mut |value| {
+            let oldest = Hint::decode(value).map_or(Stamp::ZERO, |hint| hint.oldest);
+            kept = Some(KeptHint { bytes: (hint_key.len() + value.len()) as u64, oldest });
+        });
+        looked.ok().and(kept)
+    }
+
+    /// Whether a place owes a comparison with a node.
+    pub(crate) fn owes(&self, target: NodeId, place: Place) -> bool {
+        self.owed.contains(target, place)
+    }
+
     /// What became of everything in this life.
     #[cfg(any(test, feature = "sim"))]
     pub(crate) const fn counters(&self) -> &HintStatus {
@@ -364,7 +385,11 @@ impl Machine for Hints {
                 self.answered(env, from, tag, refused, out);
             }
             Event::Deadline => self.due(env, out),
-            Event::Message { .. } | Event::Request { .. } | Event::Introduction { .. } | Event::Unreachable(_) => {}
+            Event::Message { .. }
+            | Event::Request { .. }
+            | Event::Introduction { .. }
+            | Event::ReadEnded { .. }
+            | Event::Unreachable(_) => {}
         }
     }
 
@@ -375,7 +400,7 @@ impl Machine for Hints {
 }
 
 /// Where a record lies. Of a table that is not known: nowhere that anybody compares.
-fn place_of(catalog: Option<&Catalog>, key: &kv_core::key::RecordKey) -> Place {
+fn place_of(catalog: Option<&Catalog>, key: &RecordKey) -> Place {
     let table = catalog.and_then(|catalog| catalog.table(key.table()));
     let partition = table.map_or(PartitionId(u32::MAX), |table| table.layout.partition_of(key.token()));
     Place { table: key.table(), partition }

@@ -256,7 +256,7 @@ impl Machine for Membership {
             Event::Message { from, message: Message::Found(founding) } if from == env.me.node => {
                 self.took_place(env, founding, out);
             }
-            Event::Message { .. } | Event::Request { .. } | Event::Unreachable(_) => {}
+            Event::Message { .. } | Event::Request { .. } | Event::ReadEnded { .. } | Event::Unreachable(_) => {}
         }
     }
 

@@ -24,6 +24,8 @@ mod span;
 mod tree;
 mod trees;
 
+use std::collections::BTreeMap;
+
 use kv_core::NodeId;
 use kv_core::store::Batch;
 use kv_core::time::Millis;
@@ -72,6 +74,8 @@ pub(crate) struct Repairs {
     rest_until: Millis,
     asleep_until: Millis,
     counters: RepairStatus,
+    /// When comparisons that this node began have last ended with both replicas equal.
+    compared: BTreeMap<(Place, NodeId), Millis>,
 }
 
 #[derive(Debug)]
@@ -110,6 +114,7 @@ impl Repairs {
             rest_until: Millis::ZERO,
             asleep_until: Millis::ZERO,
             counters: RepairStatus::default(),
+            compared: BTreeMap::new(),
         }
     }
 
@@ -151,6 +156,11 @@ impl Repairs {
     pub(crate) fn greeted(&mut self, peer: NodeId, now: Millis) {
         let Self { owed, exchanges, .. } = self;
         owed.reached(now, peer, |place| exchanges.iter().any(|running| running.exchange.site().place == place));
+    }
+
+    /// When this node has last found, or made, a peer equal in a place, in this life.
+    pub(crate) fn compared_at(&self, place: Place, peer: NodeId) -> Option<Millis> {
+        self.compared.get(&(place, peer)).copied()
     }
 
     pub(crate) fn status(&self) -> RepairStatus {
@@ -281,6 +291,9 @@ impl Repairs {
             self.counters.comparisons_idle += u64::from(outcome.is_ok() && !exchange.differed());
             self.counters.records_unfit += exchange.records_unfit();
             self.counters.traffic.add(exchange.traffic());
+            if outcome.is_ok() && !sabotaged!(ForgetComparisons) {
+                self.compared.insert((place, peer), now);
+            }
             self.owed.ended(now, peer, place, owed, outcome.is_ok());
             if let (Ok(()), Some(ticket)) = (outcome, owed) {
                 out.push(Action::Notify(Notice::Compared { peer, place, ticket }));
@@ -370,7 +383,11 @@ impl Machine for Repairs {
                 self.answered(env, from, tag, answer, out);
             }
             Event::Deadline => self.due(env, out),
-            Event::Message { .. } | Event::Request { .. } | Event::Introduction { .. } | Event::Unreachable(_) => {}
+            Event::Message { .. }
+            | Event::Request { .. }
+            | Event::Introduction { .. }
+            | Event::ReadEnded { .. }
+            | Event::Unreachable(_) => {}
         }
     }
 

@@ -113,7 +113,7 @@ impl Pair {
                     }
                 }
                 Action::Reply { outcome: Outcome::Repair(outcome), .. } => self.outcome = Some(outcome),
-                Action::Reply { .. } | Action::Notify(_) | Action::Cache { .. } => {}
+                Action::Reply { .. } | Action::Notify(_) | Action::Cache { .. } | Action::Read { .. } => {}
             }
         }
     }

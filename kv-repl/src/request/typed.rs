@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use kv_core::context::CausalContext;
-use kv_core::crdt::{Crdt, Field, Kind};
+use kv_core::crdt::{Crdt, DotStore, Field, Kind};
 
 use super::{Read, WrongType};
 
@@ -18,6 +18,16 @@ pub struct Merged {
 }
 
 impl Read {
+    /// Whether nothing is there: the key was never written, or all of it was deleted or has expired.
+    #[must_use]
+    pub fn is_absent(&self) -> bool {
+        match (&self.record, self.kind) {
+            (None, _) => true,
+            (Some(record), Some(_)) => record.crdt().is_none_or(|value| !value.is_live()),
+            (Some(_), None) => self.values().is_empty(),
+        }
+    }
+
     /// The value of a counter: everything counted and not removed; zero when it was never counted.
     ///
     /// # Errors

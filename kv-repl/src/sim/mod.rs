@@ -16,6 +16,8 @@
 #[cfg(test)]
 mod ambiguity_rules;
 #[cfg(test)]
+mod batch_rules;
+#[cfg(test)]
 mod birth_rules;
 #[cfg(test)]
 mod cache_rules;
@@ -25,6 +27,8 @@ mod clients;
 #[cfg(test)]
 mod data_type_rules;
 mod data_types;
+#[cfg(test)]
+mod describe_rules;
 mod factory;
 #[cfg(test)]
 mod gossip_rules;
@@ -50,6 +54,9 @@ mod replacement_rules;
 mod rules;
 mod run;
 #[cfg(test)]
+mod scan_rules;
+mod scans;
+#[cfg(test)]
 mod session_rules;
 mod swarm;
 mod values;
@@ -62,6 +69,6 @@ pub use network::NetworkFaults;
 pub use options::Options;
 pub use run::{Report, run};
 pub use swarm::{Seen, Swarm};
-pub use world::{Answer, World};
+pub use world::{Answer, BatchPart, World};
 
 pub use crate::sabotage::Sabotage;

@@ -14,6 +14,7 @@ use super::clients::Clients;
 use super::data_types::{self, DataTypes};
 use super::factory::StoreFactory;
 use super::options::Options;
+use super::scans::Scanner;
 use super::workload::Workload;
 use super::world::{Answer, World};
 use crate::check::HintTotals;
@@ -41,6 +42,8 @@ pub struct Report {
     pub type_reads: BTreeMap<Kind, u64>,
     /// Reads in sessions that were checked.
     pub session_reads: u64,
+    /// Pages of scans that were checked.
+    pub pages: u64,
     /// Operations that failed or whose node died.
     pub failures: u64,
     /// Faults of nodes, links, clocks and disks; lost, late and doubled frames are not counted.
@@ -56,6 +59,8 @@ const CHAOS: u64 = u64::MAX;
 const COUNTING: u64 = 1 << 32;
 /// Those of clients of other data types from here.
 const CHANGING: u64 = 1 << 36;
+/// The alarm of the client that scans.
+const SCANNER: u64 = u64::MAX - 2;
 /// And those of the clients of a cache from here.
 const CACHES: u64 = 1 << 40;
 /// How long healing may take, in microseconds.
@@ -90,6 +95,7 @@ pub fn run(options: &Options, factory: Box<dyn StoreFactory>) -> Report {
     let mut counting = DataTypes::new(options, &of_types(&data_types::COUNTERS_AND_SETS), options.keys.clamp(1, 2));
     let mut changing = DataTypes::new(options, &of_types(&data_types::OTHERS), 1);
     let mut cache_clients = CacheClients::new(options, &named(caches::TABLE));
+    let mut scanner = Scanner::new(&["siblings", "last writes"].map(named), workload.keys());
     let mut chaos = Chaos::new(options, &mut world);
 
     let end = world.now_us() + options.duration_ms * 1000;
@@ -102,6 +108,7 @@ pub fn run(options: &Options, factory: Box<dyn StoreFactory>) -> Report {
     for (first, clients) in groups {
         (0..clients as u64).for_each(|client| world.alarm(1 + client, first + client));
     }
+    world.alarm(1, SCANNER);
     if let Some(pause) = chaos.pause_us(&mut world) {
         world.alarm(pause, CHAOS);
     }
@@ -117,6 +124,11 @@ pub fn run(options: &Options, factory: Box<dyn StoreFactory>) -> Report {
                 world.alarm(pause, CHAOS);
             }
             Some(MEND) => chaos.mend(&mut world),
+            Some(SCANNER) => {
+                scanner.attend(&mut world, &mut workload.history);
+                let think = world.random.u64(1_000..50_000);
+                world.alarm(think, SCANNER);
+            }
             Some(client) => {
                 let number = |first| usize::try_from(client - first).expect("a client");
                 match client {
@@ -133,7 +145,8 @@ pub fn run(options: &Options, factory: Box<dyn StoreFactory>) -> Report {
     chaos.heal(&mut world);
     let mut violations = wrong_hashes;
     let drain = |world: &mut World| {
-        workload.drain(world) | counting.drain(world) | changing.drain(world) | cache_clients.drain(world)
+        let scans = scanner.drain(world, &mut workload.history);
+        workload.drain(world) | counting.drain(world) | changing.drain(world) | cache_clients.drain(world) | scans
     };
     settle(&mut world, drain, &mut violations);
     if options.repair_every_ms > 0 {
@@ -150,6 +163,10 @@ pub fn run(options: &Options, factory: Box<dyn StoreFactory>) -> Report {
     for (key, tally) in counting.tallies().chain(changing.tallies()) {
         violations.extend(tally.violations.iter().map(|violation| format!("{key:?}: {violation}")));
     }
+    scanner.converge(&mut world, &mut workload.history, |world, key| {
+        read_equal(world, key, &mut violations).map(|read| !read.is_absent())
+    });
+    violations.extend_from_slice(scanner.violations());
     violations.extend(cache_clients.violations());
     violations.extend_from_slice(&workload.history.tally().violations);
     violations.extend_from_slice(workload.sessions.violations());
@@ -172,6 +189,7 @@ pub fn run(options: &Options, factory: Box<dyn StoreFactory>) -> Report {
         cache_hits: cache_clients.history.hits(),
         type_reads,
         session_reads: workload.sessions.reads(),
+        pages: scanner.pages,
         failures: workload.failures + counting.failures + changing.failures + cache_clients.failures,
         faults: chaos.faults,
         hints: world.hint_totals(),
@@ -281,6 +299,7 @@ mod tests {
     #[test]
     fn runs_with_faults_have_no_violations() {
         let mut hints = HintTotals::default();
+        let mut pages = 0;
         let (mut session_reads, mut cache_hits, mut wipes, mut acknowledged, mut reads) = (0, 0, 0, 0, 0);
         let mut type_reads = Kind::ALL.map(|_| 0);
         for seed in 0..60 {
@@ -292,6 +311,7 @@ mod tests {
             reads += report.reads;
             session_reads += report.session_reads;
             cache_hits += report.cache_hits;
+            pages += report.pages;
             for (sum, kind) in type_reads.iter_mut().zip(Kind::ALL) {
                 *sum += report.type_reads[&kind];
             }
@@ -299,6 +319,7 @@ mod tests {
             hints.shed += report.hints.shed;
         }
         assert!(session_reads > 1_000, "{session_reads}");
+        assert!(pages > 1_000, "{pages}");
         assert!(wipes > 10, "{wipes}");
         assert!(acknowledged > 10_000 && reads > 10_000, "{acknowledged}, {reads}");
         assert!(cache_hits > 500, "{cache_hits}");
@@ -316,7 +337,8 @@ mod tests {
         };
         assert_eq!((0..6).map(bare).sum::<usize>(), 0);
         for sabotage in [Sabotage::NeverHint, Sabotage::DeleteHintBeforeAck, Sabotage::ShedWithoutMark] {
-            let noticed = sabotage.during(|| (0..40).any(|seed| bare(seed) > 0));
+            // Reads and scans mend much of it before anybody looks.
+            let noticed = sabotage.during(|| (0..60).any(|seed| bare(seed) > 0));
             assert!(noticed, "{sabotage:?}");
         }
     }

@@ -3,6 +3,9 @@
 mod clients;
 mod faults;
 mod hints;
+mod traffic;
+
+pub use clients::BatchPart;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,17 +24,16 @@ use super::network::{Network, NetworkFaults};
 use crate::admission::Limits;
 use crate::catalog::TableSchema;
 use crate::check::{CoverageLedger, DotLedger, HintLedger, LivenessLedger};
-use crate::comparison::{self, Question};
 use crate::config::{Config, Settings};
+use crate::description::{DescribeError, Description};
 use crate::inbox::{Arrived, Asked, Inbox};
 use crate::liveness::LivenessChange;
 use crate::machine::Outcome;
-use crate::message::Message;
 use crate::repair_request::{RepairError, RepairReport};
 use crate::request::{Read, ReadError, WriteError, Written};
+use crate::scan::{Page, ScanError};
 use crate::status::{Standing, Status};
 use crate::transport::{Lane, PeerInfo};
-use crate::wire;
 use crate::worker::{Input, Outside, Worker};
 
 /// Wall clocks start here, so that a skew never goes below zero.
@@ -53,6 +55,8 @@ pub struct World {
     next_request: u64,
     trace: u64,
     bytes_sent: u64,
+    /// Messages of requests, by who sent them to whom.
+    requests_sent: BTreeMap<(NodeId, NodeId), u64>,
     ledger: DotLedger,
     liveness: LivenessLedger,
     hints: HintLedger,
@@ -95,6 +99,10 @@ pub enum Answer {
     Cluster(Result<(), crate::request::ClusterError>),
     /// The outcome of a repair.
     Repaired(Result<RepairReport, RepairError>),
+    /// Where a key is.
+    Described(Result<Box<Description>, DescribeError>),
+    /// A page.
+    Scanned(Result<Page, ScanError>),
     /// The node died first.
     Gone,
 }
@@ -149,6 +157,7 @@ impl World {
             next_request: 0,
             trace: seed,
             bytes_sent: 0,
+            requests_sent: BTreeMap::new(),
             ledger: DotLedger::default(),
             liveness: LivenessLedger::default(),
             hints: HintLedger::default(),
@@ -344,6 +353,10 @@ impl World {
             Arrived::Request(Asked { request, deadline, reply: client }) => {
                 Input::Request { client, deadline, request }
             }
+            Arrived::Batch(asked) => {
+                let numbered = |Asked { request, deadline, reply: client }| (client, deadline, request);
+                Input::Batch(asked.into_iter().map(numbered).collect())
+            }
         });
         let mut outside = Collected { refused, ..Collected::default() };
         worker.turn(now, inputs, &mut outside);
@@ -376,27 +389,10 @@ impl World {
     }
 
     fn send(&mut self, from: NodeId, to: NodeId, lane: Lane, frame: &Bytes) {
-        self.record_dots(frame);
+        self.look_into(from, to, frame);
         self.bytes_sent += frame.len() as u64;
         for delay in self.network.delays(from, to, &mut self.random) {
             self.schedule(delay, Due::Frame { from, to, lane, frame: frame.clone() });
-        }
-    }
-
-    /// Every version that travels is held against those that travelled before under its dot.
-    fn record_dots(&mut self, frame: &Bytes) {
-        let frame = wire::decode(frame).expect("a node sends whole frames");
-        for message in frame.messages {
-            let records = match message {
-                Message::Write { key, record, .. } => vec![(key, record)],
-                Message::RepairAsk { question: Question::Join(records), .. }
-                | Message::RepairAnswer { answer: Ok(comparison::Answer::Records(records)), .. } => records,
-                _ => continue,
-            };
-            for (key, record) in records {
-                let record = Record::decode(&record).expect("a node sends whole records");
-                self.ledger.record(&key, &record);
-            }
         }
     }
 
@@ -449,6 +445,8 @@ fn answer(outcome: Outcome) -> Answer {
         Outcome::Bootstrap(outcome) => Answer::Cluster(outcome),
         Outcome::CreateTable(outcome) => Answer::Cluster(outcome.map(|_| ())),
         Outcome::Repair(outcome) => Answer::Repaired(outcome),
+        Outcome::Describe(outcome) => Answer::Described(outcome.map(Box::new)),
+        Outcome::Scan(outcome) => Answer::Scanned(outcome),
     }
 }
 

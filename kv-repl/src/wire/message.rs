@@ -11,12 +11,14 @@ use kv_core::limits::{STORE_KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use kv_core::record::{OperationId, Payload};
 use kv_core::time::Millis;
 
-use super::{outcome, repair, rumour, update};
+use super::together::{self, put_message};
+use super::{outcome, repair, rumour, scan, sight, update};
 use crate::catalog::{
     Founding, TableSchema, decode_consistency, decode_options, encode_consistency, encode_options, text,
 };
 use crate::message::{Message, Refusal, Unwelcome};
 use crate::request::Put;
+use crate::scan::position::decode_range;
 
 const HELLO: u8 = 1;
 const HELLO_REPLY: u8 = 2;
@@ -43,6 +45,11 @@ const REPAIR_ASK: u8 = 40;
 const REPAIR_ANSWER: u8 = 41;
 const FORWARD_UPDATE: u8 = 64;
 const REPLACE: u8 = 80;
+pub(super) const TOGETHER: u8 = 72;
+const DESCRIBE: u8 = 73;
+const DESCRIBED: u8 = 74;
+const SCAN: u8 = 76;
+const LISTED: u8 = 77;
 
 const DIGEST_REPLY: u8 = 56;
 
@@ -201,6 +208,50 @@ pub(super) fn encode(message: &Message, out: &mut Vec<u8>) -> u8 {
             rumour::encode_all(rumours, out);
             EXCHANGE
         }
+        Message::Describe { tag, epoch, key } => {
+            put_varint(out, *tag);
+            put_varint(out, *epoch);
+            put_prefixed(out, key.as_bytes());
+            DESCRIBE
+        }
+        Message::Described { tag, outcome } => {
+            put_varint(out, *tag);
+            match outcome {
+                Ok(sight) => {
+                    out.push(0);
+                    sight::encode(sight, out);
+                }
+                Err(refusal) => encode_refusal(*refusal, out),
+            }
+            DESCRIBED
+        }
+        Message::Scan { tag, epoch, from, until, keys_max, bytes_max, digests } => {
+            put_varint(out, *tag);
+            put_varint(out, *epoch);
+            put_prefixed(out, from);
+            put_prefixed(out, until.as_deref().unwrap_or_default());
+            put_varint(out, u64::from(*keys_max));
+            put_varint(out, u64::from(*bytes_max));
+            out.push(if *digests { DIGEST } else { 0 });
+            SCAN
+        }
+        Message::Listed { tag, outcome } => {
+            put_varint(out, *tag);
+            match outcome {
+                Ok(listing) => {
+                    out.push(0);
+                    scan::encode(listing, out);
+                }
+                Err(refusal) => encode_refusal(*refusal, out),
+            }
+            LISTED
+        }
+        Message::Together(parts) => {
+            for part in parts {
+                put_message(part, &mut Vec::new(), out);
+            }
+            TOGETHER
+        }
         Message::RepairAsk { tag, epoch, place, question } => {
             put_varint(out, *tag);
             put_varint(out, *epoch);
@@ -313,6 +364,30 @@ pub(super) fn decode(kind: u8, body: &Bytes) -> Result<Option<Message>, DecodeEr
             },
             rumours: rumour::decode_all(reader)?,
         },
+        DESCRIBE => {
+            Message::Describe { tag: reader.varint()?, epoch: reader.varint()?, key: decode_key(body, reader)? }
+        }
+        DESCRIBED => Message::Described {
+            tag: reader.varint()?,
+            outcome: match decode_refusal(reader)? {
+                Some(refusal) => Err(refusal),
+                None => Ok(Box::new(sight::decode(reader)?)),
+            },
+        },
+        SCAN => {
+            let (tag, epoch) = (reader.varint()?, reader.varint()?);
+            let (from, until) = decode_range(reader)?;
+            let (keys_max, bytes_max) = (reader.varint32()?, reader.varint32()?);
+            Message::Scan { tag, epoch, from, until, keys_max, bytes_max, digests: reader.u8()? & DIGEST != 0 }
+        }
+        LISTED => Message::Listed {
+            tag: reader.varint()?,
+            outcome: match decode_refusal(reader)? {
+                Some(refusal) => Err(refusal),
+                None => Ok(scan::decode(body, reader)?),
+            },
+        },
+        TOGETHER => Message::Together(together::decode(body, reader)?),
         REPAIR_ASK => {
             let (tag, epoch) = (reader.varint()?, reader.varint()?);
             let (place, question) = repair::decode_question(body, reader)?;

@@ -15,6 +15,9 @@ mod message;
 mod outcome;
 mod repair;
 mod rumour;
+mod scan;
+mod sight;
+mod together;
 mod update;
 
 use bytes::Bytes;
@@ -76,10 +79,7 @@ impl FrameWriter {
     /// Appends a message unless the frame would grow over `bytes_max`; then the frame is as before.
     pub fn push(&mut self, message: &Message, bytes_max: usize) -> bool {
         let before = self.bytes.len();
-        self.scratch.clear();
-        self.bytes.push(message::encode(message, &mut self.scratch));
-        put_varint(&mut self.bytes, self.scratch.len() as u64);
-        self.bytes.extend_from_slice(&self.scratch);
+        together::put_message(message, &mut self.scratch, &mut self.bytes);
         let fits = self.bytes.len() <= bytes_max;
         if !fits {
             self.bytes.truncate(before);
@@ -137,11 +137,7 @@ pub fn decode(bytes: &Bytes) -> Result<Frame, DecodeError> {
     let mut messages = Vec::new();
     let mut unknown = 0;
     while reader.remaining() > 0 {
-        let kind = reader.u8()?;
-        let length = reader.count(1)?;
-        let start = reader.offset();
-        reader.bytes(length)?;
-        match message::decode(kind, &bytes.slice(start..start + length))? {
+        match together::next_message(bytes, &mut reader)? {
             Some(message) => messages.push(message),
             None => unknown += 1,
         }

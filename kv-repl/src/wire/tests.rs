@@ -3,6 +3,8 @@ use std::sync::Arc;
 use kv_core::context::CausalContext;
 use kv_core::crdt::{CounterOverflow, Field, Kind, Update, UpdateRefused};
 use kv_core::evict::PolicyKind;
+use kv_core::expiry::Expiry;
+use kv_core::hash::Token;
 use kv_core::hlc::{ClockDrift, Stamp};
 use kv_core::key::{Key, RecordKey, TableId};
 use kv_core::record::{OperationId, Payload};
@@ -19,6 +21,8 @@ use crate::member::Member;
 use crate::message::{Refusal, Unwelcome};
 use crate::quorum::TooFewReplicas;
 use crate::request::{Attempt, ClusterError, Modify, Put, WriteError, Written};
+use crate::scan::listing::{Listed, Listing};
+use crate::sight::{HeldRecord, HeldVersion, KeptHint, PeerSight, Sight};
 use crate::status::Standing;
 use crate::table_options::TableOptions;
 use crate::{Consistency, NodeId};
@@ -97,6 +101,57 @@ fn answers() -> Vec<Answer> {
         Answer::Records(vec![(key(), Bytes::from_static(b"record"))]),
         Answer::Joined(vec![0, 300]),
     ]
+}
+
+fn together() -> Message {
+    Message::Together(vec![
+        Message::Write { tag: 9, epoch: 1, key: key(), record: Bytes::from_static(b"record") },
+        Message::Read { tag: 10, epoch: 1, key: key(), digest: true },
+    ])
+}
+
+/// With every optional part both there and not.
+fn described() -> Message {
+    let actor = Actor { node: NodeId(1), incarnation: Incarnation(9), epoch: 1 };
+    let value = HeldVersion {
+        dot: Dot { actor, counter: 4 },
+        birth: Stamp(1 << 20),
+        is_tombstone: false,
+        bytes: 5,
+        expiry: Expiry::at(Millis(1000)),
+        operation: Some(OperationId(77)),
+    };
+    let tombstone = HeldVersion { is_tombstone: true, bytes: 0, expiry: Expiry::NEVER, operation: None, ..value };
+    let record = HeldRecord {
+        digest: 1 << 100,
+        bytes: 40,
+        birth_max: Stamp(1 << 20),
+        context: VersionVector::of(value.dot),
+        versions: vec![value, tombstone],
+    };
+    let knows = PeerSight {
+        peer: NodeId(2),
+        hint: Some(KeptHint { bytes: 60, oldest: Stamp(1 << 20) }),
+        owed: true,
+        compared_ago: Some(Millis(900)),
+    };
+    let nothing = PeerSight { peer: NodeId(300), hint: None, owed: false, compared_ago: None };
+    Message::Described { tag: 11, outcome: Ok(Box::new(Sight { record: Some(record), peers: vec![knows, nothing] })) }
+}
+
+fn scan() -> Message {
+    let (from, until) = (key().as_bytes().clone(), key().as_bytes().slice(..key().as_bytes().len() - 4));
+    let until = Some([&until[..], b"n"].concat().into());
+    Message::Scan { tag: 12, epoch: 1, from, until, keys_max: 36, bytes_max: 1000, digests: true }
+}
+
+fn listed() -> Message {
+    let other = RecordKey::new(TableId(1), &Key::from(("user", "name"))).unwrap();
+    let entries = vec![
+        (key(), Listed::Record(Bytes::from_static(b"record"))),
+        (other.clone(), Listed::Digest(digest(Some(b"record")))),
+    ];
+    Message::Listed { tag: 12, outcome: Ok(Listing { entries, end: Some(other) }) }
 }
 
 fn forward_update(modify: Modify) -> Message {
@@ -220,6 +275,25 @@ fn messages() -> Vec<Message> {
         Message::News { rumours: rumours() },
         Message::Exchange { asks: true, rumours: rumours() },
         Message::Exchange { asks: false, rumours: Vec::new() },
+        together(),
+        Message::Together(Vec::new()),
+        Message::Describe { tag: 11, epoch: 1, key: key() },
+        described(),
+        Message::Described { tag: 11, outcome: Ok(Box::new(Sight { record: None, peers: Vec::new() })) },
+        Message::Described { tag: 11, outcome: Err(Refusal::NotReplica) },
+        scan(),
+        listed(),
+        Message::Scan {
+            tag: 12,
+            epoch: 1,
+            from: Bytes::copy_from_slice(&RecordKey::range_start(TableId(1), Token(0))),
+            until: None,
+            keys_max: 1,
+            bytes_max: 1 << 20,
+            digests: false,
+        },
+        Message::Listed { tag: 12, outcome: Ok(Listing { entries: Vec::new(), end: None }) },
+        Message::Listed { tag: 12, outcome: Err(Refusal::Fenced { epoch: 2 }) },
     ];
     all.extend(
         [Unwelcome::OtherIncarnation, Unwelcome::RolledBack, Unwelcome::Stranger]
@@ -272,6 +346,36 @@ fn unknown_kinds_are_skipped_and_counted() {
     let received = decode(&with_right_checksum(&bytes)).unwrap();
     assert_eq!(received.messages, [Message::CatalogHave { version: 1 }]);
     assert_eq!(received.unknown, 1);
+}
+
+#[test]
+fn only_messages_of_requests_travel_together_and_only_side_by_side() {
+    for alone in [Message::Nack { sequence: 2 }, Message::CatalogHave { version: 1 }, Message::Together(Vec::new())] {
+        let bytes = frame(&[Message::Together(vec![Message::WriteReply { tag: 9, refused: None }, alone.clone()])]);
+        assert!(decode(&bytes).is_err(), "{alone:?}");
+    }
+    let bytes = frame(&[Message::Together(Vec::new())]).to_vec();
+    let mut bytes = bytes[..bytes.len() - 1].to_vec();
+    bytes.extend_from_slice(&[7, 200, 1, 7, 12, 2, 9, 0]);
+    let received = decode(&with_right_checksum(&bytes)).unwrap();
+    let known = Message::Together(vec![Message::WriteReply { tag: 9, refused: None }]);
+    assert_eq!(received.messages, [known], "an unknown kind among them is skipped");
+}
+
+#[test]
+fn messages_that_travel_together_can_be_cut_in_two() {
+    let parts = |message| match message {
+        Message::Together(parts) => parts,
+        message => vec![message],
+    };
+    let reply = |tag| Message::WriteReply { tag, refused: None };
+    for count in 2..6 {
+        let all: Vec<Message> = (0..count).map(reply).collect();
+        let (first, second) = Message::Together(all.clone()).halves().unwrap();
+        assert_eq!([parts(first), parts(second)].concat(), all);
+    }
+    assert_eq!(reply(1).halves(), None);
+    assert_eq!(Message::Together(vec![reply(1)]).halves(), None);
 }
 
 #[test]
@@ -347,6 +451,11 @@ fn the_examples_in_the_documentation_are_true() {
         ("repair-records", Message::RepairAnswer { tag: 300, answer: Ok(answers()[4].clone()) }),
         ("repair-joined", Message::RepairAnswer { tag: 300, answer: Ok(answers()[5].clone()) }),
         ("forward-update", forward_update(changes().remove(0))),
+        ("together", together()),
+        ("describe", Message::Describe { tag: 11, epoch: 1, key: key() }),
+        ("described", described()),
+        ("scan", scan()),
+        ("listed", listed()),
     ];
     // To write an example anew: KV_REPL_PRINT_EXAMPLES=1 cargo test -p kv-repl --lib documentation -- --nocapture
     if std::env::var_os("KV_REPL_PRINT_EXAMPLES").is_some() {

@@ -1,6 +1,7 @@
 //! What clients and hosts ask of the nodes of a simulated cluster.
 
 use kv_core::NodeId;
+use kv_core::key::RecordKey;
 use kv_core::time::Millis;
 
 use super::{Answer, World};
@@ -10,7 +11,17 @@ use crate::machine::Request;
 use crate::member::Member;
 use crate::repair_request::RepairScope;
 use crate::request::{Get, Modify, Put, Write};
+use crate::scan::Scan;
 use crate::table_options::TableOptions;
+
+/// One request of a batch.
+#[derive(Clone, Debug)]
+pub enum BatchPart {
+    /// A read.
+    Get(Get),
+    /// A write.
+    Put(Put),
+}
 
 impl World {
     /// Founds a cluster of everybody at node 1 and creates tables, without faults of the network until it is done.
@@ -81,6 +92,16 @@ impl World {
         self.ask(node, Request::Get(get))
     }
 
+    /// Asks a node where a key is, and returns the number of the request.
+    pub fn describe(&mut self, node: NodeId, key: RecordKey) -> u64 {
+        self.ask_within(node, Request::Describe(key), Millis(1_000))
+    }
+
+    /// Asks a node for a page, and returns the number of the request.
+    pub(crate) fn scan(&mut self, node: NodeId, scan: Scan) -> u64 {
+        self.ask(node, Request::Scan(Box::new(scan)))
+    }
+
     /// Has a node compare what it holds with the other replicas, and returns the number of the request.
     pub fn repair(&mut self, node: NodeId, scope: RepairScope) -> u64 {
         self.ask_within(node, Request::Repair(scope), Millis(30_000))
@@ -91,25 +112,48 @@ impl World {
     }
 
     fn ask_within(&mut self, node: NodeId, request: Request, patience: Millis) -> u64 {
-        self.next_request += 1;
-        let id = self.next_request;
+        self.hand_in(node, vec![request], patience)[0]
+    }
+
+    /// Hands a batch of reads and writes to a node and returns the numbers of the requests.
+    pub fn batch(&mut self, node: NodeId, requests: Vec<BatchPart>) -> Vec<u64> {
+        let request = |part| match part {
+            BatchPart::Get(get) => Request::Get(get),
+            BatchPart::Put(put) => Request::Write(Write::Put(Box::new(put))),
+        };
+        let requests = requests.into_iter().map(request).collect();
+        self.hand_in(node, requests, self.settings.deadline)
+    }
+
+    /// Hands in one request, or several together.
+    fn hand_in(&mut self, node: NodeId, requests: Vec<Request>, patience: Millis) -> Vec<u64> {
         let deadline = self.time_of(node).monotonic.saturating_add(patience);
+        let first = self.next_request + 1;
+        self.next_request += requests.len() as u64;
+        let ids: Vec<u64> = (first..=self.next_request).collect();
         let host = self.host(node);
-        if host.worker.is_some() {
-            match host.inbox.request(Asked { request, deadline, reply: id }) {
-                Ok(()) => {
-                    host.open.push(id);
-                    self.answers.insert(id, Answer::Pending);
-                    self.schedule_turn(node, 10);
-                }
-                Err((asked, retry_after)) => {
-                    self.answers.insert(id, super::answer(asked.request.overloaded(retry_after)));
-                }
-            }
-        } else {
-            self.answers.insert(id, Answer::Gone);
+        if host.worker.is_none() {
+            self.answers.extend(ids.iter().map(|id| (*id, Answer::Gone)));
+            return ids;
         }
-        id
+        let mut asked: Vec<_> =
+            requests.into_iter().zip(&ids).map(|(request, id)| Asked { request, deadline, reply: *id }).collect();
+        let refused = match asked.len() {
+            1 => host.inbox.request(asked.remove(0)).map_err(|(asked, retry_after)| (vec![asked], retry_after)),
+            _ => host.inbox.batch(asked),
+        };
+        match refused {
+            Ok(()) => {
+                host.open.extend(&ids);
+                self.answers.extend(ids.iter().map(|id| (*id, Answer::Pending)));
+                self.schedule_turn(node, 10);
+            }
+            Err((refused, retry_after)) => {
+                let answers = refused.into_iter().map(|asked| (asked.reply, asked.request.overloaded(retry_after)));
+                self.answers.extend(answers.map(|(id, outcome)| (id, super::answer(outcome))));
+            }
+        }
+        ids
     }
 
     /// What is known of a request. One that has an outcome is forgotten.
