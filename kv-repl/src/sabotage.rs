@@ -159,6 +159,8 @@ pub enum Sabotage {
     ForgetOverflow,
     /// A digest is taken for that of the record, whatever it is (lesson 09).
     TrustDigests,
+    /// What a replica answered before is forgotten when it answers something else, though a digest may stand for it.
+    ForgetFormerAnswers,
     /// A read is not answered before the record of every digest was fetched, whoever has answered.
     WaitForUnread,
     /// Whoever has not been asked is asked in the place of one that is late, whether it counts or not.

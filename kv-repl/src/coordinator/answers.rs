@@ -25,6 +25,9 @@ pub(super) enum Answer {
 #[derive(Default, Debug)]
 pub(super) struct Answers {
     records: BTreeMap<NodeId, Option<Bytes>>,
+    /// What replicas had answered before they answered something else. A digest of another replica may stand for it, and a
+    /// network may deliver an older answer after a newer one.
+    former: Vec<Bytes>,
     digests: BTreeMap<NodeId, u128>,
     /// The digests of all records, while there are others to compare with.
     known: BTreeSet<u128>,
@@ -47,7 +50,13 @@ impl Answers {
                 if !self.digests.is_empty() {
                     self.known.insert(digest(record.as_deref()));
                 }
-                self.records.insert(from, record);
+                let before = self.records.insert(from, record);
+                if let Some(Some(before)) = before.filter(|before| *before != self.records[&from])
+                    && !self.former.contains(&before)
+                    && !sabotaged!(ForgetFormerAnswers)
+                {
+                    self.former.push(before);
+                }
             }
             Answer::Digest(other) if !self.records.contains_key(&from) => {
                 if self.digests.is_empty() {
@@ -87,10 +96,10 @@ impl Answers {
         unread.filter(|(_, digest)| named.insert(**digest)).map(|(node, _)| *node).collect()
     }
 
-    /// The join of all records, or why there is none. Whoever was not read holds something else.
+    /// The join of all records that were ever answered, or why there is none. Whoever was not read holds something else.
     pub(super) fn together(&self) -> Result<Together, String> {
         let mut joined: Option<(Record, &Bytes)> = None;
-        for bytes in self.records.values().flatten() {
+        for bytes in self.records.values().flatten().chain(&self.former) {
             joined = Some(match joined {
                 Some((record, last)) if last == bytes => (record, last),
                 before => {
@@ -177,6 +186,19 @@ mod tests {
         assert_eq!(holders(&answers), [0_u64; 0]);
         answers.add(NodeId(5), short(Some(&both)));
         assert_eq!(answers.unread(), [NodeId(5)], "nobody has shown that record");
+    }
+
+    #[test]
+    fn what_a_digest_stands_for_is_not_forgotten_when_an_older_answer_arrives_late() {
+        let one = record(1);
+        let newer = one.join(&record(2)).unwrap();
+        let answers = of(&[(1, full(Some(&newer))), (2, short(Some(&newer))), (1, full(Some(&one)))]);
+        assert_eq!(answers.unread(), []);
+        assert_eq!(answers.together().unwrap().joined, Some(newer.clone()));
+        assert_eq!(holders(&answers), [2]);
+        let forgetful = crate::sabotage::Sabotage::ForgetFormerAnswers
+            .during(|| of(&[(1, full(Some(&newer))), (2, short(Some(&newer))), (1, full(Some(&one)))]));
+        assert_eq!(forgetful.together().unwrap().joined, Some(one));
     }
 
     #[test]

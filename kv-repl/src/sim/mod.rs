@@ -17,6 +17,7 @@
 mod ambiguity_rules;
 #[cfg(test)]
 mod batch_rules;
+mod batches;
 #[cfg(test)]
 mod birth_rules;
 #[cfg(test)]

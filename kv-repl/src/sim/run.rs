@@ -8,6 +8,7 @@ use kv_core::crdt::Kind;
 use kv_core::key::RecordKey;
 use kv_core::record::Record;
 
+use super::batches::Batcher;
 use super::caches::{self, CacheClients};
 use super::chaos::{Chaos, Faults, MEND};
 use super::clients::Clients;
@@ -44,6 +45,8 @@ pub struct Report {
     pub session_reads: u64,
     /// Pages of scans that were checked.
     pub pages: u64,
+    /// Batches that a client handed in.
+    pub batches: u64,
     /// Operations that failed or whose node died.
     pub failures: u64,
     /// Faults of nodes, links, clocks and disks; lost, late and doubled frames are not counted.
@@ -61,6 +64,8 @@ const COUNTING: u64 = 1 << 32;
 const CHANGING: u64 = 1 << 36;
 /// The alarm of the client that scans.
 const SCANNER: u64 = u64::MAX - 2;
+/// The alarm of the client that hands in batches.
+const BATCHER: u64 = u64::MAX - 3;
 /// And those of the clients of a cache from here.
 const CACHES: u64 = 1 << 40;
 /// How long healing may take, in microseconds.
@@ -96,6 +101,7 @@ pub fn run(options: &Options, factory: Box<dyn StoreFactory>) -> Report {
     let mut changing = DataTypes::new(options, &of_types(&data_types::OTHERS), 1);
     let mut cache_clients = CacheClients::new(options, &named(caches::TABLE));
     let mut scanner = Scanner::new(&["siblings", "last writes"].map(named), workload.keys());
+    let mut batcher = Batcher::new(workload.keys());
     let mut chaos = Chaos::new(options, &mut world);
 
     let end = world.now_us() + options.duration_ms * 1000;
@@ -109,6 +115,7 @@ pub fn run(options: &Options, factory: Box<dyn StoreFactory>) -> Report {
         (0..clients as u64).for_each(|client| world.alarm(1 + client, first + client));
     }
     world.alarm(1, SCANNER);
+    world.alarm(1, BATCHER);
     if let Some(pause) = chaos.pause_us(&mut world) {
         world.alarm(pause, CHAOS);
     }
@@ -129,6 +136,11 @@ pub fn run(options: &Options, factory: Box<dyn StoreFactory>) -> Report {
                 let think = world.random.u64(1_000..50_000);
                 world.alarm(think, SCANNER);
             }
+            Some(BATCHER) => {
+                batcher.attend(&mut world, &mut workload.history);
+                let think = world.random.u64(1_000..50_000);
+                world.alarm(think, BATCHER);
+            }
             Some(client) => {
                 let number = |first| usize::try_from(client - first).expect("a client");
                 match client {
@@ -145,8 +157,8 @@ pub fn run(options: &Options, factory: Box<dyn StoreFactory>) -> Report {
     chaos.heal(&mut world);
     let mut violations = wrong_hashes;
     let drain = |world: &mut World| {
-        let scans = scanner.drain(world, &mut workload.history);
-        workload.drain(world) | counting.drain(world) | changing.drain(world) | cache_clients.drain(world) | scans
+        let others = scanner.drain(world, &mut workload.history) | batcher.drain(world, &mut workload.history);
+        workload.drain(world) | counting.drain(world) | changing.drain(world) | cache_clients.drain(world) | others
     };
     settle(&mut world, drain, &mut violations);
     if options.repair_every_ms > 0 {
@@ -183,14 +195,19 @@ pub fn run(options: &Options, factory: Box<dyn StoreFactory>) -> Report {
     Report {
         seed: options.seed,
         trace_hash: world.trace_hash(),
-        operations: workload.operations + counting.operations + changing.operations + cache_clients.operations,
+        operations: workload.operations
+            + batcher.operations
+            + counting.operations
+            + changing.operations
+            + cache_clients.operations,
         acknowledged: tallies().map(|tally| tally.acknowledged).sum(),
         reads: tallies().map(|tally| tally.reads).sum(),
         cache_hits: cache_clients.history.hits(),
         type_reads,
         session_reads: workload.sessions.reads(),
         pages: scanner.pages,
-        failures: workload.failures + counting.failures + changing.failures + cache_clients.failures,
+        batches: batcher.batches,
+        failures: workload.failures + batcher.failures + counting.failures + changing.failures + cache_clients.failures,
         faults: chaos.faults,
         hints: world.hint_totals(),
         violations,
@@ -299,7 +316,7 @@ mod tests {
     #[test]
     fn runs_with_faults_have_no_violations() {
         let mut hints = HintTotals::default();
-        let mut pages = 0;
+        let (mut pages, mut batches) = (0, 0);
         let (mut session_reads, mut cache_hits, mut wipes, mut acknowledged, mut reads) = (0, 0, 0, 0, 0);
         let mut type_reads = Kind::ALL.map(|_| 0);
         for seed in 0..60 {
@@ -312,6 +329,7 @@ mod tests {
             session_reads += report.session_reads;
             cache_hits += report.cache_hits;
             pages += report.pages;
+            batches += report.batches;
             for (sum, kind) in type_reads.iter_mut().zip(Kind::ALL) {
                 *sum += report.type_reads[&kind];
             }
@@ -320,6 +338,7 @@ mod tests {
         }
         assert!(session_reads > 1_000, "{session_reads}");
         assert!(pages > 1_000, "{pages}");
+        assert!(batches > 1_000, "{batches}");
         assert!(wipes > 10, "{wipes}");
         assert!(acknowledged > 10_000 && reads > 10_000, "{acknowledged}, {reads}");
         assert!(cache_hits > 500, "{cache_hits}");

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use kv_core::key::{RecordKey, TableId};
 use kv_core::record::Rule;
 
+use super::clients::any_up;
 use super::world::{Answer, World};
 use crate::catalog::TableSchema;
 use crate::check::{History, ReadBegun};
@@ -70,11 +71,8 @@ impl Scanner {
     }
 
     fn begin(&mut self, world: &mut World, history: &History) {
-        let up: Vec<_> = world.nodes().into_iter().filter(|node| world.is_up(*node)).collect();
-        let Some(table) = self.tables.get(self.turn).map(|(table, _)| *table).filter(|_| !up.is_empty()) else {
-            return;
-        };
-        let node = up[world.random.usize(..up.len())];
+        let Some((table, _)) = self.tables.get(self.turn).copied() else { return };
+        let Some(node) = any_up(world) else { return };
         let position = match &self.cursor {
             None => Position::of_table(table),
             Some(cursor) => match Position::decode(cursor, table) {

@@ -33,7 +33,24 @@ struct Shared {
 struct Attachment {
     /// Tells a node from the one of the same name before its restart.
     number: u64,
-    inbound: Arc<dyn Inbound>,
+    inbound: Arc<Gate>,
+}
+
+/// The way into a node, until it is shut. Whoever shuts it waits for those who are within, so that nothing arrives afterwards.
+struct Gate(RwLock<Option<Arc<dyn Inbound>>>);
+
+impl Gate {
+    fn deliver(&self, from: NodeId, lane: Lane, frame: Bytes) -> Result<(), SendError> {
+        let inbound = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        inbound.as_ref().ok_or(SendError::Unreachable)?.deliver(from, lane, frame);
+        Ok(())
+    }
+
+    fn shut(&self) {
+        let gone = self.0.write().unwrap_or_else(PoisonError::into_inner).take();
+        // Dropped outside the lock: it may be the last reference to a node, whose end may use the network.
+        drop(gone);
+    }
 }
 
 impl MemoryNetwork {
@@ -71,8 +88,9 @@ impl MemoryNetwork {
     /// it attaches again. Lets go of its [`Inbound`]; the node itself is not told.
     pub fn detach(&self, node: NodeId) {
         let gone = self.write().attached.remove(&node);
-        // Dropped outside the lock: it may be the last reference to a node, whose end may use the network.
-        drop(gone);
+        if let Some(attachment) = gone {
+            attachment.inbound.shut();
+        }
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Shared> {
@@ -132,8 +150,7 @@ impl Transport for MemoryTransport {
             }
             Arc::clone(&receiver.inbound)
         };
-        receiver.deliver(self.node, lane, frame);
-        Ok(())
+        receiver.deliver(self.node, lane, frame)
     }
 
     fn max_frame_bytes(&self, _to: NodeId) -> usize {
@@ -145,10 +162,13 @@ impl Transport for MemoryTransport {
             let mut shared = self.network.write();
             shared.attachments += 1;
             let number = shared.attachments;
-            (number, shared.attached.insert(self.node, Attachment { number, inbound: node }))
+            let inbound = Arc::new(Gate(RwLock::new(Some(node))));
+            (number, shared.attached.insert(self.node, Attachment { number, inbound }))
         };
         self.set_attachment(Some(number));
-        drop(replaced);
+        if let Some(attachment) = replaced {
+            attachment.inbound.shut();
+        }
         Drive::Node
     }
 
@@ -162,7 +182,9 @@ impl Transport for MemoryTransport {
                 _ => None,
             }
         };
-        drop(gone);
+        if let Some(attachment) = gone {
+            attachment.inbound.shut();
+        }
     }
 }
 

@@ -1,4 +1,6 @@
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use super::*;
 use crate::transport::Turn;
@@ -112,4 +114,44 @@ fn a_frame_over_the_limit_is_refused() {
     assert_eq!(a.try_send(A, Lane::Bulk, Bytes::from(vec![0; largest + 1])), Err(SendError::TooLarge));
     a.try_send(A, Lane::Bulk, Bytes::from(vec![0; largest])).unwrap();
     assert_eq!(inbox.taken().len(), 1);
+}
+
+/// Takes its time with a frame.
+struct Slow {
+    entered: Mutex<std::sync::mpsc::Sender<()>>,
+    delivered: AtomicUsize,
+}
+
+impl Inbound for Slow {
+    fn deliver(&self, _from: NodeId, _lane: Lane, _frame: Bytes) {
+        self.entered.lock().unwrap().send(()).unwrap();
+        std::thread::sleep(Duration::from_millis(50));
+        self.delivered.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn turn(&self) -> Turn {
+        panic!("the node runs its own turns")
+    }
+
+    fn on_wake(&self, _wake: Arc<dyn Fn() + Send + Sync>) {
+        panic!("the node runs its own turns")
+    }
+}
+
+#[test]
+fn whoever_detaches_waits_for_the_frame_that_is_being_delivered() {
+    let network = MemoryNetwork::new();
+    let (a, _) = attach(&network, A);
+    let (entered, enters) = std::sync::mpsc::channel();
+    let slow = Arc::new(Slow { entered: Mutex::new(entered), delivered: AtomicUsize::new(0) });
+    let b = network.transport(B);
+    assert_eq!(b.attach(slow.clone()), Drive::Node);
+    std::thread::scope(|scope| {
+        scope.spawn(|| a.try_send(B, Lane::Request, frame("the last one")).unwrap());
+        enters.recv().unwrap();
+        b.detach();
+        assert_eq!(slow.delivered.load(Ordering::SeqCst), 1);
+    });
+    assert_eq!(a.try_send(B, Lane::Request, frame("too late")), Err(SendError::Unreachable));
+    assert_eq!(Arc::strong_count(&slow), 1);
 }
