@@ -123,6 +123,7 @@ struct Slow {
 }
 
 impl Inbound for Slow {
+    #[expect(clippy::disallowed_methods, reason = "it is slow")]
     fn deliver(&self, _from: NodeId, _lane: Lane, _frame: Bytes) {
         self.entered.lock().unwrap().send(()).unwrap();
         std::thread::sleep(Duration::from_millis(50));
