@@ -142,9 +142,10 @@ pub fn run(options: &Options, screen: &Screen) -> Result<Outcome, RunError> {
     let holdings = holdings(&cluster, &coordinators, &clients)?;
     let findings = clients.into_iter().map(Client::into_findings).fold(Findings::default(), Findings::and);
     let beliefs = beliefs(&cluster);
+    let counted = cluster.addresses().filter_map(|(node, _)| cluster.node(node).stats()).collect();
     drop(coordinators);
     cluster.stop();
-    Ok(Outcome { keys, findings, took, kill, holdings, beliefs })
+    Ok(Outcome { keys, findings, took, kill, holdings, beliefs, counted })
 }
 
 /// A table, known at every node.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use kv_lsm::disk::Lost;
-use kv_repl::{Liveness, NodeId};
+use kv_repl::{Liveness, NodeId, Stats};
 
 use crate::client::Findings;
 use crate::phase::Phase;
@@ -23,6 +23,8 @@ pub struct Outcome {
     pub holdings: Vec<Holding>,
     /// Who thinks what of whom.
     pub beliefs: Vec<Beliefs>,
+    /// What each node has counted since it was last started.
+    pub counted: Vec<Stats>,
 }
 
 /// A node that was killed and came back.
@@ -108,6 +110,7 @@ mod tests {
             kill: Some(Kill { node, lost, acknowledged_while_down: 1, restart_took: Duration::ZERO }),
             holdings: Vec::new(),
             beliefs: Vec::new(),
+            counted: Vec::new(),
         }
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use kv_lsm::disk::Lost;
 use kv_repl::NodeId;
+use kv_repl::stats::{OutcomeKind, RequestKind, Stats};
 use kv_ring::Layout;
 
 use crate::client::WINDOW;
@@ -118,6 +119,7 @@ impl Screen {
             self.line(&format!("{node:<8}{:>18}{:>18}", holding.by_the_ring, holding.in_its_store));
         }
         self.beliefs(outcome);
+        self.counted(outcome);
         self.latencies(outcome);
         if let Some(kill) = &outcome.kill {
             self.kill(outcome, kill);
@@ -155,6 +157,31 @@ impl Screen {
             };
             let row: String = outcome.beliefs.iter().map(|beliefs| of(beliefs.node)).collect();
             self.line(&format!("{:<8}{row}", beliefs.node.to_string()));
+        }
+    }
+
+    fn counted(&self, outcome: &Outcome) {
+        self.line("\nwhat each node has counted since its last start");
+        self.line(&format!(
+            "{:<8}{:>10}{:>10}{:>12}{:>12}{:>12}{:>12}{:>14}{:>16}",
+            "node", "puts", "gets", "put p99 ms", "turns", "inputs each", "syncs ms", "MiB to peers", "hints delivered"
+        ));
+        for Stats { status, requests, traffic, turns, .. } in &outcome.counted {
+            let [puts, gets] = [RequestKind::Put, RequestKind::Get].map(|kind| requests.kind(kind));
+            let ms = |us: u64| us as f64 / 1e3;
+            let bytes: u64 = traffic.sent.lanes().map(|(_, lane)| lane.bytes).sum();
+            self.line(&format!(
+                "{:<8}{:>10}{:>10}{:>12.2}{:>12}{:>12.1}{:>12.2}{:>14.1}{:>16}",
+                status.node.to_string(),
+                puts.outcomes(OutcomeKind::Ok),
+                gets.outcomes(OutcomeKind::Ok),
+                ms(puts.done.quantile(0.99)),
+                turns.inputs.count(),
+                turns.inputs.mean(),
+                ms(turns.sync_waits.quantile(0.5)),
+                bytes as f64 / f64::from(1 << 20),
+                status.hints.delivered
+            ));
         }
     }
 

@@ -10,6 +10,7 @@ use kv_examples::mini_cluster::{self, RunError};
 use kv_examples::options::Options;
 use kv_examples::outcome::Outcome;
 use kv_examples::report::Screen;
+use kv_repl::stats::{OutcomeKind, RequestKind};
 
 fn run(arguments: &[&str]) -> Result<Outcome, RunError> {
     let options = Options::try_parse_from([&["mini_cluster"], arguments].concat()).unwrap();
@@ -33,6 +34,8 @@ fn nothing_acknowledged_is_lost_when_a_node_loses_its_power() {
     assert!(outcome.late_reads(kill.node) > 0);
     assert!(outcome.findings.overwrites > 0, "some keys are written again");
     assert_eq!(outcome.findings.writes, outcome.keys + outcome.findings.overwrites);
+    let puts = outcome.counted.iter().map(|stats| stats.requests.kind(RequestKind::Put).outcomes(OutcomeKind::Ok));
+    assert!(outcome.counted.len() == 3 && puts.sum::<u64>() > 0);
     assert_eq!(outcome.beliefs.iter().map(|beliefs| beliefs.peers.len()).collect::<Vec<_>>(), [2, 2, 2]);
     for holding in &outcome.holdings {
         assert_eq!(holding.by_the_ring, 2_000, "with three replicas each of three nodes holds every key");

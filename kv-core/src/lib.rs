@@ -15,6 +15,7 @@
 //! | hybrid logical clock, expiry | [`hlc`], [`expiry`] |
 //! | many deadlines, and who goes when there is no room | [`wheel`], [`evict`] |
 //! | a cache bounded by bytes, which is no store | [`cache`] |
+//! | what was counted, on its way to whatever watches | [`export`] |
 //! | any bytes, for fuzzers | [`fuzzing`] |
 //! | the store that the protocols write to, and an in-memory one | [`store`], [`mem_store`] |
 #![forbid(unsafe_code)]
@@ -27,6 +28,7 @@ pub mod context;
 pub mod crdt;
 pub mod evict;
 pub mod expiry;
+pub mod export;
 pub mod fuzzing;
 #[cfg(test)]
 mod golden;

@@ -67,7 +67,8 @@ impl Distribution {
     }
 
     pub(crate) fn histogram(&self) -> Histogram {
-        Histogram { counts: std::array::from_fn(|at| self.buckets[at].load(Ordering::Relaxed)) }
+        let counts = std::array::from_fn(|at| self.buckets[at].load(Ordering::Relaxed));
+        Histogram { counts, sum: self.sum() }
     }
 }
 
@@ -77,6 +78,8 @@ pub struct Histogram {
     /// In bucket 0 what was 0, in bucket *i* what was at least 2<sup>i - 1</sup> and less than 2<sup>i</sup>; in the last one all
     /// that was more.
     pub counts: [u64; Histogram::BUCKETS],
+    /// All values added up.
+    pub sum: u64,
 }
 
 impl Histogram {

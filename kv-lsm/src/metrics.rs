@@ -1,5 +1,7 @@
 //! Counters and sizes.
 
+mod families;
+
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 

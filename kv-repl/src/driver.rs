@@ -3,24 +3,29 @@
 //! The thread belongs to the node, or to a transport that has an event loop of its own (see [`Drive`]). Whoever fills the
 //! inbox wakes it, once for all that arrives until its next turn.
 
+mod clock;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::ThreadId;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use kv_core::time::{Millis, Now};
 use kv_core::{NodeId, Store};
 
+use self::clock::Clock;
 use crate::admission::Limits;
 use crate::events::{Events, Listeners, NodeEvent, listener};
 use crate::inbox::{Arrived, Inbox};
 use crate::liveness::LivenessChange;
 use crate::machine::{Outcome, Request};
 use crate::node_core::NodeCore;
+use crate::stats::{OutcomeKind, RequestKind, RequestStats, Stats};
 use crate::status::Status;
+use crate::trace;
 use crate::transport::{Drive, Inbound, Lane, PeerInfo, Transport, Turn};
 use crate::worker::{Input, Outside, Worker};
 
@@ -45,23 +50,31 @@ pub(crate) struct Driver {
 
 /// What waits for the next turn.
 struct Arrivals {
-    inbox: Inbox<oneshot::Sender<Outcome>>,
+    inbox: Inbox<Client>,
     looks: Vec<Look>,
     listeners: Vec<SyncSender<NodeEvent>>,
 }
 
 /// A request and who waits for its outcome.
-type Asked = crate::inbox::Asked<oneshot::Sender<Outcome>>;
+type Asked = crate::inbox::Asked<Client>;
 
-/// Something that is shown the machines between two turns.
-type Look = Box<dyn FnOnce(&NodeCore, Now) + Send>;
+/// Somebody who waits for an outcome.
+struct Client {
+    reply: oneshot::Sender<Outcome>,
+    kind: RequestKind,
+    asked_at: Duration,
+}
+
+/// Something that is shown the node between two turns.
+type Look = Box<dyn FnOnce(&Running, Now) + Send>;
 
 /// What only the thread that runs the turn touches.
 struct Running {
     worker: Worker,
-    clients: BTreeMap<u64, oneshot::Sender<Outcome>>,
+    clients: BTreeMap<u64, Client>,
     next_client: u64,
     listeners: Listeners,
+    requests: RequestStats,
     /// The last write of the life is under way; stop when it is durable, or then.
     finishing: Option<Instant>,
 }
@@ -74,28 +87,6 @@ enum Stop {
     /// Stop at once.
     Abrupt,
     Done,
-}
-
-/// The host's clocks.
-#[derive(Debug)]
-struct Clock {
-    start: Instant,
-}
-
-#[expect(clippy::disallowed_methods, reason = "the driver is where time comes in")]
-impl Clock {
-    fn new() -> Self {
-        Self { start: Instant::now() }
-    }
-
-    fn now(&self) -> Now {
-        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Now { monotonic: self.start.elapsed().into(), wall: wall.into() }
-    }
-
-    fn instant() -> Instant {
-        Instant::now()
-    }
 }
 
 impl Driver {
@@ -118,6 +109,7 @@ impl Driver {
                 clients: BTreeMap::new(),
                 next_client: 0,
                 listeners: Listeners::default(),
+                requests: RequestStats::default(),
                 finishing: None,
             }),
             turning: Mutex::new(None),
@@ -160,7 +152,7 @@ impl Driver {
         let mut refused = None;
         self.arrive(|arrivals| refused = arrivals.inbox.request(asked).err());
         if let Some((asked, retry_after)) = refused {
-            refuse(asked, retry_after);
+            self.refuse(asked, retry_after);
         }
         receiver
     }
@@ -172,23 +164,35 @@ impl Driver {
         let mut refused = None;
         self.arrive(|arrivals| refused = arrivals.inbox.batch(asked).err());
         if let Some((asked, retry_after)) = refused {
-            asked.into_iter().for_each(|asked| refuse(asked, retry_after));
+            asked.into_iter().for_each(|asked| self.refuse(asked, retry_after));
         }
         receivers
     }
 
+    /// Tells whoever finds no room. He may have gone already.
+    fn refuse(&self, Asked { request, reply: client, .. }: Asked, retry_after: Millis) {
+        trace::turned_away(self.node, &request);
+        let _ = client.reply.send(request.overloaded(retry_after));
+    }
+
     fn asked(&self, request: Request, patience: Duration) -> (Asked, oneshot::Receiver<Outcome>) {
         let (reply, receiver) = oneshot::channel();
-        let deadline = self.clock.now().monotonic.saturating_add(patience.into());
+        let asked_at = self.clock.elapsed();
+        let deadline = Millis::from(asked_at).saturating_add(patience.into());
+        let reply = Client { reply, kind: RequestKind::of(&request), asked_at };
         (Asked { request, deadline, reply }, receiver)
     }
 
     /// Looks at the machines between two turns. `None` when the node has stopped.
     pub(crate) fn look<T: Send + 'static>(&self, look: impl FnOnce(&NodeCore, Now) -> T + Send + 'static) -> Option<T> {
+        self.inspect(move |running, now| look(running.worker.core(), now))
+    }
+
+    fn inspect<T: Send + 'static>(&self, look: impl FnOnce(&Running, Now) -> T + Send + 'static) -> Option<T> {
         let (reply, receiver) = oneshot::channel();
-        let look: Look = Box::new(move |core, now| {
+        let look: Look = Box::new(move |running, now| {
             // Whoever asked may have gone; then nobody needs the answer.
-            let _ = reply.send(look(core, now));
+            let _ = reply.send(look(running, now));
         });
         self.arrive(|arrivals| arrivals.looks.push(look));
         receiver.recv().ok()
@@ -199,6 +203,16 @@ impl Driver {
         let mut status = self.look(NodeCore::status)?;
         lock(&self.inbox).inbox.report(&mut status.load);
         Some(status)
+    }
+
+    /// What the node has counted. `None` when it has stopped.
+    pub(crate) fn stats(&self) -> Option<Stats> {
+        let of = |running: &Running, now| Stats { requests: running.requests.clone(), ..running.worker.stats(now) };
+        let mut stats = self.inspect(of)?;
+        let arrivals = lock(&self.inbox);
+        arrivals.inbox.report(&mut stats.status.load);
+        stats.requests.turned_away(arrivals.inbox.turned_away());
+        Some(stats)
     }
 
     /// The events from the next turn on.
@@ -302,15 +316,11 @@ impl Inbound for Driver {
     }
 }
 
-/// Tells whoever finds no room. He may have gone already.
-fn refuse(Asked { request, reply, .. }: Asked, retry_after: Millis) {
-    let _ = reply.send(request.overloaded(retry_after));
-}
-
 impl Running {
     /// Notes who waits, under a number.
     fn wait(&mut self, Asked { request, deadline, reply }: Asked) -> (u64, Millis, Request) {
         self.next_client += 1;
+        trace::asked(self.worker.core().shared.me.node, self.next_client, &request);
         self.clients.insert(self.next_client, reply);
         (self.next_client, deadline, request)
     }
@@ -329,23 +339,29 @@ impl Driver {
             (inbox.take(), inbox.is_empty(), std::mem::take(looks), std::mem::take(listeners))
         };
         let now = self.clock.now();
-        looks.into_iter().for_each(|look| look(running.worker.core(), now));
+        looks.into_iter().for_each(|look| look(running, now));
         listeners.into_iter().for_each(|listener| running.listeners.add(listener));
         let mut inputs = Vec::with_capacity(arrived.len());
         for arrived in arrived {
             inputs.push(match arrived {
-                Arrived::Frame { from, frame } => Input::Frame { from, frame },
+                Arrived::Frame { from, lane, frame } => Input::Frame { from, lane, frame },
                 Arrived::Request(asked) => {
                     let (client, deadline, request) = running.wait(asked);
                     Input::Request { client, deadline, request }
                 }
-                Arrived::Batch(asked) => Input::Batch(asked.into_iter().map(|asked| running.wait(asked)).collect()),
+                Arrived::Batch(asked) => {
+                    running.requests.batches.record(asked.len() as u64);
+                    Input::Batch(asked.into_iter().map(|asked| running.wait(asked)).collect())
+                }
             });
         }
         let mut outside = Surroundings {
+            node: self.node,
             transport: &*self.transport,
+            clock: &self.clock,
             clients: &mut running.clients,
             listeners: &mut running.listeners,
+            requests: &mut running.requests,
         };
         running.worker.turn(now, inputs.into_iter(), &mut outside);
         if !is_all {
@@ -360,12 +376,19 @@ impl Driver {
 }
 
 struct Surroundings<'a> {
+    node: NodeId,
     transport: &'a dyn Transport,
-    clients: &'a mut BTreeMap<u64, oneshot::Sender<Outcome>>,
+    clock: &'a Clock,
+    clients: &'a mut BTreeMap<u64, Client>,
     listeners: &'a mut Listeners,
+    requests: &'a mut RequestStats,
 }
 
 impl Outside for Surroundings<'_> {
+    fn elapsed(&self) -> Duration {
+        self.clock.elapsed()
+    }
+
     fn send(&mut self, to: NodeId, lane: Lane, frame: Bytes) -> bool {
         self.transport.try_send(to, lane, frame).is_ok()
     }
@@ -375,7 +398,10 @@ impl Outside for Surroundings<'_> {
     }
 
     fn reply(&mut self, client: u64, outcome: Outcome) {
-        if let Some(reply) = self.clients.remove(&client) {
+        if let Some(Client { reply, kind, asked_at }) = self.clients.remove(&client) {
+            let (came_to, took) = (OutcomeKind::of(&outcome), self.clock.elapsed().saturating_sub(asked_at));
+            self.requests.answered(kind, came_to, took);
+            trace::answered(self.node, client, kind, &outcome, took);
             // Whoever asked may have gone; the outcome stands all the same.
             let _ = reply.send(outcome);
         }

@@ -13,6 +13,7 @@ use kv_core::time::Millis;
 
 use crate::admission::Limits;
 use crate::machine::Request;
+use crate::stats::TurnedAway;
 use crate::status::LoadStatus;
 use crate::transport::Lane;
 
@@ -36,6 +37,7 @@ pub(crate) struct Asked<R> {
 pub(crate) enum Arrived<R> {
     Frame {
         from: NodeId,
+        lane: Lane,
         frame: Bytes,
     },
     Request(Asked<R>),
@@ -56,7 +58,7 @@ pub(crate) struct Inbox<R> {
     /// The more urgent lanes first.
     frames: BTreeMap<(Lane, NodeId), Queue<Bytes>>,
     requests: Queue<Requests<R>>,
-    shed: u64,
+    turned_away: TurnedAway,
     dropped: u64,
 }
 
@@ -97,6 +99,13 @@ impl<T> Queue<T> {
 }
 
 impl<R> Requests<R> {
+    fn each(&self) -> impl Iterator<Item = &Asked<R>> {
+        match self {
+            Self::One(asked) => std::slice::from_ref(asked).iter(),
+            Self::Batch(asked) => asked.iter(),
+        }
+    }
+
     fn arrived(self) -> Arrived<R> {
         match self {
             Self::One(asked) => Arrived::Request(asked),
@@ -107,7 +116,7 @@ impl<R> Requests<R> {
 
 impl<R> Inbox<R> {
     pub(crate) const fn new(limits: Limits) -> Self {
-        Self { limits, frames: BTreeMap::new(), requests: Queue::new(), shed: 0, dropped: 0 }
+        Self { limits, frames: BTreeMap::new(), requests: Queue::new(), turned_away: TurnedAway::new(), dropped: 0 }
     }
 
     /// Takes a frame, or drops it when too many bytes of that lane wait already.
@@ -142,8 +151,10 @@ impl<R> Inbox<R> {
         let (count_max, bytes_max) =
             if unbounded { (usize::MAX, usize::MAX) } else { (requests_max, request_bytes_max) };
         let refused = self.requests.push(bytes, requests, count_max, bytes_max);
-        self.shed += u64::from(refused.is_err());
-        refused.map_err(|requests| (requests, retry_after))
+        refused.map_err(|requests| {
+            requests.each().for_each(|asked| self.turned_away.count(&asked.request));
+            (requests, retry_after)
+        })
     }
 
     /// What the next turn looks at, in this order.
@@ -154,7 +165,7 @@ impl<R> Inbox<R> {
             if *lane == Lane::Bulk && std::mem::take(&mut has_requests) {
                 taken.extend(self.requests.slice().map(Requests::arrived));
             }
-            taken.extend(queue.slice().map(|frame| Arrived::Frame { from: *from, frame }));
+            taken.extend(queue.slice().map(|frame| Arrived::Frame { from: *from, lane: *lane, frame }));
         }
         if has_requests {
             taken.extend(self.requests.slice().map(Requests::arrived));
@@ -175,10 +186,15 @@ impl<R> Inbox<R> {
         self.requests = Queue::new();
     }
 
+    /// The requests that found no room.
+    pub(crate) const fn turned_away(&self) -> &TurnedAway {
+        &self.turned_away
+    }
+
     /// Adds what waits here, and what found no room.
     pub(crate) fn report(&self, status: &mut LoadStatus) {
         status.arrived_bytes = self.requests.bytes + self.frames.values().map(|queue| queue.bytes).sum::<usize>();
-        status.shed += self.shed;
+        status.shed += self.turned_away.total();
         status.dropped_frames = self.dropped;
     }
 
@@ -217,7 +233,7 @@ mod tests {
     /// Frames by sender and first byte, requests by their number.
     fn take(inbox: &mut Inbox<u32>) -> Vec<(u64, u32)> {
         let name = |arrived| match arrived {
-            Arrived::Frame { from, frame } => (from.0, u32::from(frame.first().copied().unwrap_or_default())),
+            Arrived::Frame { from, frame, .. } => (from.0, u32::from(frame.first().copied().unwrap_or_default())),
             Arrived::Request(asked) => (0, asked.reply),
             Arrived::Batch(asked) => (u64::MAX, asked.iter().map(|asked| asked.reply).sum()),
         };

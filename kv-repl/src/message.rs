@@ -3,6 +3,10 @@
 //! A `tag` ties a reply to its request. A node never uses a tag twice, not even in another life, so a reply that was held
 //! back for long never meets the request of a later life.
 
+mod kind;
+
+pub use kind::MessageKind;
+
 use std::sync::Arc;
 
 use bytes::Bytes;

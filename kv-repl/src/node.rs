@@ -20,6 +20,7 @@ use crate::member::Member;
 use crate::node_core::NodeCore;
 use crate::repair_request::RepairScope;
 use crate::request::ClusterError;
+use crate::stats::Stats;
 use crate::status::Status;
 use crate::table_options::TableOptions;
 use crate::transport::{PeerInfo, Transport};
@@ -203,6 +204,13 @@ impl Node {
     #[must_use]
     pub fn status(&self) -> Option<Status> {
         self.driver.status()
+    }
+
+    /// All that the node has counted and measured since it was started, its status included, or `None` when it has stopped. It
+    /// is a copy of some hundred numbers, made between two turns: ask every few seconds, not with every request.
+    #[must_use]
+    pub fn stats(&self) -> Option<Stats> {
+        self.driver.stats()
     }
 
     /// What the node finds out from now on, without being asked: which peers it suspects, believes dead, and sees return.

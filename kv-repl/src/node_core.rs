@@ -36,8 +36,10 @@ use crate::replica::Replica;
 use crate::request::{Write, WriteError};
 use crate::schema::Schema;
 use crate::shared::Shared;
+use crate::stats::{BeliefStats, RoundTrips};
 use crate::status::{LoadStatus, PeerStatus, Standing, Status};
-use crate::transport::PeerInfo;
+use crate::trace;
+use crate::transport::{Lane, PeerInfo};
 use crate::turn::{Output, Turn};
 use crate::wire;
 
@@ -115,7 +117,8 @@ impl NodeCore {
     }
 
     /// Takes a frame that the transport says comes from `from`.
-    pub(crate) fn frame(&mut self, now: Now, turn: &mut Turn<'_>, from: NodeId, bytes: &Bytes) {
+    pub(crate) fn frame(&mut self, now: Now, turn: &mut Turn<'_>, from: NodeId, lane: Lane, bytes: &Bytes) {
+        self.shared.traffic.received.frame(lane, bytes.len());
         let frame = match wire::decode(bytes) {
             Ok(frame) if frame.header.from == from => frame,
             Ok(_) => return self.shared.drop_message(DropReason::Impostor),
@@ -123,6 +126,7 @@ impl NodeCore {
         };
         self.shared.dropped.unknown_kind += frame.unknown as u64;
         for message in frame.messages {
+            self.shared.traffic.received.message(&message);
             if message.is_introduction() {
                 let introduction = || Event::Introduction { header: frame.header, message: message.clone() };
                 self.handle(To::Membership, now, turn, introduction());
@@ -351,6 +355,7 @@ impl NodeCore {
 
     /// Tells what one machine has found out to those that it concerns, and to what all of them share.
     fn hear(&mut self, now: Now, turn: &mut Turn<'_>, notice: Notice) {
+        trace::notice(self.shared.me.node, &notice);
         let mut actions = Vec::new();
         let environment = self.shared.environment(now, turn);
         match &notice {
@@ -470,7 +475,10 @@ impl NodeCore {
     }
 
     /// The store will never take anything again in this life.
-    pub(crate) const fn halt(&mut self) {
+    pub(crate) fn halt(&mut self) {
+        if self.shared.standing != Standing::Halted {
+            trace::halted(self.shared.me.node);
+        }
         self.shared.standing = Standing::Halted;
     }
 
@@ -484,6 +492,13 @@ impl NodeCore {
     pub(crate) const fn bound(&mut self, limits: Limits) {
         self.admission.bound(limits);
         self.writes.bound(limits);
+    }
+
+    /// How often nodes were believed to be down, and how long they took to answer.
+    pub(crate) fn beliefs(&self) -> (BeliefStats, RoundTrips) {
+        let contradicted = u64::from(self.gossip.claim().refutations);
+        let trips = RoundTrips { pings: self.gossip.round_trips().clone(), reads: self.reads.round_trips().clone() };
+        (BeliefStats { contradicted, ..self.shared.beliefs }, trips)
     }
 
     pub(crate) fn status(&self, now: Now) -> Status {

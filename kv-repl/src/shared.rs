@@ -15,7 +15,9 @@ use crate::imports::Imports;
 use crate::liveness::{Liveness, LivenessChange};
 use crate::machine::{Environment, Notice};
 use crate::peers::{DropReason, Peers};
+use crate::stats::{BeliefStats, TrafficStats};
 use crate::status::{Dropped, Standing};
+use crate::trace;
 use crate::transport::PeerInfo;
 use crate::turn::Turn;
 use crate::wire::Header;
@@ -32,6 +34,8 @@ pub(crate) struct Shared {
     /// What is held of cache tables.
     pub(crate) caches: Caches,
     pub(crate) dropped: Dropped,
+    pub(crate) traffic: TrafficStats,
+    pub(crate) beliefs: BeliefStats,
     /// As in [`Environment::overload`].
     pub(crate) overload: Option<Millis>,
     peers_changed: bool,
@@ -67,6 +71,8 @@ impl Shared {
             peers,
             caches,
             dropped: Dropped::default(),
+            traffic: TrafficStats::default(),
+            beliefs: BeliefStats::default(),
             overload: None,
             peers_changed: true,
             unreachable: Vec::new(),
@@ -116,6 +122,7 @@ impl Shared {
                 if change.after == Liveness::Dead {
                     self.lose(change.peer);
                 }
+                self.beliefs.count(&change);
                 self.changes.push(change);
             }
             Notice::Confirmed => self.standing = Standing::Serving,
@@ -157,7 +164,8 @@ impl Shared {
     }
 
     /// Counts a message that was not used.
-    pub(crate) const fn drop_message(&mut self, reason: DropReason) {
+    pub(crate) fn drop_message(&mut self, reason: DropReason) {
+        trace::dropped(self.me.node, reason);
         self.dropped.count(reason);
     }
 

@@ -10,8 +10,11 @@
 //! So group commit, the order of writes, and "no answer outruns durability" (rule P3) come from the same few lines, and
 //! the turn goes on while the disk syncs.
 
+mod outbox;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use kv_core::store::{Batch, CommitError, Sequence, StoreError};
@@ -20,6 +23,7 @@ use kv_core::version::Incarnation;
 use kv_core::{NodeId, Store};
 use thiserror::Error;
 
+use self::outbox::Outbox;
 use crate::config::Settings;
 use crate::identity::{Identity, IdentityError};
 use crate::liveness::LivenessChange;
@@ -27,16 +31,19 @@ use crate::machine::{Outcome, Release, Request, Stripe};
 use crate::message::Message;
 use crate::node_core::NodeCore;
 use crate::remembered::RestoreError;
+use crate::stats::{RequestStats, Stats, Turns};
 use crate::status::Standing;
+use crate::trace;
 use crate::transport::{Lane, PeerInfo};
 use crate::turn::{Output, Turn};
-use crate::wire::{FrameWriter, OVERHEAD_BYTES_MAX};
+use crate::wire::OVERHEAD_BYTES_MAX;
 
 /// What came in since the last turn.
 #[derive(Debug)]
 pub(crate) enum Input {
     Frame {
         from: NodeId,
+        lane: Lane,
         frame: Bytes,
     },
     Request {
@@ -48,8 +55,20 @@ pub(crate) enum Input {
     Batch(Vec<(u64, Millis, Request)>),
 }
 
+impl Input {
+    /// How many requests or frames it is.
+    const fn count(&self) -> u64 {
+        match self {
+            Self::Frame { .. } | Self::Request { .. } => 1,
+            Self::Batch(requests) => requests.len() as u64,
+        }
+    }
+}
+
 /// Where a turn's results go.
 pub(crate) trait Outside {
+    /// How long the host has run, as finely as it can tell. Only for measuring: nothing is decided by it.
+    fn elapsed(&self) -> Duration;
     /// Takes a frame, or says that it cannot.
     fn send(&mut self, to: NodeId, lane: Lane, frame: Bytes) -> bool;
     /// The largest frame for `to`.
@@ -111,8 +130,7 @@ pub(crate) struct Worker {
     held: BTreeMap<Sequence, Vec<Output>>,
     /// About how many bytes that is.
     held_bytes: usize,
-    /// Messages too large for any frame.
-    oversized: u64,
+    turns: Turns,
     /// The life has noted that it forgets nothing: it decides nothing more.
     finished: bool,
 }
@@ -137,7 +155,7 @@ impl Worker {
             durable: Sequence::default(),
             held: BTreeMap::new(),
             held_bytes: 0,
-            oversized: 0,
+            turns: Turns::default(),
             finished: false,
         })
     }
@@ -151,6 +169,8 @@ impl Worker {
             }
             return;
         }
+        let (began, mut taken) = (outside.elapsed(), 0);
+        let _turn = trace::turn(self.core.shared.me.node);
         let mut outbox = Outbox::default();
         let mut to_self = VecDeque::new();
         self.release(&mut to_self, &mut outbox, outside);
@@ -163,8 +183,9 @@ impl Worker {
                 self.core.message(now, &mut turn, self.core.shared.me.node, message);
             }
             for input in inputs.take().into_iter().flatten() {
+                taken += input.count();
                 match input {
-                    Input::Frame { from, frame } => self.core.frame(now, &mut turn, from, &frame),
+                    Input::Frame { from, lane, frame } => self.core.frame(now, &mut turn, from, lane, &frame),
                     Input::Request { client, deadline, request } => {
                         self.core.request(now, &mut turn, client, deadline, request);
                     }
@@ -175,7 +196,7 @@ impl Worker {
                 self.core.deadline(now, &mut turn);
             }
             let (batch, touched, outputs) = turn.finish();
-            let is_stored = self.commit(now, &batch, &touched);
+            let is_stored = self.commit(now, &batch, &touched, outside);
             for output in outputs {
                 let output = if is_stored { Some(output) } else { output.without_what_was_to_be_stored() };
                 if let Some(output) = output {
@@ -194,18 +215,30 @@ impl Worker {
         if let Some(peers) = self.core.shared.take_changed_peers() {
             outside.peers_changed(&peers);
         }
-        self.flush(outbox, outside);
+        outbox.flush(&mut self.core.shared, outside);
+        let took = outside.elapsed().saturating_sub(began);
+        trace::turned(self.core.shared.me.node, taken, took);
+        self.turns.ended(taken, took);
     }
 
     /// Commits a turn's writes. When that fails, nothing may be seen of what the turn wanted to store.
-    fn commit(&mut self, now: Now, batch: &Batch, touched: &[Stripe]) -> bool {
+    fn commit(&mut self, now: Now, batch: &Batch, touched: &[Stripe], outside: &dyn Outside) -> bool {
         if batch.is_empty() {
             return true;
         }
         if self.core.shared.standing == Standing::Halted {
             return false;
         }
-        match self.store.commit(batch) {
+        let began = outside.elapsed();
+        let outcome = self.store.commit(batch);
+        match &outcome {
+            Ok(sequence) => self.turns.committed(batch, *sequence, began, outside.elapsed()),
+            Err(error) => {
+                trace::not_stored(self.core.shared.me.node, error);
+                self.turns.refused();
+            }
+        }
+        match outcome {
             Ok(sequence) => {
                 self.committed = sequence;
                 for stripe in touched {
@@ -232,6 +265,7 @@ impl Worker {
 
     fn halt(&mut self) {
         self.core.halt();
+        self.turns.halt();
         self.held.clear();
         self.held_bytes = 0;
     }
@@ -242,6 +276,7 @@ impl Worker {
             Ok(durable) => {
                 assert!(durable >= self.durable, "what is durable stays durable");
                 self.durable = durable;
+                self.turns.durable(durable, || outside.elapsed());
             }
             Err(_) => return self.halt(),
         }
@@ -294,33 +329,16 @@ impl Worker {
         }
     }
 
-    fn flush(&mut self, outbox: Outbox, outside: &mut dyn Outside) {
-        for ((to, lane), messages) in outbox.messages {
-            let bytes_max = outside.frame_bytes_max(to);
-            let header = self.core.shared.header_to(to);
-            let mut taken = true;
-            let mut frame = FrameWriter::new(&header);
-            let mut messages = VecDeque::from(messages);
-            while let Some(message) = messages.pop_front() {
-                if frame.push(&message, bytes_max) {
-                    continue;
-                }
-                let full = std::mem::replace(&mut frame, FrameWriter::new(&header));
-                if !full.is_empty() {
-                    taken &= outside.send(to, lane, full.finish());
-                }
-                if frame.push(&message, bytes_max) {
-                    continue;
-                }
-                match message.halves() {
-                    Some((first, second)) => [second, first].into_iter().for_each(|half| messages.push_front(half)),
-                    None => self.oversized += 1,
-                }
-            }
-            if !frame.is_empty() {
-                taken &= outside.send(to, lane, frame.finish());
-            }
-            self.core.shared.sent(to, taken);
+    /// What has been counted, but for the requests of clients: their host knows when they came.
+    pub(crate) fn stats(&self, now: Now) -> Stats {
+        let (beliefs, round_trips) = self.core.beliefs();
+        Stats {
+            status: self.core.status(now),
+            requests: RequestStats::default(),
+            traffic: self.core.shared.traffic.clone(),
+            turns: self.turns.stats().clone(),
+            round_trips,
+            beliefs,
         }
     }
 
@@ -354,17 +372,6 @@ impl Worker {
         self.committed = self.store.commit(&batch)?;
         self.store.request_sync(self.committed);
         Ok(())
-    }
-}
-
-#[derive(Default)]
-struct Outbox {
-    messages: BTreeMap<(NodeId, Lane), Vec<Message>>,
-}
-
-impl Outbox {
-    fn add(&mut self, to: NodeId, message: Message) {
-        self.messages.entry((to, message.lane())).or_default().push(message);
     }
 }
 

@@ -30,6 +30,7 @@ use crate::identity::Boot;
 use crate::machine::{Action, Environment, Event, Machine, Notice, Origin, Outcome, Release, Request};
 use crate::message::{Message, Refusal};
 use crate::request::{Get, Read, ReadError};
+use crate::stats::Histogram;
 use crate::status::ExtraMessages;
 
 /// The machine of reads.
@@ -39,6 +40,8 @@ pub(crate) struct Reads {
     under_way: BTreeMap<u64, Reading>,
     agenda: Agenda,
     means: Means,
+    /// How long replicas took to answer.
+    round_trips: Histogram,
     next_tag: u64,
 }
 
@@ -49,6 +52,7 @@ impl Reads {
             under_way: BTreeMap::new(),
             agenda: Agenda::new(),
             means: Means { latencies: Latencies::default(), budget: Budget::new() },
+            round_trips: Histogram::default(),
             // Writes and reads are told apart by the top bit of their tags, because both send writes.
             next_tag: 1 << 63 | boot.first_tag(),
         }
@@ -57,6 +61,11 @@ impl Reads {
     /// Messages beyond those that reads need.
     pub(crate) const fn extra(&self) -> ExtraMessages {
         self.means.budget.count
+    }
+
+    /// How long other replicas took to answer.
+    pub(crate) const fn round_trips(&self) -> &Histogram {
+        &self.round_trips
     }
 
     /// Whether a tag was given by this machine, and not by that of writes.
@@ -106,6 +115,9 @@ impl Reads {
         let Some(read) = self.under_way.get_mut(&tag) else { return };
         if let Some(span) = read.took(now, from) {
             self.means.latencies.answered(now, from, span);
+            if from != env.me.node {
+                self.round_trips.record_time(span.as_duration());
+            }
         }
         let Stage::Asking { answers, .. } = &mut read.stage else { return };
         if !read.replicas.contains(&from) {

@@ -40,6 +40,7 @@ use crate::liveness::{Claim, Liveness, Rumour};
 use crate::machine::{Action, Environment, Event, Machine, Notice, Release};
 use crate::message::Message;
 use crate::peers::DropReason;
+use crate::stats::Histogram;
 use crate::status::Standing;
 
 /// The machine of failure detection.
@@ -64,6 +65,8 @@ pub(crate) struct Gossip {
     next_news: Option<Millis>,
     next_exchange: Millis,
     next_reunion: Millis,
+    /// How long those took to answer that were asked directly.
+    round_trips: Histogram,
 }
 
 impl Gossip {
@@ -86,6 +89,7 @@ impl Gossip {
             next_news: None,
             next_exchange: Millis::ZERO,
             next_reunion: Millis::ZERO,
+            round_trips: Histogram::default(),
         }
     }
 
@@ -97,7 +101,7 @@ impl Gossip {
 
     /// This node has become a member, and its life may have got another number.
     pub(crate) fn begin_again(&mut self, me: &Identity) {
-        *self = Self::new(me, self.period);
+        *self = Self { round_trips: std::mem::take(&mut self.round_trips), ..Self::new(me, self.period) };
     }
 
     /// Members may have other storages than before: nothing is known of these.
@@ -129,6 +133,11 @@ impl Gossip {
     /// The latest claim of this node.
     pub(crate) const fn claim(&self) -> Claim {
         self.beliefs.claim()
+    }
+
+    /// How long peers took to answer.
+    pub(crate) const fn round_trips(&self) -> &Histogram {
+        &self.round_trips
     }
 
     /// How many rumours are being told.
@@ -201,6 +210,7 @@ impl Gossip {
             }
             if let (Some(span), Some(member)) = (span, self.beliefs.members.get_mut(from)) {
                 member.rhythm.answered_after(span);
+                self.round_trips.record_time(span.as_duration());
             }
         } else if let Some(relay) = self.relays.answered(from, sequence) {
             let rumours = self.beliefs.rumours_for(relay.asker, &self.pace);

@@ -32,6 +32,7 @@ use crate::machine::Outcome;
 use crate::repair_request::{RepairError, RepairReport};
 use crate::request::{Read, ReadError, WriteError, Written};
 use crate::scan::{Page, ScanError};
+use crate::stats::Stats;
 use crate::status::{Standing, Status};
 use crate::transport::{Lane, PeerInfo};
 use crate::worker::{Input, Outside, Worker};
@@ -233,6 +234,15 @@ impl World {
         Some(status)
     }
 
+    /// What a node has counted in its present life, but for the requests of clients.
+    #[must_use]
+    pub fn stats(&self, node: NodeId) -> Option<Stats> {
+        let host = &self.nodes[&node];
+        let mut stats = host.worker.as_ref()?.stats(self.time_of(node));
+        host.inbox.report(&mut stats.status.load);
+        Some(stats)
+    }
+
     /// Whether a node runs and serves.
     #[must_use]
     pub fn is_serving(&self, node: NodeId) -> bool {
@@ -349,7 +359,7 @@ impl World {
         }
         let Some(worker) = &mut host.worker else { return };
         let inputs = host.inbox.take().into_iter().map(|arrived| match arrived {
-            Arrived::Frame { from, frame } => Input::Frame { from, frame },
+            Arrived::Frame { from, lane, frame } => Input::Frame { from, lane, frame },
             Arrived::Request(Asked { request, deadline, reply: client }) => {
                 Input::Request { client, deadline, request }
             }
@@ -358,7 +368,8 @@ impl World {
                 Input::Batch(asked.into_iter().map(numbered).collect())
             }
         });
-        let mut outside = Collected { refused, ..Collected::default() };
+        let elapsed = Duration::from_micros(self.now_us);
+        let mut outside = Collected { refused, elapsed, ..Collected::default() };
         worker.turn(now, inputs, &mut outside);
         let next = if host.inbox.is_empty() { worker.next_deadline() } else { Some(Millis::ZERO) };
         let settled = worker.is_settled();
@@ -453,12 +464,17 @@ fn answer(outcome: Outcome) -> Answer {
 #[derive(Default)]
 struct Collected {
     refused: Vec<NodeId>,
+    elapsed: Duration,
     frames: Vec<(NodeId, Lane, Bytes)>,
     replies: Vec<(u64, Outcome)>,
     changes: Vec<LivenessChange>,
 }
 
 impl Outside for Collected {
+    fn elapsed(&self) -> Duration {
+        self.elapsed
+    }
+
     fn send(&mut self, to: NodeId, lane: Lane, frame: Bytes) -> bool {
         let taken = !self.refused.contains(&to);
         if taken {
