@@ -129,6 +129,7 @@ pub(crate) const fn is_expired(expire_at: Millis, now: Millis) -> bool {
 }
 
 /// The order of everything sorted in this crate: keys ascending, then newest first.
+#[inline]
 pub(crate) fn compare(a: (&[u8], Trailer), b: (&[u8], Trailer)) -> Ordering {
     a.0.cmp(b.0).then(b.1.cmp(&a.1))
 }

@@ -128,7 +128,7 @@ pub use builder::{Builder, IntoDisk};
 pub use counters::Histogram;
 pub use database::Database;
 pub use error::Error;
-pub use iter::Iter;
+pub use iter::{BorrowedEntry, Iter};
 pub use iter_parts::{Heads, Keys, WithExpiry};
 pub use key_bounds::KeyBounds;
 pub use keyspace::Keyspace;

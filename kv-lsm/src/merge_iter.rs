@@ -13,12 +13,15 @@ pub(crate) struct MergeCursor<C = Box<dyn Cursor>> {
     cursors: Vec<C>,
     /// Indices of `cursors`; the first stands on the next version.
     heap: Vec<usize>,
+    /// Which of the two below the first in the heap precedes the other, while it is known: as long as one cursor has the next
+    /// version time after time, it is compared with that one only.
+    second: Option<usize>,
     backward: bool,
 }
 
 impl<C: Cursor> MergeCursor<C> {
     pub(crate) const fn new(cursors: Vec<C>) -> Self {
-        Self { cursors, heap: Vec::new(), backward: false }
+        Self { cursors, heap: Vec::new(), second: None, backward: false }
     }
 
     fn precedes(&self, a: usize, b: usize) -> bool {
@@ -53,18 +56,37 @@ impl<C: Cursor> MergeCursor<C> {
         for at in (0..self.heap.len() / 2).rev() {
             self.sift_down(at);
         }
+        self.second = None;
+    }
+
+    /// Whether the first cursor of the heap, which has stepped, still stands on the next version.
+    #[inline]
+    fn stays_first(&mut self) -> bool {
+        let second = match self.second {
+            Some(second) => second,
+            None => match self.heap[..] {
+                [] | [_] => return true,
+                [_, left, right, ..] if self.precedes(right, left) => *self.second.insert(2),
+                _ => *self.second.insert(1),
+            },
+        };
+        !self.precedes(self.heap[second], self.heap[0])
     }
 
     fn advance(&mut self, step: impl FnOnce(&mut C) -> Result<(), Error>) -> Result<(), Error> {
         let Some(&first) = self.heap.first() else { return Ok(()) };
         if let Err(error) = step(&mut self.cursors[first]) {
             self.heap.clear();
+            self.second = None;
             return Err(error);
         }
         if self.cursors[first].entry().is_none() {
             self.heap.swap_remove(0);
+        } else if self.stays_first() {
+            return Ok(());
         }
         self.sift_down(0);
+        self.second = None;
         Ok(())
     }
 
@@ -93,12 +115,14 @@ impl<C: Cursor> MergeCursor<C> {
 }
 
 impl<C: Cursor> Cursor for MergeCursor<C> {
+    #[inline]
     fn entry(&self) -> Option<Entry<'_>> {
         self.cursors[*self.heap.first()?].entry()
     }
 
     fn seek(&mut self, key: &[u8], trailer: Trailer) -> Result<(), Error> {
         self.heap.clear();
+        self.second = None;
         for cursor in &mut self.cursors {
             cursor.seek(key, trailer)?;
         }
@@ -108,6 +132,7 @@ impl<C: Cursor> Cursor for MergeCursor<C> {
 
     fn seek_before(&mut self, place: Option<(&[u8], Trailer)>) -> Result<(), Error> {
         self.heap.clear();
+        self.second = None;
         for cursor in &mut self.cursors {
             cursor.seek_before(place)?;
         }
@@ -180,6 +205,7 @@ impl<T: AsRef<[Arc<Table>]>> LevelCursor<T> {
 }
 
 impl<T: AsRef<[Arc<Table>]> + Send> Cursor for LevelCursor<T> {
+    #[inline]
     fn entry(&self) -> Option<Entry<'_>> {
         self.present.as_ref()?.1.entry()
     }

@@ -38,6 +38,8 @@ pub(crate) struct Scan {
     state: State,
     key: Vec<u8>,
     value: Vec<u8>,
+    /// The value is that of the version on which the cursor stands, and was not copied.
+    in_place: bool,
     expire_at: Option<Millis>,
     operands: Operands,
     /// The versions of a key as a backward walk meets them: oldest first.
@@ -96,6 +98,7 @@ impl Scan {
             state: State::New,
             key: Vec::new(),
             value: Vec::new(),
+            in_place: false,
             expire_at: None,
             operands: Operands::default(),
             versions: Versions::default(),
@@ -115,7 +118,10 @@ impl Scan {
 
     /// The value of that key.
     pub(crate) fn value(&self) -> &[u8] {
-        &self.value
+        match self.cursor.entry() {
+            Some(entry) if self.in_place => entry.value,
+            _ => &self.value,
+        }
     }
 
     /// When that value expires.
@@ -143,6 +149,9 @@ impl Scan {
                 self.begin()?;
             }
             State::Running => {}
+        }
+        if std::mem::take(&mut self.in_place) {
+            self.leave_key()?;
         }
         loop {
             let Some(entry) = self.cursor.entry() else { return Ok(false) };
@@ -192,9 +201,28 @@ impl Scan {
         }
     }
 
-    /// Resolves the key that the cursor stands on, newest version first, and leaves the cursor behind its last version.
+    /// Goes behind the last version of the key.
+    fn leave_key(&mut self) -> Result<(), Error> {
+        let Self { cursor, tree, key, skipped, .. } = self;
+        let blobs = tree.as_ref().map(|tree| &tree.blobs);
+        let mut steps = 0;
+        while cursor.entry().is_some_and(|entry| entry.key == key.as_slice()) {
+            steps += 1;
+            if steps > STEPS_BEFORE_SEEK {
+                go_on(skipped, key, Trailer::OLDEST, Ordering::Less, blobs)?;
+                cursor.skip_to(key, Trailer::OLDEST)?;
+                steps = 0;
+            } else {
+                cursor.next()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Resolves the key that the cursor stands on, newest version first. The cursor is left behind its last version, or on the
+    /// one that is its value.
     fn forward_key(&mut self) -> Result<bool, Error> {
-        let Self { rules, cursor, range_deletes, tree, key, value, expire_at, operands, skipped, .. } = self;
+        let Self { rules, cursor, range_deletes, tree, key, value, in_place, expire_at, operands, skipped, .. } = self;
         let blobs = tree.as_ref().map(|tree| &tree.blobs);
         let mut found = |bytes: &[u8]| value.extend_from_slice(bytes);
         let mut resolver = Resolver::new(rules.rules(), blobs, key, operands, &mut found);
@@ -205,6 +233,10 @@ impl Scan {
         while let Some(entry) = cursor.entry().filter(|entry| entry.key == key.as_slice()) {
             let too_new = entry.trailer.sequence() > rules.moment.sequence;
             if !too_new && !over {
+                if resolver.is_plain(entry.trailer) {
+                    *in_place = true;
+                    return Ok(true);
+                }
                 over = resolver.add(entry.trailer, entry.value).is_break();
                 if over && entry.trailer.is_expiring() {
                     *expire_at = split_expiry(entry.trailer, entry.value).0;

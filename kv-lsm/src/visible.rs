@@ -131,6 +131,18 @@ impl<'a> Resolver<'a> {
         }
     }
 
+    /// Whether the next older version, with this trailer, is the value as it lies there, and nothing else matters. Then it need
+    /// not be added.
+    pub(crate) fn is_plain(&self, trailer: Trailer) -> bool {
+        let has_value = trailer.kind() == Kind::Put && !trailer.is_expiring() && !trailer.is_separated();
+        has_value
+            && self.outcome.is_none()
+            && self.operands.parts.is_empty()
+            && self.rules.want == Want::Value
+            && trailer.sequence() >= self.covered
+            && trailer.sequence() <= self.rules.health.trusted_sequence()
+    }
+
     /// The next older version. Breaks when no older one matters.
     pub(crate) fn add(&mut self, trailer: Trailer, value: &[u8]) -> ControlFlow<()> {
         debug_assert!(trailer.sequence() <= self.rules.sequence, "a read is bounded by its sequence number");

@@ -11,6 +11,8 @@
 //! direction is a step in the array, and an entry is taken apart without a branch. The same shape serves as index: there the
 //! keys are the last ones of the data blocks.
 
+use std::ops::Range;
+
 use kv_core::codec::DecodeError;
 
 use crate::cursor::Entry;
@@ -137,6 +139,14 @@ pub(super) fn heads_below(heads: &[Head], wanted: u64) -> usize {
     below + heads[below..end].iter().filter(|head| is_below(head)).count()
 }
 
+/// Where the parts of an entry lie in its block; of the key what follows the common prefix.
+#[derive(Clone, Debug)]
+pub(crate) struct EntryPlace {
+    pub(crate) trailer: Trailer,
+    pub(crate) key: Range<usize>,
+    pub(crate) value: Range<usize>,
+}
+
 /// A decoded block, every length in it checked.
 #[derive(Debug)]
 pub(crate) struct Block {
@@ -208,6 +218,24 @@ impl Block {
     #[inline]
     fn offsets(&self) -> &[[u8; 4]] {
         self.bytes[self.offsets_at..self.bytes.len() - 8].as_chunks().0
+    }
+
+    /// Where the parts of the entry at `index` lie, for whoever looks at it more than once.
+    #[inline]
+    pub(crate) fn place(&self, index: usize) -> EntryPlace {
+        let offsets = self.offsets();
+        let (start, end) = (offset(offsets[index]), offset(offsets[index + 1]));
+        let entry = split_entry(&self.bytes[start..end]);
+        let (trailer, suffix, _) = entry.expect("entries were checked when the block was read");
+        let key_at = start + ENTRY_HEADER_BYTES;
+        let value_at = key_at + suffix.len();
+        EntryPlace { trailer: Trailer::from_raw(trailer), key: key_at..value_at, value: value_at..end }
+    }
+
+    /// A part of an entry.
+    #[inline]
+    pub(crate) fn part(&self, place: Range<usize>) -> &[u8] {
+        &self.bytes[place]
     }
 
     /// The entry at `index`, its key without the common prefix.

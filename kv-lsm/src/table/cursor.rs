@@ -1,8 +1,10 @@
 //! A cursor on one table. A block is read when the cursor reaches it.
 
 use std::cmp::Ordering;
+use std::ops::Range;
 use std::sync::Arc;
 
+use super::block::EntryPlace;
 use super::reader::{Opened, Table};
 use crate::cache::CachedBlock;
 use crate::counters::ReadTally;
@@ -17,6 +19,9 @@ pub(crate) struct TableCursor {
     keep: bool,
     block: Option<(usize, Arc<CachedBlock>)>,
     at: usize,
+    /// Of the entry it stands on, which a merge looks at several times before it steps.
+    trailer: Trailer,
+    value: Range<usize>,
     /// The whole key it stands on; its first `common` bytes are those that all keys of the block begin with.
     key: Vec<u8>,
     common: usize,
@@ -26,7 +31,18 @@ pub(crate) struct TableCursor {
 
 impl TableCursor {
     pub(crate) const fn new(table: Arc<Table>, keep: bool) -> Self {
-        Self { table, opened: None, keep, block: None, at: 0, key: Vec::new(), common: 0, previous: Vec::new() }
+        Self {
+            table,
+            opened: None,
+            keep,
+            block: None,
+            at: 0,
+            trailer: Trailer::NEWEST,
+            value: 0..0,
+            key: Vec::new(),
+            common: 0,
+            previous: Vec::new(),
+        }
     }
 
     fn opened(&mut self) -> Result<Arc<Opened>, Error> {
@@ -52,9 +68,10 @@ impl TableCursor {
 
     fn stand(&mut self, at: usize) {
         let (_, block) = self.block.as_ref().expect("a cursor stands in a block");
-        self.at = at;
+        let EntryPlace { trailer, key, value } = block.place(at);
         self.key.truncate(self.common);
-        self.key.extend_from_slice(block.entry(at).key);
+        self.key.extend_from_slice(block.part(key));
+        (self.at, self.trailer, self.value) = (at, trailer, value);
     }
 }
 
@@ -106,10 +123,10 @@ impl TableCursor {
 }
 
 impl Cursor for TableCursor {
+    #[inline]
     fn entry(&self) -> Option<Entry<'_>> {
         let (_, block) = self.block.as_ref()?;
-        let entry = block.entry(self.at);
-        Some(Entry { key: &self.key, ..entry })
+        Some(Entry { key: &self.key, trailer: self.trailer, value: block.part(self.value.clone()) })
     }
 
     fn seek(&mut self, key: &[u8], trailer: Trailer) -> Result<(), Error> {

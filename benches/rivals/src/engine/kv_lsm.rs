@@ -67,11 +67,11 @@ impl Engine for KvLsm {
             None => self.keyspace.range(from..),
         };
         while let Some(entry) = match direction {
-            Direction::Forward => entries.next(),
-            Direction::Backward => entries.next_back(),
+            Direction::Forward => entries.next_borrowed(),
+            Direction::Backward => entries.next_back_borrowed(),
         } {
             let (key, value) = entry?;
-            if each(&key, &value).is_break() {
+            if each(key, value).is_break() {
                 break;
             }
         }
