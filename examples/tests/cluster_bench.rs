@@ -2,7 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use clap::Parser as _;
 use kv_core::MemStore;
 use kv_core::record::RecordJoin;
 use kv_core::store::{Space, SpaceOptions};
-use kv_examples::cluster_bench::front::{House, serve};
+use kv_examples::cluster_bench::front::{House, serve, wait_for};
 use kv_examples::cluster_bench::load::{self, Kind, Load, LoadError, ask, key, value};
 use kv_examples::cluster_bench::{Arguments, BenchError, SCENARIOS, run};
-use kv_repl::transport::TcpTransport;
-use kv_repl::{Member, Node, NodeId, TableOptions};
+use kv_repl::transport::{TcpOptions, TcpTransport};
+use kv_repl::{Member, Node, NodeId, Table, TableOptions};
 
 struct Quiet;
 
@@ -27,20 +27,23 @@ impl House for Quiet {
 /// A node with a door, that serve as long as the test runs.
 fn server() -> SocketAddr {
     let loopback: SocketAddr = (Ipv4Addr::LOCALHOST, 0).into();
-    let transport = TcpTransport::bind(NodeId(1), loopback).unwrap();
+    let (transport, mut rounds) = TcpTransport::bind_hosted(NodeId(1), loopback, TcpOptions::default()).unwrap();
     let member = Member::new(NodeId(1), transport.local_addr());
+    let front = mio::net::TcpListener::bind(loopback).unwrap();
+    let address = front.local_addr().unwrap();
+    let (open, opened) = mpsc::channel();
+    thread::spawn(move || {
+        let (node, table): (Node, Table) = wait_for(&mut rounds, &opened).expect("a table is there");
+        let outcome = serve(front, rounds, &table, &Quiet);
+        drop(node);
+        outcome
+    });
     let records = SpaceOptions { merge: Some(Arc::new(RecordJoin)) };
     let store = MemStore::new([(Space::META, SpaceOptions::default()), (Space::DATA, records)]);
     let node = Node::builder(NodeId(1)).store(store).transport(transport).start().unwrap();
     node.bootstrap(&[member]).unwrap();
     let table = node.create_table("bench", TableOptions::last_write_wins().replicas(1)).unwrap();
-    let front = mio::net::TcpListener::bind(loopback).unwrap();
-    let address = front.local_addr().unwrap();
-    thread::spawn(move || {
-        let outcome = serve(front, &table, &Quiet);
-        drop(node);
-        outcome
-    });
+    open.send((node, table)).unwrap();
     address
 }
 

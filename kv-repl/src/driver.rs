@@ -32,6 +32,9 @@ use crate::worker::{Input, Outside, Worker};
 /// How long a stopping node waits for its last sync before it stops without.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How often whoever stops a node whose turns he runs himself looks whether that sync has ended.
+const STOP_STEP: Duration = Duration::from_millis(1);
+
 /// A node's inbox and loop.
 pub(crate) struct Driver {
     node: NodeId,
@@ -42,8 +45,7 @@ pub(crate) struct Driver {
     awake: AtomicBool,
     wake: OnceLock<Arc<dyn Fn() + Send + Sync>>,
     running: Mutex<Running>,
-    /// Which thread is within a turn.
-    turning: Mutex<Option<ThreadId>>,
+    turning: Mutex<Turning>,
     stop: Mutex<Stop>,
     stopped: Condvar,
 }
@@ -79,6 +81,15 @@ struct Running {
     finishing: Option<Instant>,
 }
 
+/// Which threads run turns.
+#[derive(Copy, Clone, Default, Debug)]
+struct Turning {
+    /// The one that is within a turn.
+    now: Option<ThreadId>,
+    /// The one that ran the last turn.
+    last: Option<ThreadId>,
+}
+
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 enum Stop {
     No,
@@ -112,7 +123,7 @@ impl Driver {
                 requests: RequestStats::default(),
                 finishing: None,
             }),
-            turning: Mutex::new(None),
+            turning: Mutex::default(),
             stop: Mutex::new(Stop::No),
             stopped: Condvar::new(),
         });
@@ -247,12 +258,18 @@ impl Driver {
     /// # Panics
     /// When it is called from within a turn, by a waker that runs its task at once: it would wait for itself.
     pub(crate) fn stop(&self, clean: bool) {
-        let within = *lock(&self.turning) == Some(std::thread::current().id());
-        assert!(!within, "a node cannot be stopped from within its own turn");
+        let (thread, turning) = (Some(std::thread::current().id()), *lock(&self.turning));
+        assert!(turning.now != thread, "a node cannot be stopped from within its own turn");
         {
             let mut stop = lock(&self.stop);
             if matches!(*stop, Stop::No | Stop::Clean) {
                 *stop = if clean { Stop::Clean } else { Stop::Abrupt };
+            }
+        }
+        if turning.last == thread {
+            // Nobody else runs turns. What they send stays where it is; the last ones only wait for the disk.
+            while let Turn::Wait(longest) = Inbound::turn(self) {
+                Clock::sleep(longest.unwrap_or(STOP_STEP).min(STOP_STEP));
             }
         }
         self.awake.store(false, Ordering::Release);
@@ -303,9 +320,10 @@ impl Inbound for Driver {
     fn turn(&self) -> Turn {
         let mut running = lock(&self.running);
         let running = &mut *running;
-        *lock(&self.turning) = Some(std::thread::current().id());
+        let thread = Some(std::thread::current().id());
+        *lock(&self.turning) = Turning { now: thread, last: thread };
         let turn = self.turn_once(running);
-        *lock(&self.turning) = None;
+        lock(&self.turning).now = None;
         turn
     }
 

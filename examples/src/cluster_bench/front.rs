@@ -1,23 +1,29 @@
-//! A door for clients: one loop that takes the commands of many connections, hands them to the node, and answers each connection
-//! in order. Requests are futures; whoever finishes one wakes the loop, once for all that have finished meanwhile.
+//! A door for clients: one loop that takes the commands of many connections, hands them to the node, runs the node's turns, and
+//! answers each connection in order. Requests are futures; a turn that finishes one notes whose it is.
 
 use std::collections::VecDeque;
 use std::future::{Future, IntoFuture};
 use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::os::fd::AsRawFd as _;
 use std::pin::Pin;
+use std::sync::mpsc::{Receiver, TryRecvError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
 
 use kv_repl::Table;
 use kv_repl::client::Pending;
 use kv_repl::request::{Read, ReadError, WriteError, Written};
+use kv_repl::transport::TcpLoop;
 use mio::net::{TcpListener, TcpStream};
+use mio::unix::SourceFd;
 use mio::{Events, Interest, Token};
 
 use super::resp::{Command, Malformed, read_command, write_bulk, write_error};
 
 const LISTENER: Token = Token(usize::MAX);
-const WAKER: Token = Token(usize::MAX - 1);
+/// What peers send, and whatever else the node waits for.
+const NODE: Token = Token(usize::MAX - 1);
 /// Commands of one connection that wait for their answer: those behind stay in the socket.
 const PENDING_MAX: usize = 256;
 /// Answers that their client does not take.
@@ -30,30 +36,55 @@ pub trait House {
     fn statistics(&self) -> String;
 }
 
-/// Serves until the process ends.
+/// Runs the node's turns until another thread hands something over; nothing when the node stops first, or nobody is left who could.
+pub fn wait_for<T>(node: &mut TcpLoop, handed: &Receiver<T>) -> Option<T> {
+    loop {
+        if node.round(Duration::from_millis(5)).is_break() {
+            return None;
+        }
+        match handed.try_recv() {
+            Ok(handed) => return Some(handed),
+            Err(TryRecvError::Empty) => {}
+            Err(TryRecvError::Disconnected) => return None,
+        }
+    }
+}
+
+/// Serves until the node stops.
 ///
 /// # Errors
 /// The system's, about the listener or the poll. Those of a connection end the connection.
-pub fn serve(mut listener: TcpListener, table: &Table, house: &dyn House) -> io::Result<()> {
+pub fn serve(mut listener: TcpListener, mut node: TcpLoop, table: &Table, house: &dyn House) -> io::Result<()> {
     let mut poll = mio::Poll::new()?;
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
-    let woken = Arc::new(Woken { tokens: Mutex::default(), waker: mio::Waker::new(poll.registry(), WAKER)? });
+    poll.registry().register(&mut SourceFd(&node.as_raw_fd()), NODE, Interest::READABLE)?;
+    let answered = Arc::new(Answered::default());
     let mut connections: Vec<Option<Connection>> = Vec::new();
     let mut events = Events::with_capacity(1024);
     let mut buffer = vec![0; READ_BYTES];
     loop {
-        match poll.poll(&mut events, None) {
+        match poll.poll(&mut events, node.patience()) {
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             outcome => outcome?,
         }
         for event in &events {
             match event.token() {
-                WAKER => {}
-                LISTENER => accept(&listener, poll.registry(), &woken, &mut connections)?,
-                Token(index) => turn(&mut connections[index], table, house, &mut buffer),
+                NODE => {}
+                LISTENER => accept(&listener, poll.registry(), &answered, &mut connections)?,
+                Token(index) => {
+                    if let Some(connection) = &mut connections[index] {
+                        connection.readable = true;
+                        connection.ending |= event.is_read_closed();
+                    }
+                    turn(&mut connections[index], table, house, &mut buffer);
+                }
             }
         }
-        for index in woken.take() {
+        // What clients have asked is sent to peers now, and what peers have answered is read.
+        if node.round(Duration::ZERO).is_break() {
+            return Ok(());
+        }
+        for index in answered.take() {
             turn(&mut connections[index], table, house, &mut buffer);
         }
     }
@@ -62,7 +93,7 @@ pub fn serve(mut listener: TcpListener, table: &Table, house: &dyn House) -> io:
 fn accept(
     listener: &TcpListener,
     registry: &mio::Registry,
-    woken: &Arc<Woken>,
+    answered: &Arc<Answered>,
     connections: &mut Vec<Option<Connection>>,
 ) -> io::Result<()> {
     loop {
@@ -72,7 +103,7 @@ fn accept(
                 let index = connections.len();
                 stream.set_nodelay(true)?;
                 registry.register(&mut stream, Token(index), Interest::READABLE | Interest::WRITABLE)?;
-                let waker = Waker::from(Arc::new(Bell { token: index, woken: Arc::clone(woken) }));
+                let waker = Waker::from(Arc::new(Bell { token: index, answered: Arc::clone(answered) }));
                 connections.push(Some(Connection::new(stream, waker)));
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
@@ -91,21 +122,21 @@ fn turn(place: &mut Option<Connection>, table: &Table, house: &dyn House, buffer
 }
 
 /// Which connections have an answer.
-struct Woken {
+#[derive(Default)]
+struct Answered {
     tokens: Mutex<Vec<usize>>,
-    waker: mio::Waker,
 }
 
-impl Woken {
+impl Answered {
     fn take(&self) -> Vec<usize> {
         std::mem::take(&mut *self.tokens.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// Wakes the loop for one connection.
+/// Notes that one connection has an answer. Requests end in rounds, after which the loop looks.
 struct Bell {
     token: usize,
-    woken: Arc<Woken>,
+    answered: Arc<Answered>,
 }
 
 impl Wake for Bell {
@@ -114,15 +145,7 @@ impl Wake for Bell {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        let first = {
-            let mut tokens = self.woken.tokens.lock().unwrap_or_else(PoisonError::into_inner);
-            tokens.push(self.token);
-            tokens.len() == 1
-        };
-        if first {
-            // It fails only when the loop has ended.
-            let _ = self.woken.waker.wake();
-        }
+        self.answered.tokens.lock().unwrap_or_else(PoisonError::into_inner).push(self.token);
     }
 }
 
@@ -138,11 +161,16 @@ struct Connection {
     input: Vec<u8>,
     output: Vec<u8>,
     pending: VecDeque<Answer>,
+    /// The socket has, or may have, something to read.
+    readable: bool,
+    /// The client has closed its side: what it sent before is read to the end.
+    ending: bool,
 }
 
 impl Connection {
-    const fn new(stream: TcpStream, waker: Waker) -> Self {
-        Self { stream, waker, input: Vec::new(), output: Vec::new(), pending: VecDeque::new() }
+    fn new(stream: TcpStream, waker: Waker) -> Self {
+        let (input, output, pending) = (Vec::new(), Vec::new(), VecDeque::new());
+        Self { stream, waker, input, output, pending, readable: true, ending: false }
     }
 
     fn turn(&mut self, table: &Table, house: &dyn House, buffer: &mut [u8]) -> io::Result<()> {
@@ -163,13 +191,22 @@ impl Connection {
 
     /// Whether something was received.
     fn receive(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
+        if !self.readable {
+            return Ok(false);
+        }
         match self.stream.read(buffer) {
             Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
             Ok(bytes) => {
+                // A short read of a stream means that it is empty; what comes later is a new event.
+                self.readable = bytes == buffer.len() || self.ending;
                 self.input.extend_from_slice(&buffer[..bytes]);
                 Ok(true)
             }
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(false),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.readable = false;
+                Ok(false)
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(false),
             Err(error) => Err(error),
         }
     }

@@ -136,6 +136,7 @@ pub fn run(servers: &[SocketAddr], load: &Load) -> Result<Measured, LoadError> {
         }
         for event in &events {
             let connection = &mut connections[event.token().0];
+            connection.readable = true;
             connection.send()?;
             while connection.receive(&mut buffer)? {
                 if !connection.take_replies(load)? {
@@ -221,13 +222,15 @@ struct Connection {
     asked: Vec<u64>,
     answered: usize,
     sent_at: Instant,
+    /// The socket has, or may have, something to read.
+    readable: bool,
 }
 
 impl Connection {
     fn new(stream: TcpStream, seed: u64) -> Self {
         let (output, input, asked) = (Vec::new(), Vec::new(), Vec::new());
         let random = fastrand::Rng::with_seed(seed);
-        Self { stream, random, output, input, asked, answered: 0, sent_at: Instant::now() }
+        Self { stream, random, output, input, asked, answered: 0, sent_at: Instant::now(), readable: false }
     }
 
     fn begin(&mut self, load: &Load) -> Result<(), LoadError> {
@@ -264,9 +267,14 @@ impl Connection {
 
     /// Whether anything was there.
     fn receive(&mut self, buffer: &mut [u8]) -> Result<bool, LoadError> {
+        if !self.readable {
+            return Ok(false);
+        }
         match self.stream.read(buffer) {
             Ok(0) => Err(io::Error::from(ErrorKind::UnexpectedEof).into()),
             Ok(bytes) => {
+                // A short read of a stream means that it is empty; what comes later is a new event.
+                self.readable = bytes == buffer.len();
                 self.input.extend_from_slice(&buffer[..bytes]);
                 Ok(true)
             }

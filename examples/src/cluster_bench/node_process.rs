@@ -8,6 +8,7 @@ use std::io::{self, BufRead as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,11 +19,11 @@ use kv_lsm::disk::OsDisk;
 use kv_lsm::{Database, LsmStore};
 use kv_repl::request::ClusterError;
 use kv_repl::status::Standing;
-use kv_repl::transport::TcpTransport;
+use kv_repl::transport::{TcpLoop, TcpOptions, TcpTransport};
 use kv_repl::{Member, Node, NodeId, Table, TableOptions};
 use thiserror::Error;
 
-use super::front::{House, serve};
+use super::front::{House, serve, wait_for};
 
 /// As of the bench's memory, shared by three nodes and Redis.
 const MEMTABLE_BYTES: u64 = 32 << 20;
@@ -68,11 +69,13 @@ pub enum NodeError {
 pub fn run(arguments: &NodeArguments) -> Result<(), NodeError> {
     let id = NodeId(arguments.id);
     let loopback: SocketAddr = (Ipv4Addr::LOCALHOST, 0).into();
-    let transport = TcpTransport::bind(id, loopback)?;
+    let (transport, rounds) = TcpTransport::bind_hosted(id, loopback, TcpOptions::default())?;
     let front = mio::net::TcpListener::bind(loopback)?;
     say(&format!("listening {} {}", transport.local_addr(), front.local_addr()?))?;
     let peers = peers(&hear()?)?;
 
+    let (open, opened) = mpsc::channel();
+    thread::Builder::new().name(format!("node {id}")).spawn(move || serve_clients(front, rounds, &opened))?;
     let builder = Node::builder(id).transport(transport).seeds(peers.iter().copied());
     let (plain, records) = (SpaceOptions::default, SpaceOptions { merge: Some(Arc::new(RecordJoin)) });
     let spaces = [(Space::META, "meta", plain()), (Space::DATA, "records", records), (Space::HINTS, "hints", plain())];
@@ -105,18 +108,23 @@ pub fn run(arguments: &NodeArguments) -> Result<(), NodeError> {
     wait_until(|| node.table(TABLE).is_ok())?;
     let table = node.table(TABLE)?;
     say("ready")?;
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            let _ = serve_clients(front, &table, database);
-        });
-        // The parent says no more; the end of its pipe is the end of this process, whatever the threads do.
-        while hear().is_ok() {}
-        std::process::exit(0);
-    })
+    // It fails only when the other thread has ended, and then nobody is served.
+    let _ = open.send((table, database));
+    // The parent says no more; the end of its pipe is the end of this process, whatever the threads do.
+    while hear().is_ok() {}
+    std::process::exit(0);
 }
 
-fn serve_clients(front: mio::net::TcpListener, table: &Table, database: Option<Database>) -> io::Result<()> {
-    serve(front, table, &Engine(database))
+/// Runs the node's turns, and serves clients as soon as there is a table.
+fn serve_clients(
+    front: mio::net::TcpListener,
+    mut rounds: TcpLoop,
+    opened: &Receiver<(Table, Option<Database>)>,
+) -> io::Result<()> {
+    match wait_for(&mut rounds, opened) {
+        Some((table, database)) => serve(front, rounds, &table, &Engine(database)),
+        None => Ok(()),
+    }
 }
 
 struct Engine(Option<Database>);

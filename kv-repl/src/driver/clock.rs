@@ -29,4 +29,8 @@ impl Clock {
     pub(super) fn instant() -> Instant {
         Instant::now()
     }
+
+    pub(super) fn sleep(span: Duration) {
+        std::thread::sleep(span);
+    }
 }

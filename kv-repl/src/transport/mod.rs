@@ -21,7 +21,7 @@ use thiserror::Error;
 
 pub use memory::{MemoryNetwork, MemoryTransport};
 #[cfg(feature = "tcp")]
-pub use tcp::{TcpOptions, TcpStats, TcpTransport};
+pub use tcp::{TcpLoop, TcpOptions, TcpStats, TcpTransport};
 
 /// Traffic of different urgency, so that a transport can keep bulk from delaying the rest.
 #[derive(Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Hash, Debug)]

@@ -3,6 +3,8 @@
 mod broken;
 
 use std::sync::Arc;
+#[cfg(feature = "tcp")]
+use std::time::Duration;
 
 use kv_core::NodeId;
 
@@ -28,6 +30,22 @@ fn over_tcp() -> impl Hosts {
 
 #[cfg(feature = "tcp")]
 crate::transport_conformance!(tcp, super::over_tcp());
+
+/// Each loop on a thread of its host.
+#[cfg(feature = "tcp")]
+fn over_hosted_tcp() -> impl Hosts {
+    |node: NodeId| -> (Arc<dyn Transport>, String) {
+        let (transport, mut rounds) =
+            crate::transport::TcpTransport::bind_hosted(node, "127.0.0.1:0", crate::transport::TcpOptions::default())
+                .expect("loopback has a free port");
+        std::thread::spawn(move || while rounds.round(Duration::from_secs(1)).is_continue() {});
+        let address = transport.local_addr().to_string();
+        (Arc::new(transport), address)
+    }
+}
+
+#[cfg(feature = "tcp")]
+crate::transport_conformance!(hosted_tcp, super::over_hosted_tcp());
 
 /// A transport without faults of the same making passes, so each fault is rejected for itself.
 #[test]

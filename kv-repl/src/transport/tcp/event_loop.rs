@@ -1,12 +1,13 @@
 //! The loop: one thread that waits, reads, runs the node's turn, and writes.
 
 use std::io;
+use std::ops::ControlFlow::{self, Break, Continue};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kv_core::NodeId;
 use mio::net::TcpListener;
-use mio::{Events, Poll, Token};
+use mio::{Events, Poll, Registry, Token};
 
 use super::guests::Guests;
 use super::links::Links;
@@ -27,6 +28,9 @@ const EVENTS_PER_ROUND: usize = 256;
 /// All that the loop's thread owns.
 pub(super) struct EventLoop {
     poll: Poll,
+    events: Events,
+    /// When the node wants its next turn even if nothing arrives.
+    turn_at: Option<Instant>,
     shared: Arc<Shared>,
     guests: Guests,
     links: Links,
@@ -38,6 +42,9 @@ pub(super) struct EventLoop {
 impl EventLoop {
     pub(super) fn new(poll: Poll, listener: TcpListener, shared: Arc<Shared>) -> io::Result<Self> {
         Ok(Self {
+            events: Events::with_capacity(EVENTS_PER_ROUND),
+            // The first turn lets the node begin.
+            turn_at: Some(Instant::now()),
             guests: Guests::new(listener, poll.registry(), LISTENER)?,
             links: Links::new(&shared),
             timers: Timers::default(),
@@ -50,51 +57,60 @@ impl EventLoop {
 
     /// Runs until the node or the transport stops. The sockets are closed before it returns.
     pub(super) fn run(mut self, inbound: &dyn Inbound) {
-        let mut events = Events::with_capacity(EVENTS_PER_ROUND);
-        // The first turn lets the node begin.
-        let mut turn_at = Some(Instant::now());
-        loop {
-            match self.poll.poll(&mut events, self.patience(turn_at)) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),
-                Err(error) => panic!("waiting for sockets must work: {error}"),
-            }
-            self.shared.signal.lower();
-            if self.shared.signal.is_stop_asked() {
-                return;
-            }
-            let now = Instant::now();
-            let frames = self.receive(&events, now, inbound);
-            let asked = self.shared.signal.take_turn();
-            let after = if frames > 0 || asked || turn_at.is_some_and(|at| at <= now) {
-                self.shared.counters.turns.increment();
-                let Turn::Wait(longest) = inbound.turn() else { return };
-                if self.shared.signal.is_stop_asked() {
-                    // The node detached in its turn, which interrupts no wait.
-                    return;
-                }
-                let after = Instant::now();
-                turn_at = longest.and_then(|longest| after.checked_add(longest));
-                after
-            } else {
-                now
-            };
-            let (links, mut round) = self.links_and_round(after);
-            links.follow_peers(&mut round);
-            links.flush(&mut round);
-        }
+        while self.round(None, inbound).is_continue() {}
     }
 
-    /// How long to wait for events; `None` is for ever.
-    fn patience(&self, turn_at: Option<Instant>) -> Option<Duration> {
+    /// Waits until there is something to do, no longer than `longest`, and does it. Breaks when the node or the transport has
+    /// stopped.
+    pub(super) fn round(&mut self, longest: Option<Duration>, inbound: &dyn Inbound) -> ControlFlow<()> {
+        let patience = [self.patience(), longest].into_iter().flatten().min();
+        let mut events = std::mem::replace(&mut self.events, Events::with_capacity(0));
+        match self.poll.poll(&mut events, patience) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),
+            Err(error) => panic!("waiting for sockets must work: {error}"),
+        }
+        self.shared.signal.lower();
+        if self.shared.signal.is_stop_asked() {
+            return Break(());
+        }
+        let now = Instant::now();
+        let frames = self.receive(&events, now, inbound);
+        self.events = events;
+        let asked = self.shared.signal.take_turn();
+        let after = if frames > 0 || asked || self.turn_at.is_some_and(|at| at <= now) {
+            self.shared.counters.turns.increment();
+            let Turn::Wait(longest) = inbound.turn() else { return Break(()) };
+            if self.shared.signal.is_stop_asked() {
+                // The node detached in its turn, which interrupts no wait.
+                return Break(());
+            }
+            let after = Instant::now();
+            self.turn_at = longest.and_then(|longest| after.checked_add(longest));
+            after
+        } else {
+            now
+        };
+        let (links, mut round) = self.links_and_round(after);
+        links.follow_peers(&mut round);
+        links.flush(&mut round);
+        Continue(())
+    }
+
+    /// How long the loop may wait for sockets before there is something to do.
+    pub(super) fn patience(&self) -> Option<Duration> {
         if self.shared.signal.is_turn_asked() || self.guests.has_work() || self.links.has_work() {
             return Some(Duration::ZERO);
         }
-        let next_at = [turn_at, self.timers.next_at()].into_iter().flatten().min()?;
+        let next_at = [self.turn_at, self.timers.next_at()].into_iter().flatten().min()?;
         Some(next_at.saturating_duration_since(Instant::now()))
     }
 
-    /// Handles events, timers and lookups, and delivers the frames that have come. Returns how many.
+    /// What its sockets wait with.
+    pub(super) fn registry(&self) -> &Registry {
+        self.poll.registry()
+    }
+
     fn receive(&mut self, events: &Events, now: Instant, inbound: &dyn Inbound) -> usize {
         let mut round = Round {
             shared: &self.shared,

@@ -42,6 +42,7 @@ mod decoder;
 mod event_loop;
 mod frame;
 mod guests;
+mod hosted;
 mod links;
 mod options;
 mod outbound;
@@ -51,6 +52,7 @@ mod signal;
 mod stats;
 mod timers;
 
+pub use hosted::TcpLoop;
 pub use options::TcpOptions;
 pub use stats::TcpStats;
 
@@ -67,6 +69,7 @@ use mio::Poll;
 
 use self::event_loop::{EventLoop, WAKER};
 use self::frame::FRAME_BYTES_MAX;
+use self::hosted::Hosted;
 use self::outbound::Outbound;
 use self::shared::Shared;
 use self::signal::Signal;
@@ -75,13 +78,20 @@ use super::{Drive, Inbound, Lane, PeerInfo, SendError, Transport};
 
 /// The TCP transport of one node. See the [module](self) for how it works.
 ///
-/// It answers [`Transport::attach`] with [`Drive::Transport`]: the node's turns run on its loop. Dropping it detaches it.
+/// It answers [`Transport::attach`] with [`Drive::Transport`]: the node's turns run on its loop, which has a thread unless the
+/// transport was bound with [`TcpTransport::bind_hosted`]. Dropping it detaches it.
 pub struct TcpTransport {
     shared: Arc<Shared>,
     local_addr: SocketAddr,
     /// Hands the node to the thread that waits for it; taken by the first attach.
     handover: Mutex<Option<Sender<Arc<dyn Inbound>>>>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    runner: Runner,
+}
+
+/// Who runs the loop.
+enum Runner {
+    Thread(Mutex<Option<JoinHandle<()>>>),
+    Host(Arc<Hosted>),
 }
 
 impl TcpTransport {
@@ -99,20 +109,7 @@ impl TcpTransport {
     /// # Errors
     /// The same.
     pub fn bind_with(node: NodeId, address: impl ToSocketAddrs, options: TcpOptions) -> io::Result<Self> {
-        // On Unix the standard library sets SO_REUSEADDR, so that a node can restart on its port while connections of
-        // its former life are still in TIME_WAIT.
-        let listener = std::net::TcpListener::bind(address)?;
-        listener.set_nonblocking(true)?;
-        let local_addr = listener.local_addr()?;
-        let poll = Poll::new()?;
-        let shared = Arc::new(Shared {
-            node,
-            outbound: Outbound::new(options.queue_bytes_max),
-            options,
-            signal: Arc::new(Signal::new(poll.registry(), WAKER)?),
-            counters: Counters::default(),
-        });
-        let event_loop = EventLoop::new(poll, mio::net::TcpListener::from_std(listener), Arc::clone(&shared))?;
+        let Bound { shared, local_addr, event_loop } = Bound::new(node, address, options)?;
         let (handover, attached) = mpsc::channel::<Arc<dyn Inbound>>();
         let signal = Arc::clone(&shared.signal);
         let thread = std::thread::Builder::new().name(format!("kv-tcp-{node}")).spawn(move || {
@@ -122,7 +119,20 @@ impl TcpTransport {
                 event_loop.run(&*inbound);
             }
         })?;
-        Ok(Self { shared, local_addr, handover: Mutex::new(Some(handover)), thread: Mutex::new(Some(thread)) })
+        let runner = Runner::Thread(Mutex::new(Some(thread)));
+        Ok(Self { shared, local_addr, handover: Mutex::new(Some(handover)), runner })
+    }
+
+    /// [`TcpTransport::bind_with`], without a thread: the host runs the loop. See [`TcpLoop`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn bind_hosted(node: NodeId, address: impl ToSocketAddrs, options: TcpOptions) -> io::Result<(Self, TcpLoop)> {
+        let Bound { shared, local_addr, event_loop } = Bound::new(node, address, options)?;
+        let (handover, attached) = mpsc::channel();
+        let hosted = TcpLoop::new(Arc::clone(&shared), event_loop, attached)?;
+        let runner = Runner::Host(hosted.hosted());
+        Ok((Self { shared, local_addr, handover: Mutex::new(Some(handover)), runner }, hosted))
     }
 
     /// Where it listens.
@@ -169,19 +179,50 @@ impl Transport for TcpTransport {
         Drive::Transport
     }
 
-    /// As the trait says: on return the loop has ended, its sockets are closed and the port is free. Called on the loop's
-    /// own thread, that is from a turn, it returns at once and the loop ends after the turn.
+    /// As the trait says: on return the loop has ended, its sockets are closed and the port is free. Called from a turn, it returns
+    /// at once and the loop ends after the turn.
     fn detach(&self) {
         self.shared.signal.ask_stop();
         drop(lock(&self.handover).take());
-        if self.shared.signal.is_loop_thread() {
-            return;
+        let is_loop_thread = self.shared.signal.is_loop_thread();
+        match &self.runner {
+            Runner::Host(hosted) => hosted.end(is_loop_thread),
+            Runner::Thread(_) if is_loop_thread => {}
+            Runner::Thread(thread) => {
+                let thread = lock(thread).take();
+                if let Some(thread) = thread {
+                    // A panic of the node's turn has been reported by its own thread.
+                    let _ = thread.join();
+                }
+            }
         }
-        let thread = lock(&self.thread).take();
-        if let Some(thread) = thread {
-            // A panic of the node's turn has been reported by its own thread.
-            let _ = thread.join();
-        }
+    }
+}
+
+/// A loop that listens, and runs nowhere yet.
+struct Bound {
+    shared: Arc<Shared>,
+    local_addr: SocketAddr,
+    event_loop: EventLoop,
+}
+
+impl Bound {
+    fn new(node: NodeId, address: impl ToSocketAddrs, options: TcpOptions) -> io::Result<Self> {
+        // On Unix the standard library sets SO_REUSEADDR, so that a node can restart on its port while connections of
+        // its former life are still in TIME_WAIT.
+        let listener = std::net::TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        let local_addr = listener.local_addr()?;
+        let poll = Poll::new()?;
+        let shared = Arc::new(Shared {
+            node,
+            outbound: Outbound::new(options.queue_bytes_max),
+            options,
+            signal: Arc::new(Signal::new(poll.registry(), WAKER)?),
+            counters: Counters::default(),
+        });
+        let event_loop = EventLoop::new(poll, mio::net::TcpListener::from_std(listener), Arc::clone(&shared))?;
+        Ok(Self { shared, local_addr, event_loop })
     }
 }
 
