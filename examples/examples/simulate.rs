@@ -95,6 +95,7 @@ struct Totals {
     faults: u64,
     hints_delivered: u64,
     hints_shed: u64,
+    by_fallbacks: u64,
     violations: usize,
     trace_hash: u64,
 }
@@ -111,6 +112,7 @@ impl Totals {
         self.faults += report.faults.total();
         self.hints_delivered += report.hints.delivered;
         self.hints_shed += report.hints.shed;
+        self.by_fallbacks += report.by_fallbacks;
         self.violations += report.violations.len();
         self.trace_hash = self.trace_hash.rotate_left(1) ^ report.trace_hash;
     }
@@ -118,7 +120,7 @@ impl Totals {
     fn json(&self) -> String {
         format!(
             "{{\"seeds\":{},\"operations\":{},\"acknowledged\":{},\"reads\":{},\"cache_hits\":{},\"session_reads\":{},\
-             \"failures\":{},\"faults\":{},\"hints_delivered\":{},\"hints_shed\":{},\
+             \"failures\":{},\"faults\":{},\"hints_delivered\":{},\"hints_shed\":{},\"by_fallbacks\":{},\
              \"violations\":{},\"trace_hash\":\"{:016x}\"}}",
             self.seeds,
             self.operations,
@@ -130,6 +132,7 @@ impl Totals {
             self.faults,
             self.hints_delivered,
             self.hints_shed,
+            self.by_fallbacks,
             self.violations,
             self.trace_hash
         )

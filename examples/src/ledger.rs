@@ -143,7 +143,7 @@ mod tests {
         let dot = Dot { actor: Actor { node: NodeId(1), incarnation: Incarnation(1), epoch: 1 }, counter };
         let key = RecordKey::new(TableId(1), &Key::from("key")).unwrap();
         let context = CausalContext::seal(&key, &VersionVector::of(dot));
-        Written { dot, birth: Stamp::ZERO, context, acknowledged: 2 }
+        Written { dot, birth: Stamp::ZERO, context, acknowledged: 2, fallbacks: 0 }
     }
 
     fn judge(ledger: &Ledger, values: &[&str]) -> Verdict {

@@ -8,7 +8,7 @@
 //! founding := format:u8 (2)  cluster:u128  epoch:varint  partitions:varint  count:varint  member*
 //! member   := node:varint  incarnation:u64  generation:varint (ms)  address:prefixed  zone:prefixed  weight:varint
 //! table    := format:u8 (1)  id:varint  name:prefixed  rule:u8  [kind:u8]  replicas:varint  reads:u8  writes:u8
-//!             flags:u8 (1 default ttl | 4 cache)  [ttl ms:varint]
+//!             flags:u8 (1 default ttl | 4 cache | 8 sloppy)  [ttl ms:varint]
 //!             [policy:u8  memory bytes:varint  ttl max ms:varint]  layout:prefixed
 //! ```
 
@@ -247,6 +247,7 @@ impl TableSchema {
 
 const HAS_TTL: u8 = 1;
 const IS_CACHE: u8 = 4;
+const IS_SLOPPY: u8 = 8;
 
 /// Appends the encoding of table options.
 pub(crate) fn encode_options(options: &TableOptions, out: &mut Vec<u8>) {
@@ -262,7 +263,9 @@ pub(crate) fn encode_options(options: &TableOptions, out: &mut Vec<u8>) {
     out.push(encode_consistency(options.reads));
     out.push(encode_consistency(options.writes));
     let cache = options.cache_options();
-    out.push(if options.ttl.is_some() { HAS_TTL } else { 0 } | if cache.is_some() { IS_CACHE } else { 0 });
+    let flag = |is_set, flag| if is_set { flag } else { 0 };
+    let shape = flag(cache.is_some(), IS_CACHE) | flag(options.sloppy, IS_SLOPPY);
+    out.push(flag(options.ttl.is_some(), HAS_TTL) | shape);
     if let Some(ttl) = options.ttl {
         put_varint(out, ttl.0);
     }
@@ -285,7 +288,7 @@ pub(crate) fn decode_options(reader: &mut Reader<'_>) -> Result<TableOptions, De
     let reads = decode_consistency(reader)?;
     let writes = decode_consistency(reader)?;
     let flags = reader.u8()?;
-    if flags & !(HAS_TTL | IS_CACHE) != 0 {
+    if flags & !(HAS_TTL | IS_CACHE | IS_SLOPPY) != 0 {
         return Err(reader.error("unknown flags of a table"));
     }
     let ttl = if flags & HAS_TTL == 0 { None } else { Some(Millis(reader.varint()?)) };
@@ -296,7 +299,8 @@ pub(crate) fn decode_options(reader: &mut Reader<'_>) -> Result<TableOptions, De
         memory_bytes = Some(reader.varint()?);
         ttl_max = Some(Millis(reader.varint()?));
     }
-    let options = TableOptions { rule, replicas, ttl, reads, writes, cache, memory_bytes, ttl_max };
+    let sloppy = flags & IS_SLOPPY != 0;
+    let options = TableOptions { rule, replicas, ttl, reads, writes, sloppy, cache, memory_bytes, ttl_max };
     options.check().map_err(|_| reader.error("options that contradict each other"))?;
     Ok(options)
 }
@@ -447,7 +451,8 @@ mod tests {
         let cache =
             |policy| TableOptions::cache(policy).memory_bytes(1 << 20).ttl_max(std::time::Duration::from_secs(9));
         let caches = PolicyKind::ALL.map(cache);
-        for options in [TableOptions::siblings(), last_writes].into_iter().chain(kinds).chain(caches) {
+        let sloppy = [TableOptions::siblings().sloppy(), last_writes.clone().sloppy()];
+        for options in [TableOptions::siblings(), last_writes].into_iter().chain(kinds).chain(caches).chain(sloppy) {
             let mut bytes = Vec::new();
             encode_options(&options, &mut bytes);
             assert_eq!(options_of(&bytes).as_ref(), Ok(&options));

@@ -33,8 +33,9 @@ use crate::machine::{Outcome, Request};
 use crate::quorum::Consistency;
 use crate::repair_request::{RepairError, RepairReport, RepairScope};
 use crate::request::{Get, Put, Read, ReadError, Write, WriteError, Written};
-use crate::session::state::Subject;
+use crate::session::state::{Subject, Ticket};
 use crate::session::{Session, UnderWay};
+use crate::table_options::TableOptions;
 
 /// A table of the cluster, as this node sees it. Cheap to clone.
 #[derive(Clone)]
@@ -109,6 +110,7 @@ impl Table {
             ttl: None,
             operation: self.operations.next(),
             consistency: self.schema.options.writes,
+            strict: false,
             session: None,
             patience: self.settings.deadline.as_duration(),
         }
@@ -121,7 +123,14 @@ impl Table {
 
     /// A key of this table, as sessions see it.
     fn subject<'a>(&self, key: &'a RecordKey) -> Subject<'a> {
-        Subject { key, rule: self.schema.options.rule, replicas: self.schema.options.replicas }
+        let TableOptions { rule, replicas, sloppy, .. } = self.schema.options;
+        Subject { key, rule, replicas, sloppy }
+    }
+
+    /// The same for a write, which may want replicas alone to count.
+    fn subject_of_write<'a>(&self, key: &'a RecordKey, strict: bool) -> Subject<'a> {
+        let subject = self.subject(key);
+        Subject { sloppy: subject.sloppy && !strict, ..subject }
     }
 
     /// A read of one key.
@@ -146,6 +155,7 @@ pub struct PutRequest {
     ttl: Option<Duration>,
     operation: OperationId,
     consistency: Consistency,
+    strict: bool,
     session: Option<Session>,
     patience: Duration,
 }
@@ -166,6 +176,13 @@ impl PutRequest {
     /// How many replicas must hold it durably before it is acknowledged, and in which zones.
     pub const fn consistency(mut self, consistency: Consistency) -> Self {
         self.consistency = consistency;
+        self
+    }
+
+    /// In a [sloppy](crate::TableOptions::sloppy) table: replicas alone count, and reads that meet the level see the write. In
+    /// other tables that is always so.
+    pub const fn strict(mut self) -> Self {
+        self.strict = true;
         self
     }
 
@@ -209,7 +226,8 @@ impl PutRequest {
     }
 
     fn prepare(self) -> Result<Prepared<Result<Written, WriteError>>, WriteError> {
-        let Self { table, key: name, payload, mut context, ttl, operation, consistency, session, patience } = self;
+        let Self { table, key: name, payload, mut context, ttl, operation, consistency, strict, session, patience } =
+            self;
         let key = check_put(&table, &name, &payload, context.as_ref(), ttl)?;
         let is_tombstone = payload == Payload::Tombstone;
         if let Rule::Crdt(_) = table.schema.options.rule {
@@ -217,6 +235,7 @@ impl PutRequest {
                 context,
                 operation,
                 consistency,
+                strict,
                 session,
                 patience,
                 ..table.update(name, Update::Clear)
@@ -225,16 +244,16 @@ impl PutRequest {
         }
         let begun = session.filter(|_| table.has_sessions()).map(|session| {
             let context = context.take();
-            session.begin(|state| state.write(table.subject(&key), consistency, context))
+            session.begin(|state| state.write(table.subject_of_write(&key, strict), consistency, context))
         });
-        let (begun, context, consistency) = match begun {
-            None => (None, context, consistency),
+        let (begun, context, consistency, strict) = match begun {
+            None => (None, context, consistency, strict),
             Some((begun, context)) => {
-                let consistency = begun.ticket().consistency;
-                (Some((begun, key.clone())), context, consistency)
+                let Ticket { consistency, strict: settles, .. } = *begun.ticket();
+                (Some((begun, key.clone())), context, consistency, strict || settles)
             }
         };
-        let put = Put { key, payload, context, ttl: ttl.map(Millis::from), operation, consistency };
+        let put = Put { key, payload, context, ttl: ttl.map(Millis::from), operation, consistency, strict };
         let (request, convert) = (Request::Write(Write::Put(Box::new(put))), told(begun, is_tombstone));
         Ok(Prepared { driver: table.driver, request, patience, convert })
     }

@@ -12,6 +12,8 @@ pub struct HintStatus {
     pub bytes_max: u64,
     /// Changes that were kept for others; several of one record make one hint.
     pub kept: u64,
+    /// How many of these were kept for other coordinators, in the place of a replica of a sloppy table.
+    pub stood_in: u64,
     /// Hints that were delivered: durable at whom they were for.
     pub delivered: u64,
     /// Changes and hints that were not kept, or not any longer, each under an owed-repair mark.

@@ -134,6 +134,28 @@ pub enum Message {
         /// Why not.
         refused: Option<Refusal>,
     },
+    /// A change to a record of a sloppy table, to be kept for one of its replicas that is away.
+    Keep {
+        /// Ties the reply.
+        tag: u64,
+        /// The epoch of the layout by which the receiver was chosen.
+        epoch: u64,
+        /// For which replica.
+        target: NodeId,
+        /// Whose record.
+        key: RecordKey,
+        /// The change.
+        record: Bytes,
+    },
+    /// "It is kept durably here", or why not.
+    Kept {
+        /// Ties the reply.
+        tag: u64,
+        /// For which replica.
+        target: NodeId,
+        /// Why not.
+        refused: Option<Refusal>,
+    },
     /// Asks for a record.
     Read {
         /// Ties the reply.
@@ -288,7 +310,7 @@ pub enum Refusal {
     NotServing,
     /// The record cannot be read or is not of the table's rule.
     Damaged,
-    /// A cache table has no room for it.
+    /// There is no room for it: in a cache table, or among what the node keeps for others.
     Full,
     /// The node has too much to do, and did nothing for this. It is no answer: somebody else is to be asked.
     Overloaded {
@@ -318,7 +340,9 @@ impl Message {
     /// How many bytes of a record it carries.
     pub(crate) fn record_bytes(&self) -> usize {
         match self {
-            Self::Write { record, .. } | Self::ReadReply { outcome: Ok(Some(record)), .. } => record.len(),
+            Self::Write { record, .. }
+            | Self::Keep { record, .. }
+            | Self::ReadReply { outcome: Ok(Some(record)), .. } => record.len(),
             Self::Listed { outcome: Ok(listing), .. } => listing.bytes(),
             _ => 0,
         }
@@ -380,6 +404,8 @@ impl Message {
             | Self::Forwarded { .. }
             | Self::Write { .. }
             | Self::WriteReply { .. }
+            | Self::Keep { .. }
+            | Self::Kept { .. }
             | Self::Read { .. }
             | Self::ReadReply { .. }
             | Self::DigestReply { .. }

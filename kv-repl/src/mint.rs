@@ -215,5 +215,5 @@ fn check_counter(actor: Actor, seen: &VersionVector, stored: &VersionVector) -> 
 }
 
 fn written(key: &RecordKey, dot: kv_core::version::Dot, birth: Stamp, seen: &VersionVector) -> Written {
-    Written { dot, birth, context: kv_core::context::CausalContext::seal(key, seen), acknowledged: 0 }
+    Written { dot, birth, context: kv_core::context::CausalContext::seal(key, seen), acknowledged: 0, fallbacks: 0 }
 }

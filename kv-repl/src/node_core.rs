@@ -152,7 +152,8 @@ impl NodeCore {
             Message::Write { .. } | Message::Read { .. } => To::Replica,
             Message::WriteReply { tag, .. } if Reads::owns(*tag) => To::Reads,
             Message::WriteReply { tag, .. } if Hints::owns(*tag) => To::Hints,
-            Message::WriteReply { .. } => To::Writes,
+            Message::Keep { .. } => To::Hints,
+            Message::WriteReply { .. } | Message::Kept { .. } => To::Writes,
             Message::ReadReply { tag, .. } if !Reads::owns(*tag) => To::Writes,
             Message::ReadReply { .. } | Message::DigestReply { .. } => To::Reads,
             Message::RepairAsk { .. } | Message::RepairAnswer { .. } => To::Repairs,
@@ -466,7 +467,8 @@ impl NodeCore {
     /// is not used again.
     pub(crate) fn store_failed(&mut self, now: Now, refused: &Batch) {
         self.repairs.forget();
-        for (peer, place, ticket) in self.hints.store_failed(now.monotonic, self.shared.catalog.as_ref(), refused) {
+        let known = (self.shared.me.node, self.shared.catalog.as_ref());
+        for (peer, place, ticket) in self.hints.store_failed(now.monotonic, known, refused) {
             self.repairs.owe(now.monotonic, peer, place, ticket);
         }
         self.writes.store_failed(self.shared.me.node);

@@ -40,6 +40,8 @@ pub struct Put {
     pub operation: OperationId,
     /// How many replicas must hold it durably before it is acknowledged, and where.
     pub consistency: Consistency,
+    /// Whether replicas alone count, in a sloppy table too.
+    pub strict: bool,
 }
 
 /// One change of one value of a replicated data type.
@@ -61,6 +63,8 @@ pub struct Modify {
     pub attempt: Attempt,
     /// How many replicas must hold it durably before it is acknowledged.
     pub consistency: Consistency,
+    /// Whether replicas alone count, in a sloppy table too.
+    pub strict: bool,
 }
 
 /// Whether a change was asked for before, and of whom.
@@ -121,6 +125,14 @@ impl Write {
             Self::Modify(modify) => modify.consistency,
         }
     }
+
+    /// Whether replicas alone count.
+    pub(crate) const fn is_strict(&self) -> bool {
+        match self {
+            Self::Put(put) => put.strict,
+            Self::Modify(modify) => modify.strict,
+        }
+    }
 }
 
 /// One read of one key.
@@ -134,7 +146,8 @@ pub struct Get {
     pub floor: Option<Floor>,
 }
 
-/// A write that as many replicas hold durably as were asked for.
+/// A write that as many replicas hold durably as were asked for; in a [sloppy](crate::TableOptions::sloppy) table, as many replicas
+/// and fallbacks together.
 #[derive(Clone, Eq, PartialEq, Debug)]
 pub struct Written {
     /// The name of the write.
@@ -143,8 +156,11 @@ pub struct Written {
     pub birth: Stamp,
     /// What the write had seen, and itself: give it to the next write that means to replace this one.
     pub context: CausalContext,
-    /// How many replicas had acknowledged when the answer was given.
+    /// How many replicas had acknowledged when the answer was given. Fallbacks are none.
     pub acknowledged: usize,
+    /// How many fallbacks it took besides, which keep it durably, each for one replica that had not acknowledged: reads may miss the
+    /// write until these have it. Zero when the replicas alone met the level, and always but in sloppy tables.
+    pub fallbacks: usize,
 }
 
 /// What a read saw.
@@ -289,22 +305,26 @@ pub enum WriteError {
     /// The key has fewer replicas than the level asks for, there where it asks for them.
     #[error(transparent)]
     TooFewReplicas(#[from] TooFewReplicas),
-    /// Too few replicas can be reached to try.
+    /// Too few replicas can be reached to try, or, in a sloppy table, too few replicas and fallbacks, or no replica at all.
     #[error("{reachable} replicas can be reached, {required} are required; nothing was written")]
     Unavailable {
-        /// How many can be reached.
+        /// How many can be reached; in a sloppy table fallbacks are counted.
         reachable: usize,
         /// How many are needed.
         required: usize,
     },
     /// The deadline passed before as many replicas had acknowledged as were asked for. The write may survive or not; retry
     /// with the same operation id, or read.
-    #[error("{acknowledged} of {required} replicas acknowledged in time; the write may or may not survive")]
+    #[error(
+        "{acknowledged} of {required} replicas acknowledged in time, and {fallbacks} fallbacks; the write may or may not survive"
+    )]
     Ambiguous {
         /// The name to retry with.
         operation: OperationId,
         /// How many replicas hold it durably for certain.
         acknowledged: usize,
+        /// How many fallbacks keep it durably for replicas that have not acknowledged; zero but in sloppy tables.
+        fallbacks: usize,
         /// How many were asked for.
         required: usize,
     },

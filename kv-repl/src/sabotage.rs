@@ -107,6 +107,28 @@ pub enum Sabotage {
     DeleteHintBeforeAck,
     /// A hint goes when what was sent of it is acknowledged, whatever was joined to it since.
     DropGrownHint,
+    /// Fallbacks count for writes of every table, asked for or not (lesson 08).
+    FallBackUnasked,
+    /// Nobody keeps a write for a replica that is away but its coordinator.
+    NeverFallBack,
+    /// Fallbacks are told as replicas that have acknowledged (lesson 08, rule P13).
+    TellFallbacksAsReplicas,
+    /// A fallback acknowledges what a power cut can still take from it (rule P3).
+    CountUnsyncedHints,
+    /// A fallback acknowledges what it has no room for.
+    CountShedHints,
+    /// One node stands in for several replicas of a key (rule P13).
+    FallBackTwice,
+    /// Replicas stand in for replicas (rule P13).
+    FallBackOnReplicas,
+    /// Who stands in for a replica may be in any zone, at levels that count zones too (rule P13).
+    FallBackAnywhere,
+    /// A write is acknowledged that nobody but fallbacks holds.
+    AnswerWithoutHolding,
+    /// A fallback lets go of what has grown old, as others do who are not the last to have it.
+    LetGoOfOldFallbacks,
+    /// A session takes what fallbacks keep for held by a quorum (rule P17).
+    SettleByFallbacks,
     /// A hint is shed and nobody knows (lesson 17).
     ShedWithoutMark,
     /// A write fails when there is no room to keep what a replica has missed of it (lesson 17).

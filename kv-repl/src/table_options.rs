@@ -24,6 +24,7 @@ pub struct TableOptions {
     pub(crate) ttl: Option<Millis>,
     pub(crate) reads: Consistency,
     pub(crate) writes: Consistency,
+    pub(crate) sloppy: bool,
     /// Of a cache table, the rest too.
     pub(crate) cache: Option<PolicyKind>,
     pub(crate) memory_bytes: Option<u64>,
@@ -68,6 +69,7 @@ impl TableOptions {
             ttl: None,
             reads: Consistency::Quorum,
             writes: Consistency::Quorum,
+            sloppy: false,
             cache: None,
             memory_bytes: None,
             ttl_max: None,
@@ -94,6 +96,29 @@ impl TableOptions {
         self.reads = reads;
         self.writes = writes;
         self
+    }
+
+    /// Writes go on when too few replicas can be reached: other nodes keep them for those that are away, durably, and bring them
+    /// over later. Such a *fallback* counts toward the level of the write in the place of the replica, and is told apart
+    /// ([`Written::fallbacks`](crate::request::Written::fallbacks)). One replica at least holds the write itself: the one that
+    /// coordinates it.
+    ///
+    /// **Reads and writes do not meet any more**: a read at any level misses what was acknowledged with the help of fallbacks, as
+    /// long as those replicas have not come back and got it. Whoever needs to be seen asks for a
+    /// [strict](crate::client::PutRequest::strict) write, or reads in the [session](crate::Session) that wrote. Not for cache
+    /// tables.
+    ///
+    /// Source: DeCandia and others, "Dynamo: Amazon's highly available key-value store" (SOSP 2007), section 4.6.
+    #[must_use]
+    pub const fn sloppy(mut self) -> Self {
+        self.sloppy = true;
+        self
+    }
+
+    /// Whether other nodes stand in for replicas that are away: see [`TableOptions::sloppy`].
+    #[must_use]
+    pub const fn is_sloppy(&self) -> bool {
+        self.sloppy
     }
 }
 
@@ -122,6 +147,9 @@ pub enum InvalidOptions {
         /// The least there is.
         memory_bytes_min: u64,
     },
+    /// Nobody keeps a write of a cache table for a replica that is away.
+    #[error("a cache table cannot be sloppy")]
+    SloppyCache,
     /// Bounds of a cache for a table that is none.
     #[error("memory and a maximum time to live are bounded in cache tables only")]
     NotACache,

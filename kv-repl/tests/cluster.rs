@@ -5,7 +5,7 @@ mod common;
 use std::future::IntoFuture;
 use std::time::Duration;
 
-use common::{block_on, cluster, start, store};
+use common::{block_on, cluster, cluster_with, start, store};
 use kv_repl::config::Config;
 use kv_repl::events::NodeEvent;
 use kv_repl::repair_request::RepairError;
@@ -320,4 +320,41 @@ fn hints_bring_a_node_what_it_has_missed() {
         assert_eq!(read.values(), ["missed"], "one replica is asked, and that is this node");
     }
     assert!(kept().delivered >= 50 && nodes[2].status().unwrap().repair.traffic.records_received == 0);
+}
+
+#[test]
+fn a_sloppy_table_is_written_while_two_of_three_replicas_are_away() {
+    let network = MemoryNetwork::new();
+    let config = Config {
+        hello_every: Duration::from_millis(50),
+        gossip_every: Duration::from_millis(50),
+        repair_every: Duration::MAX,
+        ..Config::default()
+    };
+    let nodes = cluster_with(&network, 5, &config);
+    let carts = nodes[0].create_table("carts", TableOptions::siblings().sloppy()).unwrap();
+    let layout = carts.layout();
+    let [here, away @ ..] = layout.replicas_of(layout.token_of(b"cart")) else { panic!("three replicas") };
+    for (node, other) in away.iter().flat_map(|node| (1..=5).map(move |other| (*node, NodeId(other)))) {
+        if node != other {
+            network.disconnect(node, other);
+        }
+    }
+    let at = |node: &NodeId| nodes.iter().find(|other| other.id() == *node).unwrap().table("carts").unwrap();
+    let written = at(here).put("cart", "milk").wait().unwrap();
+    assert_eq!(written.acknowledged, 1);
+    assert!(written.fallbacks > 0);
+    let strict = at(here).put("cart", "bread").strict().deadline(Duration::from_millis(300)).wait();
+    assert!(matches!(strict, Err(WriteError::Ambiguous { .. } | WriteError::Unavailable { .. })), "{strict:?}");
+    network.heal();
+    for node in away {
+        let holds = || {
+            let read = at(node).get("cart").consistency(Consistency::One).wait();
+            read.is_ok_and(|read| read.values().iter().any(|value| *value == "milk"))
+        };
+        while !holds() {
+            #[expect(clippy::disallowed_methods, reason = "the test waits for hints")]
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
 }

@@ -11,6 +11,7 @@ use kv_core::NodeId;
 use kv_core::key::RecordKey;
 
 use super::hints::Nodes;
+use crate::coordinator::write::Acknowledged;
 
 /// Every acknowledged write that some replica may lack, by the node that coordinated it.
 #[derive(Default, Debug)]
@@ -32,12 +33,13 @@ struct Given {
 
 impl CoverageLedger {
     /// A node has ended a turn and acknowledged these; `settled` when all that it has ever stored is durable.
-    pub(crate) fn turned(&mut self, node: NodeId, acknowledged: Vec<(RecordKey, Bytes)>, settled: bool) {
+    pub(crate) fn turned(&mut self, node: NodeId, acknowledged: Vec<Acknowledged>, settled: bool) {
         let given = self.given.entry(node).or_default();
         if settled {
             given.iter_mut().filter(|given| given.over).for_each(|given| given.durable = true);
         }
-        given.extend(acknowledged.into_iter().map(|(key, change)| Given { key, change, over: false, durable: false }));
+        let new = |Acknowledged { key, change, .. }| Given { key, change, over: false, durable: false };
+        given.extend(acknowledged.into_iter().map(new));
     }
 
     /// A node has lost what it had under way, and what was not durable.

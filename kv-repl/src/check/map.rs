@@ -115,7 +115,7 @@ mod tests {
         let actor = Actor { node: NodeId(1), incarnation: Incarnation(1), epoch: 1 };
         let key = RecordKey::new(TableId(1), &Key::from("k")).unwrap();
         let context = CausalContext::seal(&key, &VersionVector::new());
-        Written { dot: Dot { actor, counter }, birth: Stamp(counter), context, acknowledged: 2 }
+        Written { dot: Dot { actor, counter }, birth: Stamp(counter), context, acknowledged: 2, fallbacks: 0 }
     }
 
     fn bytes(text: &'static str) -> Bytes {

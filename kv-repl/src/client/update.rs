@@ -15,6 +15,7 @@ use crate::machine::Request;
 use crate::quorum::Consistency;
 use crate::request::{Attempt, Merged, Modify, Write, WriteError, Written};
 use crate::session::Session;
+use crate::session::state::Ticket;
 
 /// Tables of replicated data types ([`TableOptions::crdt`](crate::TableOptions::crdt)). An operation that is not one of the
 /// table's type is refused before anything is sent.
@@ -30,6 +31,7 @@ impl Table {
             operation: self.operations.next(),
             attempt: Attempt::First,
             consistency: self.schema.options.writes,
+            strict: false,
             session: None,
             patience: self.settings.deadline.as_duration(),
         }
@@ -106,6 +108,7 @@ pub struct UpdateRequest {
     pub(super) operation: OperationId,
     pub(super) attempt: Attempt,
     pub(super) consistency: Consistency,
+    pub(super) strict: bool,
     pub(super) session: Option<Session>,
     pub(super) patience: Duration,
 }
@@ -130,6 +133,12 @@ impl UpdateRequest {
     /// How many replicas must hold it durably before it is acknowledged.
     pub const fn consistency(mut self, consistency: Consistency) -> Self {
         self.consistency = consistency;
+        self
+    }
+
+    /// As that of [puts](PutRequest::strict).
+    pub const fn strict(mut self) -> Self {
+        self.strict = true;
         self
     }
 
@@ -180,16 +189,17 @@ impl UpdateRequest {
 
     pub(super) fn prepare(self) -> Result<Prepared<Result<Written, WriteError>>, WriteError> {
         let key = self.check()?;
-        let Self { table, update, context, operation, attempt, consistency, session, patience, .. } = self;
-        let begun = session.map(|session| session.begin(|state| state.update(table.subject(&key), consistency)));
-        let (begun, after, consistency) = match begun {
-            None => (None, None, consistency),
+        let Self { table, update, context, operation, attempt, consistency, strict, session, patience, .. } = self;
+        let begun = session
+            .map(|session| session.begin(|state| state.update(table.subject_of_write(&key, strict), consistency)));
+        let (begun, after, consistency, strict) = match begun {
+            None => (None, None, consistency, strict),
             Some((begun, after)) => {
-                let consistency = begun.ticket().consistency;
-                (Some((begun, key.clone())), after, consistency)
+                let Ticket { consistency, strict: settles, .. } = *begun.ticket();
+                (Some((begun, key.clone())), after, consistency, strict || settles)
             }
         };
-        let modify = Modify { key, update, context, after, operation, attempt, consistency };
+        let modify = Modify { key, update, context, after, operation, attempt, consistency, strict };
         let (request, convert) = (Request::Write(Write::Modify(Box::new(modify))), told(begun, false));
         Ok(Prepared { driver: table.driver, request, patience, convert })
     }

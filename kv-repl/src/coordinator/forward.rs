@@ -19,8 +19,9 @@ use kv_core::time::Millis;
 
 use super::asked::Asked;
 use super::budget::{Budget, Extra};
+use super::fallbacks::within_reach;
 use super::retry::{Agenda, Patience};
-use super::{busy, placed, reachable, requirement, zone};
+use super::{busy, placed, requirement, zone};
 use crate::config::Settings;
 use crate::identity::Boot;
 use crate::machine::{Action, Environment, Event, Machine, Notice, Origin, Outcome, Release, Request};
@@ -92,7 +93,7 @@ impl Forwards {
     ) -> Result<(), WriteError> {
         let (table, replicas) = placed(env, write.key()).ok_or(WriteError::UnknownTable)?;
         let requirement = requirement(env, table, replicas, write.consistency())?;
-        let (reachable, required) = (requirement.progress(|node| reachable(env, node)), requirement.required());
+        let (reachable, required) = (within_reach(env, table, replicas, &write, &requirement), requirement.required());
         let to = choose(env, &write, &[]);
         let to = self.asked_before(env, &mut write).or(to);
         let Some(to) = to.filter(|_| reachable >= required) else {
@@ -174,7 +175,7 @@ impl Forwards {
                 || (forward.boot != boot_of(env, forward.to) && !sabotaged!(ForwardToNextLife))
             {
                 let (operation, required) = (forward.write.operation(), forward.required);
-                let error = WriteError::Ambiguous { operation, acknowledged: 0, required };
+                let error = WriteError::Ambiguous { operation, acknowledged: 0, fallbacks: 0, required };
                 self.finish(tag, Err(error), out);
                 continue;
             }

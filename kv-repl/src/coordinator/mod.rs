@@ -6,6 +6,7 @@ mod asked;
 mod budget;
 mod catch_up;
 pub(crate) mod describe;
+mod fallbacks;
 pub(crate) mod forward;
 mod latency;
 pub(crate) mod read;
@@ -15,6 +16,7 @@ pub(crate) mod scan;
 mod scanning;
 mod stragglers;
 pub(crate) mod write;
+mod writing;
 
 use kv_core::NodeId;
 use kv_core::key::RecordKey;

@@ -8,7 +8,9 @@
 //!    any number of times.
 //! 6. Say of a replica that cannot be reached, refuses, or has not acknowledged by the first retry, that it has missed the
 //!    change; and if it acknowledges after all, that as well. Nothing here waits for what becomes of that.
-//! 7. An answered write that lacks acknowledgements takes memory. There is room for so many of them; for the oldest of more
+//! 7. In a sloppy table, have others keep the change for replicas that are missing, when the replicas alone do not meet the level
+//!    ([`Fallbacks`]). Answer when replicas and fallbacks together meet it and this node holds the change itself.
+//! 8. An answered write that lacks acknowledgements takes memory. There is room for so many of them; for the oldest of more
 //!    nobody waits any longer, so that a slow replica slows nobody else.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,14 +19,16 @@ use bytes::Bytes;
 use kv_core::NodeId;
 use kv_core::crdt::UpdateRefused;
 use kv_core::key::RecordKey;
-use kv_core::record::{OperationId, Payload, Record, Rule};
+use kv_core::record::{Payload, Record, Rule};
 use kv_core::store::{Batch, Space};
 use kv_core::time::Millis;
 
 use super::budget::{Budget, Extra};
 use super::catch_up::{CatchUp, CatchUps};
+use super::fallbacks::{Fallbacks, within_reach};
 use super::retry::{Agenda, Patience};
 use super::stragglers::Stragglers;
+use super::writing::{UnderWay, stored_here};
 use super::{busy, placed, reachable, requirement};
 #[cfg(any(test, feature = "sim"))]
 use crate::admission::Limits;
@@ -35,7 +39,6 @@ use crate::identity::Boot;
 use crate::machine::{Action, Environment, Event, Machine, Notice, Origin, Outcome, Release, Request, Stripe};
 use crate::message::{Message, Refusal};
 use crate::mint::{Minted, Minter};
-use crate::quorum::requirement::Requirement;
 use crate::request::{Modify, Put, Write, WriteError, Written};
 use crate::status::ExtraMessages;
 use crate::table_options::CacheOptions;
@@ -53,29 +56,17 @@ pub(crate) struct Writes {
     next_tag: u64,
     /// What was acknowledged, if somebody wants to know.
     #[cfg(any(test, feature = "sim"))]
-    told: Option<Vec<(RecordKey, Bytes)>>,
+    told: Option<Vec<Acknowledged>>,
 }
 
-#[derive(Debug)]
-struct UnderWay {
-    origin: Origin,
-    operation: OperationId,
-    key: RecordKey,
-    change: Bytes,
-    epoch: u64,
-    /// Replicas that have not acknowledged.
-    missing: BTreeSet<NodeId>,
-    /// Those among them that were said to have missed it.
-    missed: BTreeSet<NodeId>,
-    /// Those that hold it and have acknowledged nothing, because their storage is new.
-    importing: BTreeSet<NodeId>,
-    /// A turn was not stored that may have stored it here: it is stored again.
-    refused_here: bool,
-    acknowledged: usize,
-    requirement: Requirement,
-    /// The answer, until it is given.
-    written: Option<Written>,
-    patience: Patience,
+/// A change that was acknowledged, for whoever follows what becomes of it.
+#[cfg(any(test, feature = "sim"))]
+#[derive(Clone, Debug)]
+pub(crate) struct Acknowledged {
+    pub(crate) key: RecordKey,
+    pub(crate) change: Bytes,
+    /// Who keeps it, and for whom.
+    pub(crate) kept: Vec<(NodeId, NodeId)>,
 }
 
 impl Writes {
@@ -96,7 +87,7 @@ impl Writes {
 
     /// The records and changes that were acknowledged since the last call; nothing the first time, from which on it is remembered.
     #[cfg(any(test, feature = "sim"))]
-    pub(crate) fn take_acknowledged(&mut self) -> Vec<(RecordKey, Bytes)> {
+    pub(crate) fn take_acknowledged(&mut self) -> Vec<Acknowledged> {
         self.told.replace(Vec::new()).unwrap_or_default()
     }
 
@@ -146,7 +137,8 @@ impl Writes {
         let (table, replicas) = placed(env, key).ok_or(WriteError::UnknownTable)?;
         assert!(replicas.contains(&env.me.node), "a write is coordinated by a replica of its key");
         let requirement = requirement(env, table, replicas, write.consistency())?;
-        let (within_reach, required) = (requirement.progress(|node| reachable(env, node)), requirement.required());
+        let (within_reach, required) =
+            (within_reach(env, table, replicas, write, &requirement), requirement.required());
         if within_reach < required {
             return Err(WriteError::Unavailable { reachable: within_reach, required });
         }
@@ -176,6 +168,7 @@ impl Writes {
             batch.put(Space::DATA, key.as_bytes(), record);
             out.push(Action::Store { stripe: Stripe::of(key.token()), batch });
         }
+        let fallbacks = Fallbacks::of(table, write.consistency(), write.is_strict());
         let tag = self.next_tag;
         self.next_tag += 1;
         out.push(stored_here(env, key, tag));
@@ -191,6 +184,7 @@ impl Writes {
             refused_here: false,
             acknowledged: 0,
             requirement,
+            fallbacks,
             written: Some(minted.written),
             patience: Patience::new(env.now.monotonic, self.retry_after, deadline),
         };
@@ -203,6 +197,10 @@ impl Writes {
         write.send(others, tag, out);
         let away = replicas.iter().copied().filter(|node| !env.peers.is_reachable(*node));
         write.miss(env.me.node, away.chain(spared), out);
+        if !write.requirement.is_met(|node| reachable(env, node)) {
+            let away: Vec<NodeId> = replicas.iter().copied().filter(|node| !reachable(env, *node)).collect();
+            write.fall_back(env, tag, away, &mut self.budget, out);
+        }
         self.agenda.add(write.patience.at, tag);
         self.under_way.insert(tag, write);
         Ok(())
@@ -265,8 +263,8 @@ impl Writes {
             return Err(WriteError::WrongTable { rule: table.options.rule });
         };
         self.minter.modify(env, kind, modify, news).map_err(|error| match error {
-            WriteError::Ambiguous { operation, acknowledged, .. } => {
-                WriteError::Ambiguous { operation, acknowledged, required }
+            WriteError::Ambiguous { operation, acknowledged, fallbacks, .. } => {
+                WriteError::Ambiguous { operation, acknowledged, fallbacks, required }
             }
             other => other,
         })
@@ -325,20 +323,52 @@ impl Writes {
             out.push(Action::Notify(Notice::Caught { target: from, key, change }));
         }
         write.acknowledged += 1;
-        if write.is_met()
+        let is_everywhere = write.missing.is_empty();
+        self.answer(env.me.node, tag, out);
+        if is_everywhere {
+            self.forget(tag);
+        }
+        self.relieve(env, out);
+    }
+
+    /// A node that was asked to stand in for a replica has said whether it does.
+    fn kept(
+        &mut self,
+        env: &Environment<'_>,
+        from: NodeId,
+        (tag, target): (u64, NodeId),
+        refused: Option<Refusal>,
+        out: &mut Vec<Action>,
+    ) {
+        if let Some(Refusal::Overloaded { retry_after }) = refused {
+            out.push(busy(env, from, retry_after));
+        }
+        let fallbacks = self.under_way.get_mut(&tag).and_then(|write| write.fallbacks.as_mut());
+        if fallbacks.is_some_and(|fallbacks| fallbacks.answered(from, target, refused.is_none())) {
+            self.answer(env.me.node, tag, out);
+            self.relieve(env, out);
+        }
+    }
+
+    /// Answers a write whose level is met, unless that was done.
+    fn answer(&mut self, me: NodeId, tag: u64, out: &mut Vec<Action>) {
+        let Some(write) = self.under_way.get_mut(&tag) else { return };
+        if write.is_met(me)
             && let Some(mut written) = write.written.take()
         {
-            written.acknowledged = write.acknowledged;
+            (written.acknowledged, written.fallbacks) = write.counts();
             #[cfg(any(test, feature = "sim"))]
             if let Some(told) = &mut self.told {
-                told.push((write.key.clone(), write.change.clone()));
+                let kept = write.fallbacks.iter().flat_map(Fallbacks::kept).collect();
+                told.push(Acknowledged { key: write.key.clone(), change: write.change.clone(), kept });
             }
             out.push(reply(write.origin, Ok(written)));
             self.stragglers.add(tag, write.change.len());
         }
-        if write.missing.is_empty() {
-            self.forget(tag);
-        }
+    }
+
+    /// Keeps what was answered and lacks acknowledgements within its bounds.
+    fn relieve(&mut self, env: &Environment<'_>, out: &mut Vec<Action>) {
         while let Some(tag) = self.stragglers.over() {
             self.give_up(env, tag, out);
         }
@@ -373,7 +403,8 @@ impl Writes {
             if env.now.monotonic >= write.patience.deadline || hopeless {
                 if write.written.is_some() {
                     let (operation, required) = (write.operation, write.requirement.required());
-                    let error = WriteError::Ambiguous { operation, acknowledged: write.acknowledged, required };
+                    let (acknowledged, fallbacks) = write.counts();
+                    let error = WriteError::Ambiguous { operation, acknowledged, fallbacks, required };
                     out.push(reply(write.origin, Err(error)));
                 }
                 self.forget(tag);
@@ -383,71 +414,14 @@ impl Writes {
             let may = |node: &NodeId| !env.peers.is_busy(*node, now) && self.budget.spend(now, Extra::Retry);
             let again = write.others(env.me.node).filter(may);
             write.send(again.collect(), tag, out);
+            if write.written.is_some() {
+                let missing = write.others(env.me.node).collect();
+                write.fall_back(env, tag, missing, &mut self.budget, out);
+            }
             write.store_again(env, tag, out);
             write.patience.again(env.now.monotonic);
             self.agenda.add(write.patience.at, tag);
         }
-    }
-}
-
-impl UnderWay {
-    /// Says that these have missed the change, unless it was said before.
-    fn miss(&mut self, me: NodeId, nodes: impl Iterator<Item = NodeId>, out: &mut Vec<Action>) {
-        for target in nodes.filter(|node| *node != me && self.missing.contains(node)) {
-            if !sabotaged!(NeverHint) && self.missed.insert(target) {
-                let (key, change) = (self.key.clone(), self.change.clone());
-                out.push(Action::Notify(Notice::Missed { target, key, change }));
-            }
-        }
-    }
-
-    /// Stores the change here, if that may have been refused before. Others may hold it by now: it is joined to what is here.
-    fn store_again(&mut self, env: &Environment<'_>, tag: u64, out: &mut Vec<Action>) {
-        if !self.missing.contains(&env.me.node) || !std::mem::take(&mut self.refused_here) {
-            return;
-        }
-        if !env.caches.are_of(self.key.table()) {
-            let mut batch = Batch::new();
-            batch.merge(Space::DATA, self.key.as_bytes(), &self.change);
-            out.push(Action::Store { stripe: Stripe::of(self.key.token()), batch });
-        }
-        out.push(stored_here(env, &self.key, tag));
-    }
-
-    /// Has others acknowledge it again when a storage was replaced since it began: what the one before has acknowledged does not
-    /// count together with what those say who know the new one (rule P13).
-    fn renew(&mut self, env: &Environment<'_>) {
-        let epoch = env.catalog.map_or(0, |catalog| catalog.epoch_of_key(&self.key));
-        if epoch == self.epoch {
-            return;
-        }
-        self.epoch = epoch;
-        let is_here = !self.missing.contains(&env.me.node);
-        let replicas = placed(env, &self.key).map_or(&[][..], |(_, replicas)| replicas);
-        self.missing.extend(replicas.iter().filter(|node| !is_here || **node != env.me.node));
-        self.acknowledged = usize::from(is_here);
-    }
-
-    fn is_met(&self) -> bool {
-        if sabotaged!(CountAcksTwice) {
-            return self.acknowledged >= self.requirement.required();
-        }
-        self.requirement.is_met(|node| !self.missing.contains(&node))
-    }
-
-    /// The peers that have not acknowledged.
-    fn others(&self, me: NodeId) -> impl Iterator<Item = NodeId> {
-        self.missing.iter().copied().filter(move |node| *node != me)
-    }
-
-    /// Sends the change to peers. It may leave before it is durable here, but not before the mark of the clock and the epoch of
-    /// the actor are.
-    fn send(&self, to: Vec<NodeId>, tag: u64, out: &mut Vec<Action>) {
-        out.extend(to.into_iter().map(|to| Action::Send {
-            to,
-            message: Message::Write { tag, epoch: self.epoch, key: self.key.clone(), record: self.change.clone() },
-            release: Release::Durable(Stripe::META),
-        }));
     }
 }
 
@@ -462,6 +436,9 @@ impl Machine for Writes {
             }
             Event::Message { from, message: Message::WriteReply { tag, refused: None } } => {
                 self.acknowledged(env, from, tag, out);
+            }
+            Event::Message { from, message: Message::Kept { tag, target, refused } } => {
+                self.kept(env, from, (tag, target), refused, out);
             }
             Event::Deadline => {
                 self.due(env, out);
@@ -495,13 +472,6 @@ impl Machine for Writes {
     fn next_deadline(&self) -> Option<Millis> {
         self.agenda.next().into_iter().chain(self.catch_ups.next_deadline()).min()
     }
-}
-
-/// This node's own acknowledgement, once the change is durable here.
-fn stored_here(env: &Environment<'_>, key: &RecordKey, tag: u64) -> Action {
-    let stripe = if env.caches.are_of(key.table()) { Stripe::META } else { Stripe::of(key.token()) };
-    let message = Message::WriteReply { tag, refused: None };
-    Action::Send { to: env.me.node, message, release: Release::Durable(stripe) }
 }
 
 const fn reply(origin: Origin, outcome: Result<Written, WriteError>) -> Action {

@@ -54,25 +54,35 @@ impl Hints {
         }
         match self.kept(env, target, place, key, change) {
             Some(Kept::Already) => {}
-            Some(Kept::As { value, replaced, oldest }) => {
-                let name = hint_key(target, key);
-                let bytes = (name.len() + value.len()) as u64;
-                let mut batch = Batch::new();
-                batch.put(Space::HINTS, &name, &value);
-                out.push(Action::Store { stripe: Stripe::HINTS, batch });
-                self.index.put(target, place, bytes, replaced, oldest);
-                if let Some(walk) = self.walks.get_mut(&target) {
-                    walk.leaves(place, oldest);
-                    walk.grew(key, bytes);
-                }
-                self.counters.kept += 1;
-            }
+            Some(Kept::As(hint)) => self.put(target, place, key, &hint, out),
             None => self.shed(target, place, key, change, Batch::new(), out),
         }
     }
 
+    /// Stores a hint.
+    pub(super) fn put(
+        &mut self,
+        target: NodeId,
+        place: Place,
+        key: &RecordKey,
+        NewHint { value, replaced, oldest }: &NewHint,
+        out: &mut Vec<Action>,
+    ) {
+        let name = hint_key(target, key);
+        let bytes = (name.len() + value.len()) as u64;
+        let mut batch = Batch::new();
+        batch.put(Space::HINTS, &name, value);
+        out.push(Action::Store { stripe: Stripe::HINTS, batch });
+        self.index.put(target, place, bytes, *replaced, *oldest);
+        if let Some(walk) = self.walks.get_mut(&target) {
+            walk.leaves(place, *oldest);
+            walk.grew(key, bytes);
+        }
+        self.counters.kept += 1;
+    }
+
     /// What the hint is with a change, if it can be kept.
-    fn kept(
+    pub(super) fn kept(
         &self,
         env: &Environment<'_>,
         target: NodeId,
@@ -107,7 +117,7 @@ impl Hints {
         let added = ((name.len() + value.len()) as u64).saturating_sub(replaced.unwrap_or(0));
         let fits = hint.record.len() as u64 <= self.record_bytes_max
             && self.index.has_room(self.bounds.bytes_max, target, added);
-        fits.then_some(Kept::As { value, replaced, oldest: hint.oldest })
+        fits.then_some(Kept::As(NewHint { value, replaced, oldest: hint.oldest }))
     }
 
     /// A replica has acknowledged a change that counted as missed.
@@ -200,9 +210,16 @@ impl Hints {
     }
 }
 
-enum Kept {
+pub(super) enum Kept {
     /// It holds all of it already.
     Already,
     /// As this.
-    As { value: Vec<u8>, replaced: Option<u64>, oldest: Stamp },
+    As(NewHint),
+}
+
+/// A hint to store, and how many bytes it takes the place of.
+pub(super) struct NewHint {
+    value: Vec<u8>,
+    replaced: Option<u64>,
+    oldest: Stamp,
 }

@@ -18,9 +18,13 @@
 //! What a coordinator had under way when it crashed, before it knew that anybody had missed it, has no hint: that is found by
 //! anti-entropy and by reads.
 //!
+//! 7. What a coordinator of a sloppy table asks a node to keep for a replica that is away is a hint like any other ([`fallback`]),
+//!    but that it may be all there is of an acknowledged write: it does not go before the replica has it, however old it grows.
+//!
 //! Source: DeCandia and others, "Dynamo: Amazon's highly available key-value store" (SOSP 2007), section 4.6; there a fallback
-//! node keeps the hint, here the coordinator, which holds the record itself.
+//! node keeps the hint, here the coordinator, which holds the record itself, and a fallback node where the table asks for it.
 
+mod fallback;
 mod format;
 mod index;
 mod keeping;
@@ -210,7 +214,7 @@ impl Hints {
     pub(crate) fn store_failed(
         &mut self,
         now: Millis,
-        catalog: Option<&Catalog>,
+        (me, catalog): (NodeId, Option<&Catalog>),
         refused: &Batch,
     ) -> Vec<(NodeId, Place, u64)> {
         let mut owed = Vec::new();
@@ -219,9 +223,10 @@ impl Hints {
                 Operation::Put { space: Space::HINTS, key, .. } => {
                     self.in_doubt = true;
                     if let Ok((target, key)) = read_hint_key(key)
+                        && let place = place_of(catalog, &key)
+                        && !fallback::stands_in(me, catalog, place)
                         && !sabotaged!(ForgetRefusedHints)
                     {
-                        let place = place_of(catalog, &key);
                         // The mark is written when the store is read again.
                         owed.push((target, place, self.owed.owe(target, place, &mut Batch::new())));
                         self.count_shed(target);
@@ -381,6 +386,9 @@ impl Hints {
 impl Machine for Hints {
     fn handle(&mut self, env: &Environment<'_>, event: Event, out: &mut Vec<Action>) {
         match event {
+            Event::Message { from, message: Message::Keep { tag, epoch, target, key, record } } => {
+                self.asked_to_keep(env, (from, tag), epoch, (target, &key, &record), out);
+            }
             Event::Message { from, message: Message::WriteReply { tag, refused } } => {
                 self.answered(env, from, tag, refused, out);
             }

@@ -8,6 +8,7 @@ use kv_core::key::RecordKey;
 use kv_core::store::{Batch, Direction, Space};
 use kv_core::time::Millis;
 
+use super::fallback::{is_last_resort, stands_in};
 use super::format::{Hint, Range, hint_key, read_hint_key};
 use super::walk::{Flying, Overdue, Walk};
 use super::{DOUBLINGS_MAX, Hints, NOWHERE, place_of};
@@ -79,8 +80,11 @@ impl Hints {
         self.tend_at = env.now.monotonic.saturating_add(every);
         let epoch = env.catalog.map_or(0, |catalog| catalog.founding().epoch);
         let moved = std::mem::replace(&mut self.tended_in, epoch) != epoch;
-        let stale =
-            |target: &NodeId| moved || self.index.oldest_for(*target).is_some_and(|oldest| self.is_old(env, oldest));
+        let grew_old = |target: &NodeId| {
+            let mut held = self.index.of(*target);
+            held.any(|(place, held)| self.is_old(env, held.oldest) && !is_last_resort(env, *place))
+        };
+        let stale = |target: &NodeId| moved || grew_old(target);
         let targets: Vec<NodeId> =
             self.index.targets().filter(|target| !self.walks.contains_key(target)).filter(stale).collect();
         for target in targets {
@@ -205,10 +209,10 @@ impl Hints {
             return if sabotaged!(RedirectForFree) { 0 } else { spent };
         }
         let hint = match hint {
-            Ok(hint) if !self.is_old(env, hint.oldest) => hint,
+            Ok(hint) if !self.is_old(env, hint.oldest) || is_last_resort(env, place) => hint,
             old => {
                 let change = old.map_or_else(|_| Bytes::new(), |hint| hint.record);
-                self.let_go(target, (place, &key), name, bytes, &change, out);
+                self.let_go(env, target, (place, &key), (name, bytes), &change, out);
                 return 0;
             }
         };
@@ -232,16 +236,21 @@ impl Hints {
     /// Sheds a hint that was kept.
     fn let_go(
         &mut self,
+        env: &Environment<'_>,
         target: NodeId,
         (place, key): (Place, &RecordKey),
-        name: &[u8],
-        bytes: u64,
+        (name, bytes): (&[u8], u64),
         change: &Bytes,
         out: &mut Vec<Action>,
     ) {
         let mut batch = Batch::new();
         batch.delete(Space::HINTS, name);
         self.index.remove(target, place, bytes);
+        if stands_in(env.me.node, env.catalog, place) {
+            // There is nothing here to compare.
+            self.count_shed(target);
+            return out.push(Action::Store { stripe: Stripe::HINTS, batch });
+        }
         self.shed(target, place, key, change, batch, out);
     }
 
@@ -292,18 +301,19 @@ impl Hints {
             }
             // The next walk takes it.
             None => walk.unfinished = true,
-            // It will not get better.
-            Some(Refusal::Damaged) => {
+            // It will not get better, unless it was good when it was taken.
+            Some(Refusal::Damaged) if !is_last_resort(env, place) => {
                 let mut change = Bytes::new();
                 let looked = env.view.get(Space::HINTS, &name, &mut |value| {
                     change = Hint::decode(value).map_or_else(|_| Bytes::new(), |hint| hint.record);
                 });
                 if looked.is_ok() {
-                    self.let_go(from, (place, &key), &name, bytes, &change, out);
+                    self.let_go(env, from, (place, &key), (&name, bytes), &change, out);
                 }
             }
             Some(
-                Refusal::NotServing
+                Refusal::Damaged
+                | Refusal::NotServing
                 | Refusal::Fenced { .. }
                 | Refusal::UnknownTable
                 | Refusal::NotReplica

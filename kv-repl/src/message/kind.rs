@@ -46,6 +46,8 @@ kinds! {
     Forwarded "forwarded"
     Write "write"
     WriteReply "write_reply"
+    Keep "keep"
+    Kept "kept"
     Read "read"
     DigestReply "digest_reply"
     ReadReply "read_reply"

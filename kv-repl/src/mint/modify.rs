@@ -110,7 +110,7 @@ impl Minter {
             if let Attempt::Again { asked } = modify.attempt
                 && (asked != Some((env.me.node, env.me.boot)) || !self.made.is_complete(now))
             {
-                return Err(WriteError::Ambiguous { operation, acknowledged: 0, required: 0 });
+                return Err(WriteError::Ambiguous { operation, acknowledged: 0, fallbacks: 0, required: 0 });
             }
         }
         let mut epoch = env.me.epoch;

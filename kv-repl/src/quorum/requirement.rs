@@ -81,6 +81,11 @@ impl Requirement {
         Ok(Self { demands: zones.into_values().map(|of| Demand { needed: majority(of.len()), of }).collect() })
     }
 
+    /// Whether an answer of this node ever counts.
+    pub(crate) fn concerns(&self, node: NodeId) -> bool {
+        self.demands.iter().any(|demand| demand.of.contains(&node))
+    }
+
     /// Whether it is enough that those have answered for whom `answered` holds.
     pub(crate) fn is_met(&self, answered: impl Fn(NodeId) -> bool) -> bool {
         self.demands.iter().all(|demand| demand.count(&answered) >= demand.needed)

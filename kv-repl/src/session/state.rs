@@ -83,12 +83,14 @@ impl Default for SessionState {
     }
 }
 
-/// A key as the session sees its table: how its records conflict, and how many replicas hold it.
+/// A key as the session sees its table: how its records conflict, how many replicas hold it, and whether others count for them
+/// when it is written.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct Subject<'a> {
     pub(crate) key: &'a RecordKey,
     pub(crate) rule: Rule,
     pub(crate) replicas: usize,
+    pub(crate) sloppy: bool,
 }
 
 /// A request of the session that is under way.
@@ -97,9 +99,12 @@ pub(crate) struct Subject<'a> {
 pub(crate) struct Ticket {
     name: KeyName,
     rule: Rule,
+    replicas: usize,
     /// The level to ask at; at least what was asked for.
     pub(crate) consistency: Consistency,
-    /// Whether what is seen at this level is settled.
+    /// Whether replicas alone may count although the table is sloppy.
+    pub(crate) strict: bool,
+    /// Whether what is seen at this level is settled, whatever comes of the request.
     settles: bool,
     /// How often something had been forgotten when it began.
     forgets: u64,
@@ -113,17 +118,21 @@ impl SessionState {
     }
 
     /// `settle` says that whatever comes of it does not fit, or is not known to be the latest.
+    ///
+    /// What fallbacks keep is held by no quorum: a write of a sloppy table settles nothing beforehand, unless it is made strict.
     fn ticket(&mut self, name: KeyName, subject: Subject<'_>, consistency: Consistency, settle: bool) -> Ticket {
-        let Subject { rule, replicas, .. } = subject;
+        let Subject { rule, replicas, sloppy, .. } = subject;
+        let sloppy = sloppy && !sabotaged!(SettleByFallbacks);
         let has_place = self.entries.get(&name).is_some_and(|entry| !entry.settled);
         let raise = settle || (!has_place && self.is_full() && !sabotaged!(OverbookSession));
         let consistency = match consistency.is_quorum_of(replicas) {
             false if raise => Consistency::Quorum,
             _ => consistency,
         };
-        let settles = consistency.is_quorum_of(replicas);
+        let strict = raise && sloppy;
+        let settles = consistency.is_quorum_of(replicas) && (strict || !sloppy);
         self.adding += usize::from(!settles);
-        Ticket { name, rule, consistency, settles, forgets: self.forgets }
+        Ticket { name, rule, replicas, consistency, strict, settles, forgets: self.forgets }
     }
 
     /// Whether keys that are not settled, and requests that may leave some, fill the room.
@@ -137,7 +146,8 @@ impl SessionState {
         let entry = self.entries.get(&name);
         let forgotten = entry.is_none_or(|entry| entry.is_part) && self.forgot && !sabotaged!(ForgetOverflow);
         let seen = entry.map(|entry| entry.seen.clone());
-        let ticket = self.ticket(name, subject, consistency, forgotten);
+        // Nobody stands in for a replica that is read.
+        let ticket = self.ticket(name, Subject { sloppy: false, ..subject }, consistency, forgotten);
         (ticket, Floor { seen })
     }
 
@@ -229,7 +239,9 @@ impl SessionState {
             // What was forgotten may be more; a read at a quorum sees both.
             Seen::Writes(_) => self.is_behind(ticket) || (self.forgot && !self.entries.contains_key(&ticket.name)),
         };
-        self.add(ticket.name, Found { seen, settles: ticket.settles, is_part, shows_all: false });
+        let is_at_quorum = written.fallbacks == 0 && ticket.consistency.is_quorum_of(ticket.replicas);
+        let settles = ticket.settles || is_at_quorum;
+        self.add(ticket.name, Found { seen, settles, is_part, shows_all: false });
     }
 
     /// Whether a request may have begun when the session knew more of its key than it does now.

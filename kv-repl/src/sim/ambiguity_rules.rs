@@ -64,7 +64,7 @@ fn retried_when_ambiguous() -> Result<(), String> {
         let put = put_of(&mut world, "k", "value", None);
         let request = world.put(*coordinator, put.clone());
         let Answer::Written(Err(error)) = world.finish(request) else { panic!("nobody else has acknowledged") };
-        let expected = WriteError::Ambiguous { operation: put.operation, acknowledged: 1, required: 2 };
+        let expected = WriteError::Ambiguous { operation: put.operation, acknowledged: 1, fallbacks: 0, required: 2 };
         assert_eq!(error, expected, "the coordinator itself holds it");
         assert_eq!(held(&world), 1, "as many as were told");
         let before = world.record_at(*coordinator, &put.key);

@@ -59,6 +59,7 @@ fn put(world: &mut World, name: usize) -> BatchPart {
         ttl: None,
         operation: OperationId(world.random.u128(..)),
         consistency: Consistency::Quorum,
+        strict: false,
     })
 }
 

@@ -78,6 +78,7 @@ impl Batcher {
                 ttl: None,
                 operation,
                 consistency: Consistency::Quorum,
+                strict: false,
             }));
         }
         self.batches += 1;

@@ -79,7 +79,7 @@ fn write(
     (consistency, ttl): (Consistency, Option<Millis>),
 ) -> Result<(), WriteError> {
     let operation = OperationId(world.random.u128(..));
-    let put = Put { key: key_of(world, name), payload, context: None, ttl, operation, consistency };
+    let put = Put { key: key_of(world, name), payload, context: None, ttl, operation, consistency, strict: false };
     let request = world.put(NodeId(node), put);
     match world.finish(request) {
         Answer::Written(outcome) => outcome.map(|_| ()),

@@ -115,12 +115,14 @@ impl Clients for CacheClients {
                 let value = Bytes::from(value);
                 self.history.write_begins(&key, value.clone(), world.now_us());
                 let ttl = world.random.bool().then(|| Millis(world.random.u64(500..=TTL_MAX_MS)));
-                let put = Put { key, payload: Payload::Value(value), context, ttl, operation, consistency };
+                let put =
+                    Put { key, payload: Payload::Value(value), context, ttl, operation, consistency, strict: false };
                 (world.put(node, put), Doing::Writing)
             }
             _ => {
                 let deleted = key.clone();
-                let put = Put { key, payload: Payload::Tombstone, context, ttl: None, operation, consistency };
+                let put =
+                    Put { key, payload: Payload::Tombstone, context, ttl: None, operation, consistency, strict: false };
                 (world.put(node, put), Doing::Deleting(deleted))
             }
         })

@@ -91,6 +91,7 @@ fn change_of(world: &mut World, table: &str, update: Update, context: Option<&Ca
         operation: OperationId(world.random.u128(..)),
         attempt: Attempt::First,
         consistency: Consistency::Quorum,
+        strict: false,
     }
 }
 

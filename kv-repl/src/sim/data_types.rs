@@ -133,6 +133,7 @@ impl Clients for DataTypes {
             operation: OperationId(world.random.u128(..)),
             attempt: Attempt::First,
             consistency: Consistency::Quorum,
+            strict: false,
         };
         Some(change(world, node, (key, index, modify.into())))
     }

@@ -59,6 +59,8 @@ mod scan_rules;
 mod scans;
 #[cfg(test)]
 mod session_rules;
+#[cfg(test)]
+mod sloppy_rules;
 mod swarm;
 mod values;
 mod workload;

@@ -33,6 +33,8 @@ pub struct Options {
     pub hint_bytes_per_second: u64,
     /// How long it is kept, in milliseconds.
     pub hint_age_ms: u64,
+    /// Whether there are sloppy tables, and clients that write to them.
+    pub sloppy: bool,
     /// How long a sync may take, in microseconds.
     pub sync_max_us: u64,
     /// How far wall clocks may be off, in milliseconds, in either direction.
@@ -68,6 +70,7 @@ impl Options {
             hint_bytes_per_second: [2_000, 100_000, 1 << 20][random.usize(..3)],
             hint_age_ms: [2_000, 3_600_000][random.usize(..2)],
             sessions: true,
+            sloppy: true,
             zones: random.u64(1..=3),
         }
     }

@@ -51,6 +51,8 @@ pub struct Report {
     pub failures: u64,
     /// Faults of nodes, links, clocks and disks; lost, late and doubled frames are not counted.
     pub faults: Faults,
+    /// Writes that were acknowledged with the help of fallbacks.
+    pub by_fallbacks: u64,
     /// What became of what replicas have missed.
     pub hints: HintTotals,
     /// What was wrong.
@@ -62,6 +64,8 @@ const CHAOS: u64 = u64::MAX;
 const COUNTING: u64 = 1 << 32;
 /// Those of clients of other data types from here.
 const CHANGING: u64 = 1 << 36;
+/// Those of clients of sloppy tables from here.
+const SLOPPY: u64 = 1 << 38;
 /// The alarm of the client that scans.
 const SCANNER: u64 = u64::MAX - 2;
 /// The alarm of the client that hands in batches.
@@ -93,10 +97,16 @@ pub fn run(options: &Options, factory: Box<dyn StoreFactory>) -> Report {
     let types = data_types::COUNTERS_AND_SETS.into_iter().chain(data_types::OTHERS);
     tables.extend(types.map(|(name, kind)| (name, TableOptions::crdt(kind).replicas(replicas))));
     tables.push((caches::TABLE, caches::table(options, replicas)));
+    if options.sloppy {
+        tables.push(("baskets", TableOptions::siblings().replicas(replicas).sloppy()));
+        tables.push(("prices", TableOptions::last_write_wins().replicas(replicas).sloppy()));
+    }
     world.found_in_zones(options.zones, &tables);
     let named = |name: &str| world.table(name).expect("it was created");
     let of_types = |types: &[(&str, Kind)]| -> Vec<_> { types.iter().map(|(name, _)| named(name)).collect() };
     let mut workload = Workload::new(options, &["siblings", "last writes"].map(named));
+    let of_sloppy = Options { clients: 2, keys: options.keys.clamp(1, 2), ..options.clone() };
+    let mut sloppy = options.sloppy.then(|| Workload::new(&of_sloppy, &["baskets", "prices"].map(named)));
     let mut counting = DataTypes::new(options, &of_types(&data_types::COUNTERS_AND_SETS), options.keys.clamp(1, 2));
     let mut changing = DataTypes::new(options, &of_types(&data_types::OTHERS), 1);
     let mut cache_clients = CacheClients::new(options, &named(caches::TABLE));
@@ -110,6 +120,7 @@ pub fn run(options: &Options, factory: Box<dyn StoreFactory>) -> Report {
         (COUNTING, counting.clients()),
         (CHANGING, changing.clients()),
         (CACHES, cache_clients.clients()),
+        (SLOPPY, sloppy.as_ref().map_or(0, Clients::clients)),
     ];
     for (first, clients) in groups {
         (0..clients as u64).for_each(|client| world.alarm(1 + client, first + client));
@@ -144,6 +155,9 @@ pub fn run(options: &Options, factory: Box<dyn StoreFactory>) -> Report {
             Some(client) => {
                 let number = |first| usize::try_from(client - first).expect("a client");
                 match client {
+                    SLOPPY..CACHES => {
+                        sloppy.iter_mut().for_each(|clients| clients.attend(&mut world, number(SLOPPY)));
+                    }
                     CACHES.. => cache_clients.attend(&mut world, number(CACHES)),
                     CHANGING.. => changing.attend(&mut world, number(CHANGING)),
                     COUNTING.. => counting.attend(&mut world, number(COUNTING)),
@@ -158,17 +172,25 @@ pub fn run(options: &Options, factory: Box<dyn StoreFactory>) -> Report {
     let mut violations = wrong_hashes;
     let drain = |world: &mut World| {
         let others = scanner.drain(world, &mut workload.history) | batcher.drain(world, &mut workload.history);
+        let sloppy = sloppy.as_mut().is_some_and(|clients| clients.drain(world));
+        let others = others | sloppy;
         workload.drain(world) | counting.drain(world) | changing.drain(world) | cache_clients.drain(world) | others
     };
     settle(&mut world, drain, &mut violations);
     if options.repair_every_ms > 0 {
-        let plain = workload.keys().iter().map(|(key, _)| key);
+        let sloppy = sloppy.iter().flat_map(Workload::keys);
+        let plain = workload.keys().iter().chain(sloppy).map(|(key, _)| key);
         let keys: Vec<_> = plain.chain(counting.keys()).chain(changing.keys()).cloned().collect();
         become_equal(&mut world, &keys, &mut violations);
     }
     violations.extend(world.wrong_hashes());
     violations.extend(world.wrong_hints());
     converge(&mut world, &mut workload, &mut violations);
+    let by_fallbacks = sloppy.as_ref().map_or(0, Workload::by_fallbacks);
+    if let Some(sloppy) = &mut sloppy {
+        sloppy.expect_what_fallbacks_kept(&world);
+        converge(&mut world, sloppy, &mut violations);
+    }
     for types in [&mut counting, &mut changing] {
         types.converge(&mut world, |world, key| read_equal(world, key, &mut violations));
     }
@@ -180,8 +202,10 @@ pub fn run(options: &Options, factory: Box<dyn StoreFactory>) -> Report {
     });
     violations.extend_from_slice(scanner.violations());
     violations.extend(cache_clients.violations());
-    violations.extend_from_slice(&workload.history.tally().violations);
-    violations.extend_from_slice(workload.sessions.violations());
+    for workload in sloppy.iter().chain([&workload]) {
+        violations.extend_from_slice(&workload.history.tally().violations);
+        violations.extend_from_slice(workload.sessions.violations());
+    }
     violations.extend_from_slice(world.ledger().violations());
     violations.extend_from_slice(world.liveness().violations());
     let mut type_reads = BTreeMap::new();
@@ -190,12 +214,14 @@ pub fn run(options: &Options, factory: Box<dyn StoreFactory>) -> Report {
     }
     let tallies = || {
         let of_types = counting.tallies().chain(changing.tallies()).map(|(_, tally)| tally);
-        of_types.chain([workload.history.tally(), cache_clients.history.tally()])
+        let sloppy = sloppy.iter().map(|clients| clients.history.tally());
+        of_types.chain(sloppy).chain([workload.history.tally(), cache_clients.history.tally()])
     };
     Report {
         seed: options.seed,
         trace_hash: world.trace_hash(),
-        operations: workload.operations
+        operations: sloppy.as_ref().map_or(0, |clients| clients.operations)
+            + workload.operations
             + batcher.operations
             + counting.operations
             + changing.operations
@@ -207,8 +233,14 @@ pub fn run(options: &Options, factory: Box<dyn StoreFactory>) -> Report {
         session_reads: workload.sessions.reads(),
         pages: scanner.pages,
         batches: batcher.batches,
-        failures: workload.failures + batcher.failures + counting.failures + changing.failures + cache_clients.failures,
+        failures: sloppy.as_ref().map_or(0, |clients| clients.failures)
+            + workload.failures
+            + batcher.failures
+            + counting.failures
+            + changing.failures
+            + cache_clients.failures,
         faults: chaos.faults,
+        by_fallbacks,
         hints: world.hint_totals(),
         violations,
     }
@@ -316,7 +348,7 @@ mod tests {
     #[test]
     fn runs_with_faults_have_no_violations() {
         let mut hints = HintTotals::default();
-        let (mut pages, mut batches) = (0, 0);
+        let (mut pages, mut batches, mut by_fallbacks) = (0, 0, 0);
         let (mut session_reads, mut cache_hits, mut wipes, mut acknowledged, mut reads) = (0, 0, 0, 0, 0);
         let mut type_reads = Kind::ALL.map(|_| 0);
         for seed in 0..60 {
@@ -330,6 +362,7 @@ mod tests {
             cache_hits += report.cache_hits;
             pages += report.pages;
             batches += report.batches;
+            by_fallbacks += report.by_fallbacks;
             for (sum, kind) in type_reads.iter_mut().zip(Kind::ALL) {
                 *sum += report.type_reads[&kind];
             }
@@ -339,6 +372,7 @@ mod tests {
         assert!(session_reads > 1_000, "{session_reads}");
         assert!(pages > 1_000, "{pages}");
         assert!(batches > 1_000, "{batches}");
+        assert!(by_fallbacks > 100, "{by_fallbacks}");
         assert!(wipes > 10, "{wipes}");
         assert!(acknowledged > 10_000 && reads > 10_000, "{acknowledged}, {reads}");
         assert!(cache_hits > 500, "{cache_hits}");
@@ -346,10 +380,26 @@ mod tests {
         assert!(hints.delivered > 100 && hints.shed > 100, "{hints:?}");
     }
 
+    fn rough(seed: u64) -> Options {
+        let options = Options::from_seed(seed);
+        Options { hint_bytes_max: Some(1 << 20), chaos_every_ms: 300, duration_ms: 10_000, ..options }
+    }
+
+    #[test]
+    fn what_a_fallback_does_not_keep_is_noticed() {
+        let lost = |seed, bytes_max| {
+            let options = Options { nodes: 5, hint_bytes_max: Some(bytes_max), ..rough(seed) };
+            let report = run(&options, Box::new(MemStores::new()));
+            report.violations.iter().filter(|violation| violation.contains("does not keep it for it")).count()
+        };
+        assert_eq!((0..6).map(|seed| lost(seed, 1 << 20)).sum::<usize>(), 0);
+        let noticed = Sabotage::CountShedHints.during(|| (0..40).any(|seed| lost(seed, 0) > 0));
+        assert!(noticed, "without room nobody keeps anything");
+    }
+
     #[test]
     fn what_nobody_keeps_is_noticed() {
-        let rough = |seed| Options { hint_bytes_max: Some(1 << 20), chaos_every_ms: 300, ..Options::from_seed(seed) };
-        let options = |seed| Options { duration_ms: 10_000, ..rough(seed) };
+        let options = |seed| Options { sloppy: false, ..rough(seed) };
         let bare = |seed| {
             let report = run(&options(seed), Box::new(MemStores::new()));
             report.violations.iter().filter(|violation| violation.contains("neither keeps nor owes")).count()

@@ -59,6 +59,7 @@ fn write(world: &mut World, node: u64, key: impl Into<Key>, value: Option<&'stat
         ttl: None,
         operation: OperationId(world.random.u128(..)),
         consistency,
+        strict: false,
     };
     let request = world.put(NodeId(node), put);
     let answer = world.finish(request);

@@ -90,7 +90,8 @@ impl Cluster {
     }
 
     fn try_put(&mut self, session: &mut SessionState, node: u64, put: Put) -> Result<Written, WriteError> {
-        let subject = Subject { key: &put.key, rule: self.options.rule, replicas: self.options.replicas };
+        let subject =
+            Subject { key: &put.key, rule: self.options.rule, replicas: self.options.replicas, sloppy: false };
         let (ticket, context) = session.write(subject, put.consistency, None);
         let put = Put { consistency: ticket.consistency, context, ..put };
         let (key, is_tombstone) = (put.key.clone(), put.payload == Payload::Tombstone);
@@ -122,11 +123,12 @@ impl Cluster {
         consistency: Consistency,
     ) -> Result<Written, WriteError> {
         let key = key_of(&self.world, name);
-        let subject = Subject { key: &key, rule: self.options.rule, replicas: self.options.replicas };
+        let subject = Subject { key: &key, rule: self.options.rule, replicas: self.options.replicas, sloppy: false };
         let (ticket, after) = session.update(subject, consistency);
         let operation = OperationId(self.world.random.u128(..));
         let (consistency, attempt) = (ticket.consistency, Attempt::First);
-        let modify = Modify { key: key.clone(), update, context, after, operation, attempt, consistency };
+        let modify =
+            Modify { key: key.clone(), update, context, after, operation, attempt, consistency, strict: false };
         let request = self.world.modify(NodeId(node), modify);
         let Answer::Written(outcome) = self.world.finish(request) else { panic!("not the outcome of a write") };
         match &outcome {
@@ -144,7 +146,7 @@ impl Cluster {
         consistency: Consistency,
     ) -> Result<Read, ReadError> {
         let key = key_of(&self.world, name);
-        let subject = Subject { key: &key, rule: self.options.rule, replicas: self.options.replicas };
+        let subject = Subject { key: &key, rule: self.options.rule, replicas: self.options.replicas, sloppy: false };
         let (ticket, floor) = session.read(subject, consistency);
         let get = Get { key: key.clone(), consistency: ticket.consistency, floor: Some(floor) };
         let request = self.world.get(NodeId(node), get);
@@ -366,7 +368,7 @@ fn a_read_waits_for_the_replica_that_is_new_enough() {
     let mut session = SessionState::default();
     cluster.put(&mut session, 1, "k", "mine", Consistency::One).unwrap();
     let key = key_of(&cluster.world, "k");
-    let subject = Subject { key: &key, rule: cluster.options.rule, replicas: 3 };
+    let subject = Subject { key: &key, rule: cluster.options.rule, replicas: 3, sloppy: false };
     let (ticket, floor) = session.read(subject, Consistency::One);
     let get = Get { key: key.clone(), consistency: ticket.consistency, floor: Some(floor) };
     let request = cluster.world.get(NodeId(3), get);

@@ -1,5 +1,7 @@
 //! Clients that read and write a few keys, each with one operation under way, and note what they see. Every other client has a
 //! session, reads and writes mostly at One, and lets its session say what a write replaces.
+//!
+//! What a sloppy table has acknowledged with the help of fallbacks may be missed until all is healed, and not after that.
 
 use std::sync::Arc;
 
@@ -16,7 +18,7 @@ use super::world::{Answer, World};
 use crate::catalog::TableSchema;
 use crate::check::{History, ReadBegun, RequestBegun, SessionLedger, WriteIndex};
 use crate::quorum::Consistency;
-use crate::request::{Get, Put, WriteError};
+use crate::request::{Get, Put, WriteError, Written};
 use crate::seen::Floor;
 use crate::session::state::{SessionState, Subject, Ticket};
 
@@ -26,6 +28,9 @@ pub(super) struct Workload {
     clients: Vec<Client>,
     /// How many hold each key.
     replicas: usize,
+    /// Whether others keep what replicas have missed, and what they were told to have kept.
+    sloppy: bool,
+    by_fallbacks: Vec<ByFallbacks>,
     next_value: u64,
     pub(super) history: History,
     pub(super) sessions: SessionLedger,
@@ -45,6 +50,15 @@ struct Client {
 pub(super) enum Doing {
     Reading { key: usize, checked: Option<ReadBegun>, session: Option<InSession> },
     Writing { key: usize, write: WriteIndex, put: Put, session: Option<InSession> },
+}
+
+/// A write that counted fallbacks.
+struct ByFallbacks {
+    write: WriteIndex,
+    rule: Rule,
+    written: Written,
+    /// How many disks had been lost before.
+    wipes: u64,
 }
 
 /// A request of a session.
@@ -78,6 +92,8 @@ impl Workload {
             keys,
             clients,
             replicas,
+            sloppy: tables.iter().any(|table| table.options.is_sloppy()),
+            by_fallbacks: Vec::new(),
             next_value: 0,
             history: History::default(),
             sessions: SessionLedger::default(),
@@ -90,6 +106,21 @@ impl Workload {
         &self.keys
     }
 
+    /// How many writes counted fallbacks.
+    pub(super) fn by_fallbacks(&self) -> u64 {
+        self.by_fallbacks.len() as u64
+    }
+
+    /// From now on reads at quorum must see what counted fallbacks. Not what a disk has gone for twice since: once with the replica
+    /// that held it, and once with the fallback.
+    pub(super) fn expect_what_fallbacks_kept(&mut self, world: &World) {
+        for ByFallbacks { write, rule, written, wipes } in self.by_fallbacks.drain(..) {
+            if world.wipes() <= wipes + 1 {
+                self.history.write_acknowledged(write, world.now_us(), rule, &written);
+            }
+        }
+    }
+
     /// At which level to read, how new the answer must be, and the request of the client's session, if it has one.
     fn begin_read(
         &mut self,
@@ -99,7 +130,7 @@ impl Workload {
     ) -> (Consistency, Option<Floor>, Option<InSession>) {
         let (record_key, rule) = &self.keys[key];
         let Some(session) = &mut self.clients[client].session else { return (consistency, None, None) };
-        let subject = Subject { key: record_key, rule: *rule, replicas: self.replicas };
+        let subject = Subject { key: record_key, rule: *rule, replicas: self.replicas, sloppy: self.sloppy };
         let (ticket, floor) = session.read(subject, consistency);
         let begun = self.sessions.begins(client as u64, record_key);
         (ticket.consistency, Some(floor), Some(InSession { ticket, begun, follows: true }))
@@ -122,15 +153,16 @@ impl Workload {
             _ => Consistency::Quorum,
         };
         let follows = rule == Rule::LastWriteWins || context.is_none();
-        let (consistency, context, session) = match &mut self.clients[client].session {
-            None => (consistency, context, None),
+        let strict = self.sloppy && world.random.u32(0..10) == 0;
+        let (consistency, strict, context, session) = match &mut self.clients[client].session {
+            None => (consistency, strict, context, None),
             Some(session) => {
-                let subject = Subject { key: &record_key, rule, replicas: self.replicas };
+                let subject = Subject { key: &record_key, rule, replicas: self.replicas, sloppy: self.sloppy };
                 let (ticket, context) = session.write(subject, consistency, context);
                 // A session that had to forget the key cannot say what the write replaces.
                 let follows = follows && !session.has_forgotten();
                 let begun = self.sessions.begins(client as u64, &record_key);
-                (ticket.consistency, context, Some(InSession { ticket, begun, follows }))
+                (ticket.consistency, ticket.strict, context, Some(InSession { ticket, begun, follows }))
             }
         };
         let seen = match (&context, &value) {
@@ -146,6 +178,7 @@ impl Workload {
             ttl: None,
             operation,
             consistency,
+            strict,
         };
         let request = world.put(node, put.clone());
         (request, Doing::Writing { key, write, put, session })
@@ -226,7 +259,11 @@ impl Clients for Workload {
             (Doing::Writing { key, write, put, session }, Answer::Written(Ok(written))) => {
                 let (record_key, rule) = &self.keys[key];
                 // What fewer than a quorum have acknowledged is known to nobody but the session.
-                if put.consistency.is_quorum_of(self.replicas) {
+                if written.fallbacks > 0 {
+                    assert!(!put.strict, "replicas alone count for a strict write");
+                    let (rule, written) = (*rule, written.clone());
+                    self.by_fallbacks.push(ByFallbacks { write, rule, written, wipes: world.wipes() });
+                } else if put.consistency.is_quorum_of(self.replicas) {
                     self.history.write_acknowledged(write, world.now_us(), *rule, written);
                 }
                 if let (Some(asked), Some(session)) = (session, &mut self.clients[client].session) {

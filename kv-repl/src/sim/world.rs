@@ -23,7 +23,7 @@ use super::factory::StoreFactory;
 use super::network::{Network, NetworkFaults};
 use crate::admission::Limits;
 use crate::catalog::TableSchema;
-use crate::check::{CoverageLedger, DotLedger, HintLedger, LivenessLedger};
+use crate::check::{CoverageLedger, DotLedger, FallbackLedger, HintLedger, LivenessLedger};
 use crate::config::{Config, Settings};
 use crate::description::{DescribeError, Description};
 use crate::inbox::{Arrived, Asked, Inbox};
@@ -62,6 +62,9 @@ pub struct World {
     liveness: LivenessLedger,
     hints: HintLedger,
     coverage: CoverageLedger,
+    fallbacks: FallbackLedger,
+    /// How many disks were lost, or went back in time.
+    wipes: u64,
 }
 
 /// One machine of the cluster.
@@ -163,6 +166,8 @@ impl World {
             liveness: LivenessLedger::default(),
             hints: HintLedger::default(),
             coverage: CoverageLedger::default(),
+            fallbacks: FallbackLedger::default(),
+            wipes: 0,
         };
         for node in 1..=nodes {
             let host = Host {
@@ -374,7 +379,9 @@ impl World {
         let next = if host.inbox.is_empty() { worker.next_deadline() } else { Some(Millis::ZERO) };
         let settled = worker.is_settled();
         self.hints.turned(node, worker.core_mut().hints(), settled);
-        self.coverage.turned(node, worker.core_mut().writes().take_acknowledged(), settled);
+        let acknowledged = worker.core_mut().writes().take_acknowledged();
+        acknowledged.iter().for_each(|write| self.fallbacks.acknowledged(write));
+        self.coverage.turned(node, acknowledged, settled);
         if !outside.changes.is_empty() {
             // Whatever was believed of whom: everybody owns what he owned.
             for table in worker.core().shared.catalog.iter().flat_map(crate::catalog::Catalog::tables) {

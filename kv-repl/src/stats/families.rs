@@ -254,6 +254,8 @@ impl Families<'_> {
         self.count(&[], hints.bytes_max);
         self.counter("kv_hints_kept_total", "Changes that were kept for other nodes.");
         self.count(&[], hints.kept);
+        self.counter("kv_hints_stood_in_total", "Of these, changes that were kept for other coordinators.");
+        self.count(&[], hints.stood_in);
         self.counter("kv_hints_delivered_total", "Hints that are durable at whom they were for.");
         self.count(&[], hints.delivered);
         self.counter(

@@ -88,6 +88,9 @@ impl TableOptions {
         if self.rule != Rule::LastWriteWins {
             return Err(InvalidOptions::NotACache);
         }
+        if self.sloppy {
+            return Err(InvalidOptions::SloppyCache);
+        }
         let ttl_max = self.ttl_max.ok_or(InvalidOptions::CacheWithoutTtlMax)?;
         if ttl_max == Millis::ZERO || ttl_max > TTL_MAX {
             return Err(InvalidOptions::CacheTtlMax { ttl_max_limit: TTL_MAX });
@@ -119,6 +122,8 @@ mod tests {
         let small = cache.clone().ttl_max(second).memory_bytes(1000);
         assert!(matches!(small.check(), Err(InvalidOptions::CacheTooSmall { .. })));
         assert_eq!(TableOptions::siblings().ttl_max(second).check(), Err(InvalidOptions::NotACache));
+        let sloppy = cache.clone().ttl_max(second).sloppy();
+        assert_eq!(sloppy.check(), Err(InvalidOptions::SloppyCache));
         assert_eq!(TableOptions::last_write_wins().memory_bytes(1 << 20).check(), Err(InvalidOptions::NotACache));
         assert!(!cache.is_replicated_durably() && TableOptions::last_write_wins().is_replicated_durably());
     }

@@ -45,6 +45,8 @@ const REPAIR_ASK: u8 = 40;
 const REPAIR_ANSWER: u8 = 41;
 const FORWARD_UPDATE: u8 = 64;
 const REPLACE: u8 = 80;
+const KEEP: u8 = 88;
+const KEPT: u8 = 89;
 pub(super) const TOGETHER: u8 = 72;
 const DESCRIBE: u8 = 73;
 const DESCRIBED: u8 = 74;
@@ -142,11 +144,22 @@ pub(super) fn encode(message: &Message, out: &mut Vec<u8>) -> u8 {
         }
         Message::WriteReply { tag, refused } => {
             put_varint(out, *tag);
-            match refused {
-                None => out.push(0),
-                Some(refusal) => encode_refusal(*refusal, out),
-            }
+            encode_answer(*refused, out);
             WRITE_REPLY
+        }
+        Message::Keep { tag, epoch, target, key, record } => {
+            put_varint(out, *tag);
+            put_varint(out, *epoch);
+            put_varint(out, target.0);
+            put_prefixed(out, key.as_bytes());
+            out.extend_from_slice(record);
+            KEEP
+        }
+        Message::Kept { tag, target, refused } => {
+            put_varint(out, *tag);
+            put_varint(out, target.0);
+            encode_answer(*refused, out);
+            KEPT
         }
         Message::Read { tag, epoch, key, digest } => {
             put_varint(out, *tag);
@@ -326,6 +339,16 @@ pub(super) fn decode(kind: u8, body: &Bytes) -> Result<Option<Message>, DecodeEr
             record: rest(body, reader),
         },
         WRITE_REPLY => Message::WriteReply { tag: reader.varint()?, refused: decode_refusal(reader)? },
+        KEEP => Message::Keep {
+            tag: reader.varint()?,
+            epoch: reader.varint()?,
+            target: NodeId(reader.varint()?),
+            key: decode_key(body, reader)?,
+            record: rest(body, reader),
+        },
+        KEPT => {
+            Message::Kept { tag: reader.varint()?, target: NodeId(reader.varint()?), refused: decode_refusal(reader)? }
+        }
         READ => Message::Read {
             tag: reader.varint()?,
             epoch: reader.varint()?,
@@ -404,6 +427,13 @@ pub(super) fn decode(kind: u8, body: &Bytes) -> Result<Option<Message>, DecodeEr
     }))
 }
 
+fn encode_answer(refused: Option<Refusal>, out: &mut Vec<u8>) {
+    match refused {
+        None => out.push(0),
+        Some(refusal) => encode_refusal(refusal, out),
+    }
+}
+
 fn encode_refusal(refusal: Refusal, out: &mut Vec<u8>) {
     match refusal {
         Refusal::Fenced { epoch } => {
@@ -443,6 +473,7 @@ fn decode_refusal(reader: &mut Reader<'_>) -> Result<Option<Refusal>, DecodeErro
 const HAS_VALUE: u8 = 1;
 const HAS_CONTEXT: u8 = 2;
 const HAS_TTL: u8 = 4;
+const IS_STRICT: u8 = 8;
 
 fn encode_put(put: &Put, out: &mut Vec<u8>) {
     put_prefixed(out, put.key.as_bytes());
@@ -455,7 +486,8 @@ fn encode_put(put: &Put, out: &mut Vec<u8>) {
     out.push(
         if value.is_some() { HAS_VALUE } else { 0 }
             | if put.context.is_some() { HAS_CONTEXT } else { 0 }
-            | if put.ttl.is_some() { HAS_TTL } else { 0 },
+            | if put.ttl.is_some() { HAS_TTL } else { 0 }
+            | if put.strict { IS_STRICT } else { 0 },
     );
     if let Some(context) = &put.context {
         put_prefixed(out, context.as_bytes());
@@ -473,7 +505,7 @@ fn decode_put(body: &Bytes, reader: &mut Reader<'_>) -> Result<Put, DecodeError>
     let operation = OperationId(u128::from_le_bytes(reader.array()?));
     let consistency = decode_consistency(reader)?;
     let flags = reader.u8()?;
-    if flags & !(HAS_VALUE | HAS_CONTEXT | HAS_TTL) != 0 {
+    if flags & !(HAS_VALUE | HAS_CONTEXT | HAS_TTL | IS_STRICT) != 0 {
         return Err(reader.error("unknown flags of a put"));
     }
     let context = if flags & HAS_CONTEXT == 0 {
@@ -487,7 +519,7 @@ fn decode_put(body: &Bytes, reader: &mut Reader<'_>) -> Result<Put, DecodeError>
     } else {
         Payload::Value(prefixed(body, reader, VALUE_BYTES_MAX)?)
     };
-    Ok(Put { key, payload, context, ttl, operation, consistency })
+    Ok(Put { key, payload, context, ttl, operation, consistency, strict: flags & IS_STRICT != 0 })
 }
 
 pub(super) fn decode_key(body: &Bytes, reader: &mut Reader<'_>) -> Result<RecordKey, DecodeError> {

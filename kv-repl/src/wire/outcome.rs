@@ -28,13 +28,15 @@ pub(super) fn encode_written(outcome: &Result<Written, WriteError>, out: &mut Ve
             out.extend_from_slice(&written.birth.0.to_le_bytes());
             put_prefixed(out, written.context.as_bytes());
             put_varint(out, written.acknowledged as u64);
+            put_fallbacks(written.fallbacks, out);
         }
         Err(WriteError::RecordTooLarge { bytes, bytes_max }) => pair(1, *bytes, *bytes_max, out),
         Err(WriteError::TooManySiblings { held, held_max }) => pair(2, *held, *held_max, out),
         Err(WriteError::Unavailable { reachable, required }) => pair(3, *reachable, *required, out),
-        Err(WriteError::Ambiguous { operation, acknowledged, required }) => {
+        Err(WriteError::Ambiguous { operation, acknowledged, fallbacks, required }) => {
             pair(4, *acknowledged, *required, out);
             out.extend_from_slice(&operation.0.to_le_bytes());
+            put_fallbacks(*fallbacks, out);
         }
         Err(WriteError::ClockDrift(drift)) => {
             out.push(5);
@@ -81,6 +83,7 @@ pub(super) fn decode_written(
                 birth: Stamp(reader.u64()?),
                 context: CausalContext::from_bytes(prefixed(body, reader, CONTEXT_BYTES_MAX)?),
                 acknowledged: size(reader)?,
+                fallbacks: fallbacks(reader)?,
             }));
         }
         1 => WriteError::RecordTooLarge { bytes: size(reader)?, bytes_max: size(reader)? },
@@ -90,6 +93,7 @@ pub(super) fn decode_written(
             acknowledged: size(reader)?,
             required: size(reader)?,
             operation: OperationId(u128::from_le_bytes(reader.array()?)),
+            fallbacks: fallbacks(reader)?,
         },
         5 => {
             WriteError::ClockDrift(ClockDrift { ahead: Millis(reader.varint()?), drift_max: Millis(reader.varint()?) })
@@ -171,6 +175,17 @@ fn pair(kind: u8, first: usize, second: usize, out: &mut Vec<u8>) {
 
 fn size(reader: &mut Reader<'_>) -> Result<usize, DecodeError> {
     usize::try_from(reader.varint()?).map_err(|_| reader.error("a size that does not fit"))
+}
+
+/// At the end of an outcome, and only if there are any.
+fn put_fallbacks(fallbacks: usize, out: &mut Vec<u8>) {
+    if fallbacks > 0 {
+        put_varint(out, fallbacks as u64);
+    }
+}
+
+fn fallbacks(reader: &mut Reader<'_>) -> Result<usize, DecodeError> {
+    if reader.remaining() == 0 { Ok(0) } else { size(reader) }
 }
 
 fn standing(reader: &mut Reader<'_>) -> Result<Standing, DecodeError> {

@@ -154,6 +154,14 @@ fn listed() -> Message {
     Message::Listed { tag: 12, outcome: Ok(Listing { entries, end: Some(other) }) }
 }
 
+fn keep() -> Message {
+    Message::Keep { tag: 9, epoch: 1, target: NodeId(3), key: key(), record: Bytes::from_static(b"record") }
+}
+
+fn create_sloppy() -> Message {
+    Message::CreateTable { tag: 5, name: "carts".to_owned(), options: TableOptions::siblings().sloppy() }
+}
+
 fn forward_update(modify: Modify) -> Message {
     Message::ForwardUpdate { tag: 8, settled_below: 7, time_left: Millis(50), modify: Box::new(modify) }
 }
@@ -168,6 +176,7 @@ fn changes() -> Vec<Modify> {
         operation: OperationId(77),
         attempt: Attempt::Again { asked: Some((NodeId(2), Boot(3))) },
         consistency: Consistency::Quorum,
+        strict: false,
     };
     let context = Some(CausalContext::seal(&key(), &VersionVector::new()));
     let nested = Update::In(Field { kind: Kind::Set, name: Bytes::from_static(b"tags") }, Box::new(Update::Clear));
@@ -175,6 +184,7 @@ fn changes() -> Vec<Modify> {
         counted.clone(),
         Modify { attempt: Attempt::Again { asked: None }, update: Update::Insert(Bytes::new()), ..counted.clone() },
         Modify { after: context.clone(), ..counted.clone() },
+        Modify { strict: true, ..counted.clone() },
         Modify { attempt: Attempt::First, update: nested, after: context.clone(), context, ..counted },
     ]
 }
@@ -191,19 +201,23 @@ fn messages() -> Vec<Message> {
         ttl: Some(Millis(1000)),
         operation: OperationId(77),
         consistency: Consistency::Quorum,
+        strict: false,
     };
+    let strict = Put { strict: true, ..put.clone() };
     let bare =
         Put { payload: Payload::Tombstone, context: None, ttl: None, consistency: Consistency::All, ..put.clone() };
     let options = TableOptions::siblings().replicas(3);
     let layout = Arc::new(founding().lay_out(3).unwrap());
     let table = TableSchema { id: TableId(1), name: "carts".to_owned(), options: options.clone(), layout };
     let forward = |put: Put| Message::Forward { tag: 8, settled_below: 7, time_left: Millis(50), put: Box::new(put) };
-    let written = Written { dot, birth: Stamp(1 << 20), context, acknowledged: 2 };
+    let written = Written { dot, birth: Stamp(1 << 20), context, acknowledged: 2, fallbacks: 0 };
+    let kept = Written { acknowledged: 1, fallbacks: 300, ..written.clone() };
     let failures = [
         WriteError::RecordTooLarge { bytes: 10, bytes_max: 9 },
         WriteError::TooManySiblings { held: 5, held_max: 5 },
         WriteError::Unavailable { reachable: 1, required: 2 },
-        WriteError::Ambiguous { operation: OperationId(3), acknowledged: 1, required: 2 },
+        WriteError::Ambiguous { operation: OperationId(3), acknowledged: 1, fallbacks: 0, required: 2 },
+        WriteError::Ambiguous { operation: OperationId(3), acknowledged: 1, fallbacks: 1, required: 3 },
         WriteError::ClockDrift(ClockDrift { ahead: Millis(900), drift_max: Millis(500) }),
         WriteError::UnknownTable,
         WriteError::DeadlinePassed,
@@ -259,7 +273,12 @@ fn messages() -> Vec<Message> {
         },
         forward(put),
         forward(bare),
+        forward(strict),
         Message::Forwarded { tag: 8, outcome: Ok(written) },
+        Message::Forwarded { tag: 8, outcome: Ok(kept) },
+        keep(),
+        Message::Kept { tag: 9, target: NodeId(3), refused: None },
+        create_sloppy(),
         Message::Write { tag: 9, epoch: 1, key: key(), record: Bytes::from_static(b"record") },
         Message::WriteReply { tag: 9, refused: None },
         Message::Read { tag: 1 << 63, epoch: 1, key: key(), digest: false },
@@ -302,6 +321,7 @@ fn messages() -> Vec<Message> {
     all.extend(failures.map(|error| Message::Forwarded { tag: 8, outcome: Err(error) }));
     all.extend(creations.map(|outcome| Message::TableCreated { tag: 5, outcome }));
     all.extend(refusals.map(|refusal| Message::WriteReply { tag: 9, refused: Some(refusal) }));
+    all.extend(refusals.map(|refusal| Message::Kept { tag: 9, target: NodeId(3), refused: Some(refusal) }));
     all.extend(changes().into_iter().map(forward_update));
     all.extend(questions().into_iter().map(asking));
     all.extend(answers().into_iter().map(|answer| Message::RepairAnswer { tag: 300, answer: Ok(answer) }));
@@ -393,7 +413,7 @@ fn a_write_without_a_name_is_no_outcome() {
     let context = CausalContext::seal(&key(), &VersionVector::new());
     let outcome = |counter| {
         let dot = Dot { actor, counter };
-        let written = Written { dot, birth: Stamp(1), context: context.clone(), acknowledged: 1 };
+        let written = Written { dot, birth: Stamp(1), context: context.clone(), acknowledged: 1, fallbacks: 0 };
         decode(&frame(&[Message::Forwarded { tag: 3, outcome: Ok(written) }]))
     };
     assert_eq!(outcome(0).unwrap_err().what, "counter zero names no write");
@@ -456,6 +476,9 @@ fn the_examples_in_the_documentation_are_true() {
         ("described", described()),
         ("scan", scan()),
         ("listed", listed()),
+        ("create-sloppy-table", create_sloppy()),
+        ("keep", keep()),
+        ("kept", Message::Kept { tag: 9, target: NodeId(3), refused: None }),
     ];
     // To write an example anew: KV_REPL_PRINT_EXAMPLES=1 cargo test -p kv-repl --lib documentation -- --nocapture
     if std::env::var_os("KV_REPL_PRINT_EXAMPLES").is_some() {

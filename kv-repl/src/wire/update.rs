@@ -1,7 +1,8 @@
 //! A change of a data type on its way to a replica, and why one was refused.
 //!
 //! ```text
-//! change  := key:prefixed  operation:u128  consistency:u8  flags:u8 (2 context | 4 after | 8 asked for before | 16 of one life)
+//! change  := key:prefixed  operation:u128  consistency:u8  flags:u8 (2 context | 4 after | 8 asked for before | 16 of one life
+//!            | 32 strict)
 //!            [context:prefixed]  [context to be after:prefixed]  [node:varint  boot:varint]  update
 //! refused := 64  1 kind:u8 | 2 | 3 actor total:u64 amount:u64 | 4        (the numbers are u8s; two's complement)
 //! ```
@@ -23,6 +24,7 @@ const HAS_CONTEXT: u8 = 2;
 const HAS_AFTER: u8 = 4;
 const AGAIN: u8 = 8;
 const HAS_ASKED: u8 = 16;
+const IS_STRICT: u8 = 32;
 
 /// The outcome of a change that a data type does not take.
 pub(super) const REFUSED: u8 = 64;
@@ -37,7 +39,7 @@ pub(super) fn encode(modify: &Modify, out: &mut Vec<u8>) {
     };
     let flag = |is_there, flag| if is_there { flag } else { 0 };
     let contexts = flag(modify.context.is_some(), HAS_CONTEXT) | flag(modify.after.is_some(), HAS_AFTER);
-    out.push(contexts | again | flag(asked.is_some(), HAS_ASKED));
+    out.push(contexts | again | flag(asked.is_some(), HAS_ASKED) | flag(modify.strict, IS_STRICT));
     for context in modify.context.iter().chain(&modify.after) {
         put_prefixed(out, context.as_bytes());
     }
@@ -53,7 +55,9 @@ pub(super) fn decode(body: &Bytes, reader: &mut Reader<'_>) -> Result<Modify, De
     let operation = OperationId(u128::from_le_bytes(reader.array()?));
     let consistency = decode_consistency(reader)?;
     let flags = reader.u8()?;
-    if flags & !(HAS_CONTEXT | HAS_AFTER | AGAIN | HAS_ASKED) != 0 || flags & (AGAIN | HAS_ASKED) == HAS_ASKED {
+    if flags & !(HAS_CONTEXT | HAS_AFTER | AGAIN | HAS_ASKED | IS_STRICT) != 0
+        || flags & (AGAIN | HAS_ASKED) == HAS_ASKED
+    {
         return Err(reader.error("unknown flags of a change"));
     }
     let mut context_if = |flag| {
@@ -63,7 +67,8 @@ pub(super) fn decode(body: &Bytes, reader: &mut Reader<'_>) -> Result<Modify, De
     let (context, after) = (context_if(HAS_CONTEXT)?, context_if(HAS_AFTER)?);
     let asked = if flags & HAS_ASKED == 0 { None } else { Some((NodeId(reader.varint()?), Boot(reader.varint()?))) };
     let attempt = if flags & AGAIN == 0 { Attempt::First } else { Attempt::Again { asked } };
-    Ok(Modify { key, update: Update::decode(reader)?, context, after, operation, attempt, consistency })
+    let strict = flags & IS_STRICT != 0;
+    Ok(Modify { key, update: Update::decode(reader)?, context, after, operation, attempt, consistency, strict })
 }
 
 pub(super) fn encode_refused(refused: &UpdateRefused, out: &mut Vec<u8>) {

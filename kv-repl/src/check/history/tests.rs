@@ -28,7 +28,7 @@ fn write(history: &mut History, state: &Record, seen: &VersionVector, value: &'s
     let index = history.write_begins(&key(), Some(value.into()), OperationId(now.into()), Some(seen.clone()));
     let (dot, version) = &change.versions()[0];
     let context = CausalContext::seal(&key(), change.context());
-    let written = Written { dot: *dot, birth: version.birth, context, acknowledged: 2 };
+    let written = Written { dot: *dot, birth: version.birth, context, acknowledged: 2, fallbacks: 0 };
     history.write_acknowledged(index, now, state.rule(), &written);
     state.join(&change).unwrap()
 }

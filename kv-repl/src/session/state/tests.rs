@@ -27,7 +27,7 @@ fn written(key: &RecordKey, dot: Dot, seen: &VersionVector) -> Written {
     let mut seen = seen.clone();
     seen.insert(dot);
     let context = CausalContext::seal(key, &seen);
-    Written { dot, birth: Stamp(dot.counter), context, acknowledged: 1 }
+    Written { dot, birth: Stamp(dot.counter), context, acknowledged: 1, fallbacks: 0 }
 }
 
 fn read(key: &RecordKey, seen: &VersionVector) -> Read {
@@ -37,7 +37,7 @@ fn read(key: &RecordKey, seen: &VersionVector) -> Read {
 }
 
 fn subject(key: &RecordKey) -> Subject<'_> {
-    Subject { key, rule: Rule::Siblings, replicas: 3 }
+    Subject { key, rule: Rule::Siblings, replicas: 3, sloppy: false }
 }
 
 /// Writes at a level that settles nothing, or at a quorum.

@@ -46,8 +46,16 @@ impl World {
         self.stop(node);
         self.hints.wiped(node);
         self.coverage.wiped();
+        self.fallbacks.wiped(node);
+        self.wipes += 1;
         self.liveness.wiped(node);
         self.factory.wipe(node);
+    }
+
+    /// How many disks were lost or put back so far.
+    #[must_use]
+    pub const fn wipes(&self) -> u64 {
+        self.wipes
     }
 
     /// Copies the disk of a stopped node, for [`World::restore`].
@@ -60,6 +68,8 @@ impl World {
         self.stop(node);
         self.hints.wiped(node);
         self.coverage.wiped();
+        self.fallbacks.wiped(node);
+        self.wipes += 1;
         self.factory.restore(node);
     }
 

@@ -11,7 +11,7 @@ use kv_core::time::Millis;
 use kv_core::{NodeId, View};
 
 use super::{Host, World};
-use crate::check::{CoverageLedger, HintTotals, Nodes};
+use crate::check::{CoverageLedger, FallbackLedger, HintTotals, Nodes};
 use crate::comparison::Place;
 use crate::config::Settings;
 use crate::hint_status::HintStatus;
@@ -60,8 +60,8 @@ impl World {
         self.hints.totals()
     }
 
-    /// Hints over their bounds or in a wrong count, what was shed and is not owed, and what was acknowledged and is neither
-    /// held, nor kept, nor owed.
+    /// Hints over their bounds or in a wrong count, what was shed and is not owed, what was acknowledged and is neither
+    /// held, nor kept, nor owed, and what fallbacks had promised to keep.
     pub fn wrong_hints(&mut self) -> Vec<String> {
         let mut wrong = Vec::new();
         for (node, host) in &self.nodes {
@@ -70,10 +70,17 @@ impl World {
             wrong.extend(what.map(|what| format!("node {node}: {what}")));
         }
         wrong.extend(self.hints.unmarked(&Looking(&self.nodes)));
+        wrong.extend(self.fallbacks.lost(&Looking(&self.nodes)));
         if self.settings.hinted_handoff {
             wrong.extend(self.coverage.uncovered(&Looking(&self.nodes)));
         }
         wrong
+    }
+
+    /// What fallbacks have promised to keep.
+    #[must_use]
+    pub const fn fallbacks(&self) -> &FallbackLedger {
+        &self.fallbacks
     }
 
     /// What was acknowledged, and where it is.

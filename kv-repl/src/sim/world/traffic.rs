@@ -34,7 +34,7 @@ impl World {
     /// Every version that travels is held against those that travelled before under its dot.
     fn record_dots(&mut self, message: Message) {
         let records = match message {
-            Message::Write { key, record, .. } => vec![(key, record)],
+            Message::Write { key, record, .. } | Message::Keep { key, record, .. } => vec![(key, record)],
             Message::RepairAsk { question: Question::Join(records), .. }
             | Message::RepairAnswer { answer: Ok(Answer::Records(records)), .. } => records,
             _ => return,
