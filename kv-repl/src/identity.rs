@@ -106,6 +106,16 @@ impl Identity {
         Ok(identity)
     }
 
+    /// Whether the life before may have forgotten something: it has not noted that it did not.
+    ///
+    /// # Errors
+    /// [`IdentityError`].
+    pub fn forgot(view: &dyn View) -> Result<bool, IdentityError> {
+        let mut stored = None;
+        view.get(Space::META, KEY, &mut |bytes| stored = Some(decode(bytes)))?;
+        Ok(stored.transpose()?.is_some_and(|(_, clean)| !clean))
+    }
+
     /// Writes the identity; `clean` only as the last write of a life that forgets nothing.
     pub fn save(&self, clean: bool, batch: &mut Batch) {
         let mut out = vec![FORMAT];
@@ -166,13 +176,16 @@ mod tests {
     #[test]
     fn protocol_rule_05_every_unclean_start_retires_the_actor() {
         let store = MemStore::new([(Space::META, SpaceOptions::default())]);
+        assert!(!Identity::forgot(&store).unwrap(), "there was no life before");
         let first = begin(&store, 1, 5).unwrap();
         assert_eq!((first.boot, first.epoch, first.incarnation), (Boot(1), 1, Incarnation(5)));
+        assert!(Identity::forgot(&store).unwrap());
         let second = begin(&store, 1, 6).unwrap();
         assert_eq!((second.boot, second.epoch, second.incarnation), (Boot(2), 2, Incarnation(5)));
         let mut batch = Batch::new();
         second.save(true, &mut batch);
         store.commit(&batch).unwrap();
+        assert!(!Identity::forgot(&store).unwrap());
         let third = begin(&store, 1, 7).unwrap();
         assert_eq!((third.boot, third.epoch), (Boot(3), 2), "a clean stop keeps the actor");
         assert!(matches!(begin(&store, 2, 8), Err(IdentityError::OtherNode { found: NodeId(1), asked: NodeId(2) })));

@@ -116,6 +116,14 @@ impl NodeCore {
         })
     }
 
+    /// The life before has ended without order. What it coordinated may have been missed by others, and it did not come to note that:
+    /// all that this node shares with them is owed a comparison. What makes that durable is added to `batch`.
+    pub(crate) fn forgot(&mut self, batch: &mut Batch) {
+        let Shared { me, catalog, .. } = &self.shared;
+        self.hints.owe_everything(me.node, catalog.as_ref(), batch);
+        self.hints.owed().for_each(|(peer, place, ticket)| self.repairs.owe(Millis::ZERO, peer, place, ticket));
+    }
+
     /// Takes a frame that the transport says comes from `from`.
     pub(crate) fn frame(&mut self, now: Now, turn: &mut Turn<'_>, from: NodeId, lane: Lane, bytes: &Bytes) {
         self.shared.traffic.received.frame(lane, bytes.len());

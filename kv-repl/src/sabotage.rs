@@ -159,6 +159,8 @@ pub enum Sabotage {
     IgnoreHintBounds,
     /// A comparison that was under way when a hint was shed clears the mark of it.
     ClearMarkOfLaterSheds,
+    /// A node that has crashed owes nothing to those that may have missed what it had under way.
+    ForgetCrashes,
     /// Marks of what was shed end with the life of a node.
     ForgetMarks,
     /// A local level counts the replicas of every zone (rule P13).

@@ -139,9 +139,13 @@ impl Worker {
     /// Begins a life.
     pub(crate) fn start(settings: Settings, birth: &Birth, store: Arc<dyn Store>) -> Result<Self, StartError> {
         let mut batch = Batch::new();
+        let forgot = Identity::forgot(&*store)?;
         let me = Identity::begin(birth.node, birth.incarnation, birth.nonce, &*store, &mut batch)?;
         let me = if sabotaged!(KeepActorAfterCrash) { Identity { epoch: 1, ..me } } else { me };
-        let core = NodeCore::restore(settings, me, &birth.seeds, &*store)?;
+        let mut core = NodeCore::restore(settings, me, &birth.seeds, &*store)?;
+        if forgot {
+            core.forgot(&mut batch);
+        }
         let committed = store.commit(&batch)?;
         store.request_sync(committed);
         let mut last_write = vec![Sequence::default(); Stripe::COUNT];

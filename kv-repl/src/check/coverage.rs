@@ -1,8 +1,9 @@
 //! What was acknowledged is, for each replica of its record, at that replica, or kept for it, or owed to it: at every moment
 //! from the end of the write on, by the node that coordinated it.
 //!
-//! Not so when that node lost its power before the write was over, or before what it kept was durable: then comparisons at
-//! intervals and reads find it, and nothing is checked of it here.
+//! That its process dies or its power goes changes nothing: what it has forgotten to have under way, it owes to everybody from its next
+//! start on. Not so when it did not hold the write durably itself: then it may have lost it, and comparisons at intervals and
+//! reads find it. Nor when a disk is lost. Nothing is checked of such writes here.
 
 use std::collections::BTreeMap;
 
@@ -25,31 +26,20 @@ pub struct CoverageLedger {
 struct Given {
     key: RecordKey,
     change: Bytes,
-    /// It was seen to be over, and covered.
-    over: bool,
-    /// A power cut leaves what covers it.
-    durable: bool,
+    /// Its coordinator held it durably.
+    held: bool,
 }
 
 impl CoverageLedger {
-    /// A node has ended a turn and acknowledged these; `settled` when all that it has ever stored is durable.
-    pub(crate) fn turned(&mut self, node: NodeId, acknowledged: Vec<Acknowledged>, settled: bool) {
-        let given = self.given.entry(node).or_default();
-        if settled {
-            given.iter_mut().filter(|given| given.over).for_each(|given| given.durable = true);
-        }
-        let new = |Acknowledged { key, change, .. }| Given { key, change, over: false, durable: false };
-        given.extend(acknowledged.into_iter().map(new));
+    /// A node has ended a turn and acknowledged these.
+    pub(crate) fn turned(&mut self, node: NodeId, acknowledged: Vec<Acknowledged>) {
+        let given = acknowledged.into_iter().map(|Acknowledged { key, change, held, .. }| Given { key, change, held });
+        self.given.entry(node).or_default().extend(given);
     }
 
     /// A node has lost what it had under way, and what was not durable.
     pub(crate) fn crashed(&mut self, node: NodeId) {
-        self.given.entry(node).or_default().retain(|given| given.durable);
-    }
-
-    /// A node has lost what it had under way, and kept what it had stored.
-    pub(crate) fn killed(&mut self, node: NodeId) {
-        self.given.entry(node).or_default().retain(|given| given.over);
+        self.given.entry(node).or_default().retain(|given| given.held);
     }
 
     /// A node has lost everything, what it held for others and what it held itself.
@@ -61,12 +51,11 @@ impl CoverageLedger {
     pub(crate) fn uncovered(&mut self, nodes: &dyn Nodes) -> Vec<String> {
         let mut wrong = Vec::new();
         for (node, all) in &mut self.given {
-            all.retain_mut(|given| {
+            all.retain(|given| {
                 let Some((place, replicas)) = nodes.placed(&given.key) else { return false };
                 if nodes.is_writing(*node, &given.key) != Some(false) {
                     return true;
                 }
-                given.over = true;
                 let (key, change) = (&given.key, &given.change);
                 let lacks = |target: &&NodeId| nodes.holds(**target, key, change) != Some(true);
                 let lacking: Vec<NodeId> = replicas.iter().filter(lacks).copied().collect();

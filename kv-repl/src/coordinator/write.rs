@@ -65,6 +65,8 @@ pub(crate) struct Writes {
 pub(crate) struct Acknowledged {
     pub(crate) key: RecordKey,
     pub(crate) change: Bytes,
+    /// Whether this node holds it durably.
+    pub(crate) held: bool,
     /// Who keeps it, and for whom.
     pub(crate) kept: Vec<(NodeId, NodeId)>,
 }
@@ -359,8 +361,9 @@ impl Writes {
             (written.acknowledged, written.fallbacks) = write.counts();
             #[cfg(any(test, feature = "sim"))]
             if let Some(told) = &mut self.told {
+                let (key, change, held) = (write.key.clone(), write.change.clone(), !write.missing.contains(&me));
                 let kept = write.fallbacks.iter().flat_map(Fallbacks::kept).collect();
-                told.push(Acknowledged { key: write.key.clone(), change: write.change.clone(), kept });
+                told.push(Acknowledged { key, change, held, kept });
             }
             out.push(reply(write.origin, Ok(written)));
             self.stragglers.add(tag, write.change.len());

@@ -15,10 +15,10 @@
 //! 6. What would have been kept in a turn that the store refuses is owed as well. Its mark is written as soon as the store takes
 //!    anything; until then memory holds it.
 //!
-//! What a coordinator had under way when it crashed, before it knew that anybody had missed it, has no hint: that is found by
-//! anti-entropy and by reads.
-//!
-//! 7. What a coordinator of a sloppy table asks a node to keep for a replica that is away is a hint like any other ([`fallback`]),
+//! 7. What a coordinator had under way when it crashed, before it knew that anybody had missed it, has no hint. So a node that starts
+//!    after a crash owes a comparison to everybody with whom it shares a place. (What it did not come to hold itself comes back to it
+//!    in these, and to third ones in those at intervals, or when it is read.)
+//! 8. What a coordinator of a sloppy table asks a node to keep for a replica that is away is a hint like any other ([`fallback`]),
 //!    but that it may be all there is of an acknowledged write: it does not go before the replica has it, however old it grows.
 //!
 //! Source: DeCandia and others, "Dynamo: Amazon's highly available key-value store" (SOSP 2007), section 4.6; there a fallback
@@ -207,6 +207,22 @@ impl Hints {
     /// What owes a comparison, with whom, and the number that ends it: see [`Hints::compared`].
     pub(crate) fn owed(&self) -> impl Iterator<Item = (NodeId, Place, u64)> + '_ {
         self.owed.iter()
+    }
+
+    /// Owes a comparison of every place that this node shares with somebody.
+    pub(crate) fn owe_everything(&mut self, me: NodeId, catalog: Option<&Catalog>, batch: &mut Batch) {
+        if !self.bounds.enabled || sabotaged!(ForgetCrashes) {
+            return;
+        }
+        let tables = catalog.iter().flat_map(|catalog| catalog.tables());
+        for table in tables.filter(|table| table.options.is_replicated_durably()) {
+            for partition in table.layout.partitions_of(me) {
+                let place = Place { table: table.id, partition };
+                for peer in table.layout.replicas(partition).iter().filter(|peer| **peer != me) {
+                    self.owed.owe(*peer, place, batch);
+                }
+            }
+        }
     }
 
     /// The store did not take what a turn decided. What would have been kept with it is owed instead; returns all that is owed

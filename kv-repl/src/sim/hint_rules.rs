@@ -26,6 +26,7 @@ const RULES: &[(Sabotage, &str, Scenario)] = &[
     (Sabotage::ShedWithoutMark, "lesson_17_what_is_shed_is_owed", shed_for_want_of_room),
     (Sabotage::FailWhenHintsAreFull, "lesson_17_a_full_hint_queue_fails_no_write", written_without_room),
     (Sabotage::ForgetMarks, "lesson_17_what_is_owed_outlives_the_node_that_owes_it", owed_over_a_crash),
+    (Sabotage::ForgetCrashes, "what_a_coordinator_forgets_in_a_crash_is_owed", crashed_before_the_first_retry),
     (Sabotage::IgnoreHintBounds, "hints_stay_within_their_bounds_of_bytes", missed_more_than_there_is_room_for),
     (Sabotage::IgnoreHintBounds, "hints_stay_within_their_bounds_of_age", missed_for_too_long),
     (Sabotage::ForgetBirth, "protocol_rule_07_lesson_06_a_hint_tells_the_oldest_birth_in_it", births_of_a_hint),
@@ -245,13 +246,33 @@ fn owed_over_a_crash() -> Result<(), String> {
     let names = names(40);
     miss(&mut world, &names)?;
     for node in [1, 2].map(NodeId) {
-        world.crash(node);
+        // In order: after a crash all would be owed.
+        world.begin_stop(node);
+        world.run_for(100_000);
+        world.kill(node);
         world.start(node);
     }
     world.heal_links();
     world.run_for(20_000_000);
     all_equal(&mut world, &names)?;
     nothing_left(&world)
+}
+
+/// A coordinator has its write acknowledged, and its power goes before it knows that node 3 has missed it.
+fn crashed_before_the_first_retry() -> Result<(), String> {
+    (0..4).try_for_each(|seed| {
+        let mut world = founded(seed, 3, PLENTY);
+        world.cut(NodeId(1), NodeId(3));
+        world.cut(NodeId(2), NodeId(3));
+        write(&mut world, 1, "key 0", Consistency::Quorum)?;
+        world.crash(NodeId(1));
+        world.heal_links();
+        world.start(NodeId(1));
+        world.run_for(20_000_000);
+        all_equal(&mut world, &names(1))
+            .and_then(|()| nothing_left(&world))
+            .map_err(|what| format!("seed {seed}: {what}"))
+    })
 }
 
 fn missed_more_than_there_is_room_for() -> Result<(), String> {

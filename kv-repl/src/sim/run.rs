@@ -405,7 +405,9 @@ mod tests {
             report.violations.iter().filter(|violation| violation.contains("neither keeps nor owes")).count()
         };
         assert_eq!((0..6).map(bare).sum::<usize>(), 0);
-        for sabotage in [Sabotage::NeverHint, Sabotage::DeleteHintBeforeAck, Sabotage::ShedWithoutMark] {
+        let off =
+            [Sabotage::NeverHint, Sabotage::DeleteHintBeforeAck, Sabotage::ShedWithoutMark, Sabotage::ForgetCrashes];
+        for sabotage in off {
             // Reads and scans mend much of it before anybody looks.
             let noticed = sabotage.during(|| (0..60).any(|seed| bare(seed) > 0));
             assert!(noticed, "{sabotage:?}");

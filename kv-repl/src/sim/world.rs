@@ -381,7 +381,7 @@ impl World {
         self.hints.turned(node, worker.core_mut().hints(), settled);
         let acknowledged = worker.core_mut().writes().take_acknowledged();
         acknowledged.iter().for_each(|write| self.fallbacks.acknowledged(write));
-        self.coverage.turned(node, acknowledged, settled);
+        self.coverage.turned(node, acknowledged);
         if !outside.changes.is_empty() {
             // Whatever was believed of whom: everybody owns what he owned.
             for table in worker.core().shared.catalog.iter().flat_map(crate::catalog::Catalog::tables) {

@@ -26,7 +26,7 @@ impl World {
     pub fn kill(&mut self, node: NodeId) {
         self.note(2, node, 0);
         self.stop(node);
-        self.coverage.killed(node);
+        self.coverage.crashed(node);
         self.factory.kill(node);
     }
 
