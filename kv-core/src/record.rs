@@ -8,10 +8,12 @@
 
 mod format;
 mod operator;
+mod purge;
 mod visible;
 
 pub use crate::operation::OperationId;
 pub use operator::RecordJoin;
+pub use purge::{Above, Arrival};
 
 use bytes::Bytes;
 use thiserror::Error;

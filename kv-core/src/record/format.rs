@@ -138,6 +138,38 @@ impl Record {
         Ok(if rule == CRDT { bytes } else { &bytes[..reader.offset()] })
     }
 
+    /// What [`Record::dead_at`] says of the record that `bytes` are, without looking at its values.
+    ///
+    /// # Errors
+    /// When the front of `bytes` is not that of a record.
+    pub fn dead_at_of(bytes: &[u8]) -> Result<Option<Stamp>, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        if reader.u8()? != FORMAT {
+            return Err(reader.error("unknown format of record"));
+        }
+        let rule = reader.u8()?;
+        let header_bytes = reader.count(1)?;
+        let mut header = Reader::new(reader.bytes(header_bytes)?);
+        if rule == CRDT {
+            return Ok(None);
+        }
+        if rule == SIBLINGS {
+            VersionVector::decode(&mut header)?;
+        }
+        let mut least = None;
+        for _ in 0..header.varint()? {
+            if rule == SIBLINGS {
+                header.varint()?;
+                header.varint()?;
+            } else {
+                Actor::decode(&mut header)?;
+            }
+            let dead_at = skip_fields(&mut header)?;
+            least = least.into_iter().chain(dead_at).min();
+        }
+        Ok(least)
+    }
+
     /// [`Record::decode`] for borrowed bytes, with one copy.
     ///
     /// # Errors
@@ -182,6 +214,21 @@ fn decode_fields(header: &mut Reader<'_>, values: &mut Values<'_>) -> Result<Ver
         Payload::Value(values.take(length)?)
     };
     Ok(Version { birth, payload, expiry, operation })
+}
+
+/// Reads over the fields of a version, and says from which floor on it is dead.
+fn skip_fields(header: &mut Reader<'_>) -> Result<Option<Stamp>, DecodeError> {
+    let birth = Stamp(header.u64()?);
+    let flags = header.u8()?;
+    let expiry = if flags & FLAG_EXPIRY == 0 { None } else { Some(Millis(header.varint()?)) };
+    if flags & FLAG_OPERATION != 0 {
+        header.bytes(size_of::<u128>())?;
+    }
+    if flags & FLAG_VALUE == 0 {
+        return Ok(Some(birth));
+    }
+    header.varint()?;
+    Ok(expiry.map(|at| birth.max(Stamp::at(at))))
 }
 
 fn decode_siblings(header: &mut Reader<'_>, values: &mut Values<'_>) -> Result<DottedVersionSet<Version>, DecodeError> {

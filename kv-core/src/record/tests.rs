@@ -89,6 +89,7 @@ proptest! {
     fn a_record_comes_back(history in histories()) {
         for change in &history {
             prop_assert_eq!(&Record::decode(&change.to_bytes()).unwrap(), change);
+            prop_assert_eq!(Record::dead_at_of(&change.to_bytes()).unwrap(), change.dead_at());
         }
     }
 
@@ -117,6 +118,7 @@ proptest! {
         prop_assert_eq!(&forward, &backward);
         prop_assert!(records.contains(&forward));
         prop_assert_eq!(&Record::decode(&forward.to_bytes()).unwrap(), &forward);
+        prop_assert_eq!(Record::dead_at_of(&forward.to_bytes()).unwrap(), forward.dead_at());
     }
 
     #[test]
@@ -124,6 +126,9 @@ proptest! {
         let mut bytes = history.last().unwrap().to_bytes().to_vec();
         let at = at.index(bytes.len());
         bytes[at] ^= flip;
+        if let (Ok(record), dead_at) = (Record::decode_slice(&bytes), Record::dead_at_of(&bytes)) {
+            prop_assert_eq!(dead_at.unwrap(), record.dead_at());
+        }
         if let Ok(record) = Record::decode_slice(&bytes) {
             prop_assert_eq!(&record.to_bytes()[..], &bytes[..]);
         }

@@ -54,6 +54,16 @@ impl VersionVector {
         Self { spans: vec![Span { actor: dot.actor, first: dot.counter, last: dot.counter }] }
     }
 
+    /// The set of the dots of `actor` with the counters from `first` to `last`.
+    ///
+    /// # Panics
+    /// When there are none, or when `first` is zero, which names no write.
+    #[must_use]
+    pub fn run(actor: Actor, first: u64, last: u64) -> Self {
+        assert!(0 < first && first <= last, "a run of counters that name writes");
+        Self { spans: vec![Span { actor, first, last }] }
+    }
+
     /// The runs, sorted by actor and counter, with a gap between any two of one actor.
     #[must_use]
     pub fn spans(&self) -> &[Span] {
