@@ -7,6 +7,7 @@ use std::ops::RangeInclusive;
 
 use bytes::Bytes;
 use kv_core::hash::Token;
+use kv_core::hlc::Stamp;
 use kv_core::key::{RecordKey, TableId};
 use kv_ring::PartitionId;
 
@@ -17,6 +18,62 @@ pub struct Place {
     pub table: TableId,
     /// Which part of its hash space.
     pub partition: PartitionId,
+}
+
+/// Up to where a place is settled and purged at a replica; the second is at most the first.
+#[derive(Copy, Clone, Eq, PartialEq, Default, Debug)]
+pub struct Level {
+    /// All replicas hold the same of what was born at or below it, and nothing of that age is minted any more.
+    pub settled: Stamp,
+    /// Of what was born at or below it, tombstones and expired versions are dropped.
+    pub purged: Stamp,
+}
+
+impl Level {
+    /// The higher of each.
+    #[must_use]
+    pub fn join(self, other: Self) -> Self {
+        Self { settled: self.settled.max(other.settled), purged: self.purged.max(other.purged) }
+    }
+
+    /// Whether neither is below that of the other.
+    #[must_use]
+    pub fn covers(self, other: Self) -> bool {
+        self.join(other) == self
+    }
+}
+
+/// What the replica that leads a place to a higher floor asks of each.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub enum FloorStep {
+    /// "Promise that you mint nothing born at or below this. I am at that level."
+    Promise {
+        /// Up to where.
+        up_to: Stamp,
+        /// That of the one that asks.
+        level: Level,
+    },
+    /// "All have promised, and all hold the same since: this is the level from now on."
+    Raise(Level),
+}
+
+/// What it is answered. Everything it speaks of is durable there.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub enum FloorAnswer {
+    /// "I promise."
+    Promised {
+        /// A hash of the lives in which the replica knows all replicas of the place, itself included.
+        lives: u64,
+    },
+    /// "No more than this: what was born after it is still under way, or kept for others, or my clock has not come to it."
+    Able(Stamp),
+    /// "I am at another level than you, or have yet to drop what is below it."
+    Unequal(Level),
+    /// "So be it."
+    Raised {
+        /// The replica has never minted a stamp above this one.
+        clock: Stamp,
+    },
 }
 
 /// A branch of the hash tree over a partition: one of the 2^depth equal ranges that its tokens are cut into. What a branch
@@ -138,7 +195,12 @@ pub enum Answer {
     /// "I am still reading; ask again."
     Working,
     /// To [`Question::Compare`].
-    Differ(Vec<Differing>),
+    Differ {
+        /// The branches in which the two hold something else.
+        differing: Vec<Differing>,
+        /// Up to where the place is settled at the one that answers: a new storage mints nothing that old.
+        settled: Stamp,
+    },
     /// To [`Question::List`].
     List(Page),
     /// To [`Question::Fetch`]: as many as fit, at least one if there is any.
@@ -166,7 +228,7 @@ impl Answer {
     pub fn bytes(&self) -> usize {
         match self {
             Self::Working => 1,
-            Self::Differ(differing) => differing.len() * 4,
+            Self::Differ { differing, .. } => 9 + differing.len() * 4,
             Self::List(page) => page.entries.len() * 16 + key_bytes(page.end.as_ref()),
             Self::Records(records) => records_bytes(records),
             Self::Joined(positions) => positions.len() * 2,

@@ -40,6 +40,10 @@ pub struct Config {
     pub hint_age_max: Duration,
     /// How many bytes a node may send in each second of what it has kept for others.
     pub hint_bytes_per_second: u64,
+    /// For how long a delete is kept at least, and a version that has expired, before it is forgotten and its room is used again. They are
+    /// forgotten once every replica holds them, so this need not be as long as nodes may be away. Longer costs room; shorter than a
+    /// minute or so has replicas ask each other all the time. `Duration::MAX` for ever.
+    pub purge_after: Duration,
     /// Most versions a record may hold before a write that replaces none of them is refused.
     pub siblings_max: usize,
     /// Longest value of a put, in bytes.
@@ -82,6 +86,7 @@ impl Default for Config {
             hint_bytes_max: 256 << 20,
             hint_age_max: Duration::from_secs(3 * 3600),
             hint_bytes_per_second: 4 << 20,
+            purge_after: Duration::from_secs(3600),
             siblings_max: SIBLINGS_MAX,
             value_bytes_max: VALUE_BYTES_MAX,
             clock_drift_max: Hlc::DRIFT_MAX.as_duration(),
@@ -122,6 +127,8 @@ pub(crate) struct Settings {
     pub(crate) hello_every: Millis,
     pub(crate) gossip_every: Millis,
     pub(crate) repair_every: Millis,
+    /// `None` for never.
+    pub(crate) purge_after: Option<Millis>,
     pub(crate) repair_bytes_per_second: u64,
     pub(crate) hinted_handoff: bool,
     pub(crate) hint_bytes_max: u64,
@@ -178,6 +185,11 @@ impl Settings {
             hello_every: positive("hello_every", config.hello_every)?,
             gossip_every,
             repair_every: positive("repair_every", config.repair_every)?,
+            purge_after: if config.purge_after == Duration::MAX {
+                None
+            } else {
+                Some(positive("purge_after", config.purge_after)?)
+            },
             repair_bytes_per_second: config.repair_bytes_per_second,
             hinted_handoff: config.hinted_handoff,
             hint_bytes_max: config.hint_bytes_max,

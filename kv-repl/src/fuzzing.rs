@@ -45,6 +45,7 @@ pub fn hint(bytes: &[u8]) {
     let Some((length, rest)) = bytes.split_first() else { return };
     let (key, value) = rest.split_at(usize::from(*length).min(rest.len()));
     crate::hints::read_anything(key, value);
+    crate::floors::read_anything(key, value);
 }
 
 /// Gossip from peers, as frames one after the other, each with its length before it in two bytes. A node of five members

@@ -56,6 +56,7 @@ pub mod description;
 mod digest;
 mod driver;
 pub mod events;
+mod floors;
 pub mod fuzzing;
 mod gossip;
 pub mod hint_status;

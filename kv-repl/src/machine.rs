@@ -19,6 +19,7 @@ use crate::caches::Caches;
 use crate::catalog::{Catalog, Founding, TableSchema};
 use crate::comparison::Place;
 use crate::description::{DescribeError, Description};
+use crate::floors::{Floor, Floors};
 use crate::identity::{ClusterId, Identity};
 use crate::imports::Imports;
 use crate::liveness::LivenessChange;
@@ -59,6 +60,8 @@ pub(crate) struct Environment<'a> {
     pub(crate) peers: &'a Peers,
     /// The partitions that this node has yet to get from others.
     pub(crate) imports: &'a Imports,
+    /// What this node has promised, and what it has dropped.
+    pub(crate) floors: &'a Floors,
     /// What this node holds of cache tables, including everything that this turn has decided to put there.
     pub(crate) caches: &'a Caches,
     /// More waits for the disk than may: peers are refused what would wait too, and told to ask again after this time.
@@ -348,6 +351,8 @@ pub(crate) enum Notice {
         /// When to ask it again, on the monotonic clock.
         until: Millis,
     },
+    /// The floor of a place rises. The same turn stores it, where it must be durable.
+    Floor(Place, Floor),
     /// A peer was refused something because there is too much to do.
     Shed,
     /// A replica is known to have missed a change that this node coordinates.

@@ -15,7 +15,7 @@ use kv_core::key::RecordKey;
 use kv_core::time::Millis;
 
 use crate::catalog::{Founding, TableSchema};
-use crate::comparison::{Answer, Place, Question};
+use crate::comparison::{Answer, FloorAnswer, FloorStep, Place, Question};
 use crate::liveness::Rumour;
 use crate::request::{ClusterError, Modify, Put, WriteError, Written};
 use crate::scan::listing::Listing;
@@ -281,6 +281,24 @@ pub enum Message {
         /// The answer.
         answer: Result<Answer, Refusal>,
     },
+    /// A step of one replica that leads a place to a higher floor.
+    FloorAsk {
+        /// Ties the answer.
+        tag: u64,
+        /// The epoch of the layout by which the receiver was chosen.
+        epoch: u64,
+        /// Of what.
+        place: Place,
+        /// The step.
+        step: FloorStep,
+    },
+    /// What the other one says to it, or why nothing.
+    FloorTold {
+        /// Ties it to the step.
+        tag: u64,
+        /// What it says.
+        answer: Result<FloorAnswer, Refusal>,
+    },
 }
 
 /// Why a node is not accepted.
@@ -319,6 +337,8 @@ pub enum Refusal {
     },
     /// The storage is new and lacks what the one before held. A change is stored all the same.
     Importing,
+    /// It brings a value that everybody knew to be gone before it was forgotten that it had been there. Nothing was stored.
+    BelowFloor,
     /// It is a delete of a cache table that is born too far ahead of the replica's clock: it would forget it when it starts again.
     Early,
 }
@@ -413,6 +433,8 @@ impl Message {
             | Self::Together(_) => Lane::Request,
             Self::RepairAsk { .. }
             | Self::RepairAnswer { .. }
+            | Self::FloorAsk { .. }
+            | Self::FloorTold { .. }
             | Self::Described { .. }
             | Self::Scan { .. }
             | Self::Listed { .. } => Lane::Bulk,

@@ -16,7 +16,7 @@ use kv_core::key::RecordKey;
 use kv_core::record::{Payload, Record, Rule, Version};
 use kv_core::store::{Batch, Space};
 use kv_core::time::{Millis, Now};
-use kv_core::version::{Actor, VersionVector};
+use kv_core::version::{Actor, Span, VersionVector};
 
 use crate::config::Settings;
 use crate::identity::Identity;
@@ -86,6 +86,11 @@ impl Minter {
         self.clock.observe(stamp, now.wall);
     }
 
+    /// No stamp above it was ever minted here.
+    pub(crate) const fn last(&self) -> Stamp {
+        self.clock.last()
+    }
+
     pub(crate) fn mint(&mut self, env: &Environment<'_>, rule: Rule, put: &Put) -> Result<Minted, WriteError> {
         let stored = read(env, rule, &put.key)?;
         let copy = |version: &Version| version.operation == Some(put.operation) && !sabotaged!(MintRetriesAgain);
@@ -111,8 +116,9 @@ impl Minter {
             Some(ttl) => Expiry::after(env.now.wall, ttl)?,
             None => Expiry::NEVER,
         };
+        let floor = env.floors.of_key(env.catalog, &put.key);
         let mut epoch = env.me.epoch;
-        if rule == Rule::Siblings && forgot(env.me.actor(), &seen, stored.context()) {
+        if rule == Rule::Siblings && forgot(env.me.actor(), &seen, stored.context(), floor.counter_max) {
             // A client remembers a dot of ours that our store does not: counters of this actor cannot be trusted.
             epoch += 1;
         }
@@ -121,10 +127,11 @@ impl Minter {
             check_counter(actor, &seen, stored.context())?;
         }
         let mut clock = self.clock.clone();
-        let birth = clock.mint(env.now.wall, stored.birth_max().max(session(rule, &seen)))?;
+        let promised = if sabotaged!(MintBelowPromise) { Stamp::ZERO } else { floor.promised };
+        let birth = clock.mint(env.now.wall, stored.birth_max().max(session(rule, &seen)).max(promised))?;
         let version = Version { birth, payload: put.payload.clone(), expiry, operation: Some(put.operation) };
         let change = match rule {
-            Rule::Siblings => stored.sibling(actor, 0, &seen, version),
+            Rule::Siblings => stored.sibling(actor, 0, &seen.join(&floor.counted(actor, stored.context())), version),
             Rule::LastWriteWins => Record::last_write(actor, version),
             Rule::Crdt(_) => return Err(WriteError::WrongTable { rule }),
         };
@@ -193,13 +200,14 @@ fn session(rule: Rule, seen: &VersionVector) -> Stamp {
     }
 }
 
-/// Whether `seen` holds a dot of `actor` that `stored` has never heard of.
-fn forgot(actor: Actor, seen: &VersionVector, stored: &VersionVector) -> bool {
+/// Whether `seen` holds a dot of `actor` that `stored` has never heard of. Up to `counted`, records that are gone may have had it.
+fn forgot(actor: Actor, seen: &VersionVector, stored: &VersionVector, counted: u64) -> bool {
     let mine = |vector: &VersionVector| -> Vec<_> {
         vector.spans().iter().filter(|span| span.actor == actor).copied().collect()
     };
     let (seen, stored) = (mine(seen), mine(stored));
-    seen.iter().any(|span| !stored.iter().any(|held| held.first <= span.first && span.last <= held.last))
+    let knows = |span: &Span| stored.iter().any(|held| held.first <= span.first && span.last <= held.last);
+    seen.iter().any(|span| span.last > counted && !knows(span))
 }
 
 /// Whether an actor can count on. None gets to the end by counting: somebody has made up a context, or a record.

@@ -3,6 +3,7 @@
 //! Feed it frames, requests and the time within a [`Turn`]; then carry out the turn; then ask when it wants to be called
 //! again. Machines never call each other: whatever one has to say to another goes through here.
 
+mod floors;
 mod together;
 
 use std::collections::VecDeque;
@@ -22,6 +23,7 @@ use crate::coordinator::forward::Forwards;
 use crate::coordinator::read::Reads;
 use crate::coordinator::scan::Scans;
 use crate::coordinator::write::Writes;
+use crate::floors::Floors;
 use crate::gossip::Gossip;
 use crate::hints::Hints;
 use crate::identity::Identity;
@@ -91,12 +93,13 @@ impl NodeCore {
         seeds: &[PeerInfo],
         view: &dyn View,
     ) -> Result<Self, RestoreError> {
-        let Remembered { mark, catalog, mut peers, imported, owed } = Remembered::read(&me, view)?;
+        let Remembered { mark, catalog, mut peers, imported, owed, floors } = Remembered::read(&me, view)?;
         peers.learn(seeds, me.node);
         let hints = Hints::restore(&settings, &me, catalog.as_ref(), owed, view)?;
         let mut repairs = Repairs::new(&settings, &me);
         hints.owed().for_each(|(peer, place, ticket)| repairs.owe(Millis::ZERO, peer, place, ticket));
-        let shared = Shared::restore(me, catalog, peers, imported, settings.clock_drift_max);
+        let floors = Floors::restore(floors, settings.purge_after.is_some());
+        let shared = Shared::restore(me, catalog, peers, imported, floors, settings.clock_drift_max);
         repairs.import(Millis::ZERO, &shared.imports);
         Ok(Self {
             membership: Membership::new(&settings),
@@ -164,7 +167,8 @@ impl NodeCore {
             Message::WriteReply { .. } | Message::Kept { .. } => To::Writes,
             Message::ReadReply { tag, .. } if !Reads::owns(*tag) => To::Writes,
             Message::ReadReply { .. } | Message::DigestReply { .. } => To::Reads,
-            Message::RepairAsk { .. } | Message::RepairAnswer { .. } => To::Repairs,
+            Message::RepairAsk { .. } | Message::RepairAnswer { .. } | Message::FloorTold { .. } => To::Repairs,
+            Message::FloorAsk { .. } => return self.floor_asked(now, turn, from, &message),
             Message::Forward { .. } | Message::ForwardUpdate { .. } => return self.forwarded(now, turn, from, message),
             Message::Forwarded { .. } => To::Forwards,
             Message::CreateTable { .. }
@@ -541,6 +545,7 @@ impl NodeCore {
             repair: self.repairs.status(),
             caches: self.shared.caches.status(),
             hints: self.hints.status(),
+            purge: self.repairs.purge_status(),
             importing: self.shared.imports.len(),
         }
     }

@@ -10,6 +10,7 @@ use thiserror::Error;
 
 use crate::catalog::{Catalog, Founding, TableSchema};
 use crate::comparison::Place;
+use crate::floors::{Floor, read_floor};
 use crate::hints::read_mark;
 use crate::identity::Identity;
 use crate::imports::read_note;
@@ -30,6 +31,8 @@ pub(crate) struct Remembered {
     pub(crate) imported: Vec<(Place, u64)>,
     /// Which places owe a comparison with whom.
     pub(crate) owed: Vec<(NodeId, Place)>,
+    /// What was promised, settled and purged of which place.
+    pub(crate) floors: Vec<(Place, Floor)>,
 }
 
 /// What the node stored about itself cannot be read.
@@ -52,6 +55,7 @@ impl Remembered {
         let mut peers = Peers::default();
         let mut owed = Vec::new();
         let mut imported = Vec::new();
+        let mut floors = Vec::new();
         let mut damage: Result<(), DecodeError> = Ok(());
         view.scan(Space::META, KeyRange::ALL, Direction::Forward, &mut |key, value| {
             let mut reader = Reader::new(value);
@@ -66,6 +70,8 @@ impl Remembered {
                     imported.push(note);
                 } else if let Some(mark) = read_mark(key, value)? {
                     owed.push(mark);
+                } else if let Some(floor) = read_floor(key, value)? {
+                    floors.push(floor);
                 } else {
                     peers.restore(key, value)?;
                 }
@@ -90,6 +96,6 @@ impl Remembered {
                 catalog.add(table.into());
             }
         }
-        Ok(Self { mark, catalog, peers, imported, owed })
+        Ok(Self { mark, catalog, peers, imported, owed, floors })
     }
 }

@@ -14,6 +14,7 @@ use kv_core::time::Millis;
 use crate::caches::NotTaken;
 use crate::config::Settings;
 use crate::digest::digest;
+use crate::floors::{Arrived, arrive};
 use crate::lister::{Asked, list};
 use crate::machine::{Action, Environment, Event, Machine, Notice, Release, Stripe};
 use crate::message::{Message, Refusal};
@@ -66,10 +67,17 @@ impl Replica {
             return Ok(());
         }
         let mut batch = Batch::new();
-        if self.folds_now(key) {
-            let held = Self::held(env, key)?.map_or(Ok(change.clone()), |held| Record::decode(&held));
-            let joined = held.map_err(|_| Refusal::Damaged)?.join(&change).map_err(|_| Refusal::Damaged)?;
-            batch.put(Space::DATA, key.as_bytes(), &joined.to_bytes());
+        let settled = env.floors.of_key(env.catalog, key).level.settled;
+        if self.folds_now(key) || change.versions().iter().any(|(_, version)| version.birth <= settled) {
+            let held = Self::held(env, key)?.map(|held| Record::decode(&held)).transpose();
+            match arrive(held.map_err(|_| Refusal::Damaged)?.as_ref(), &change, settled) {
+                Arrived::Joined(Some(joined)) => batch.put(Space::DATA, key.as_bytes(), &joined.to_bytes()),
+                Arrived::Joined(None) => batch.delete(Space::DATA, key.as_bytes()),
+                // It is known here, as the nothing that is left of it.
+                Arrived::Known => return counts(env, key),
+                Arrived::Obsolete => return Err(Refusal::BelowFloor),
+                Arrived::Unfit => return Err(Refusal::Damaged),
+            }
         } else {
             batch.merge(Space::DATA, key.as_bytes(), record);
         }

@@ -227,6 +227,24 @@ pub enum Sabotage {
     LookWithoutBound,
     /// A scan goes on from the cursor of another table.
     TakeAnyCursor,
+    /// What is deleted is forgotten when those that can be reached hold the delete (rule P7, lesson 05).
+    PurgeUnconfirmed,
+    /// Replicas promise whatever they keep for others (rule P7, lesson 06).
+    PromiseOverHints,
+    /// A place counts as settled when all were compared with one (rule P7).
+    RaiseAfterOnePass,
+    /// What is deleted is forgotten as soon as it is settled (rule P7).
+    PurgeAtOnce,
+    /// A replica takes in what it knew to be gone (rule P7).
+    TakeBelowFloor,
+    /// A replica whose clock has gone back mints below what it has promised (rule P7).
+    MintBelowPromise,
+    /// A key that was forgotten is counted from one again (rule P5).
+    CountAnew,
+    /// Nobody asks in which lives replicas know each other (rules P1 and P7).
+    MixLives,
+    /// A new storage does not ask below which births nothing is minted any more (rule P8).
+    ImportWithoutFloor,
     /// A retry is minted anew where the first attempt is (rule P10, lesson 10).
     MintRetriesAgain,
     /// A write is begun after its deadline, by when its client was told that nothing was written (lesson 10).

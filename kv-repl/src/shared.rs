@@ -10,6 +10,7 @@ use kv_core::time::{Millis, Now};
 use crate::caches::Caches;
 use crate::catalog::{Catalog, Founding, TableSchema};
 use crate::comparison::Place;
+use crate::floors::Floors;
 use crate::identity::{ClusterId, Identity};
 use crate::imports::Imports;
 use crate::liveness::{Liveness, LivenessChange};
@@ -31,6 +32,8 @@ pub(crate) struct Shared {
     pub(crate) peers: Peers,
     /// The partitions that this node has yet to get from others.
     pub(crate) imports: Imports,
+    /// What this node has promised, and what it has dropped.
+    pub(crate) floors: Floors,
     /// What is held of cache tables.
     pub(crate) caches: Caches,
     pub(crate) dropped: Dropped,
@@ -52,6 +55,7 @@ impl Shared {
         catalog: Option<Catalog>,
         peers: Peers,
         imported: Vec<(Place, u64)>,
+        floors: Floors,
         clock_drift_max: Millis,
     ) -> Self {
         let standing = match &catalog {
@@ -65,6 +69,7 @@ impl Shared {
         }
         Self {
             imports: Imports::restore(me.node, catalog.as_ref(), imported),
+            floors,
             me,
             standing,
             catalog,
@@ -82,9 +87,9 @@ impl Shared {
 
     /// What a machine may look at.
     pub(crate) fn environment<'a>(&'a self, now: Now, turn: &'a Turn<'_>) -> Environment<'a> {
-        let Self { me, catalog, peers, imports, caches, .. } = self;
+        let Self { me, catalog, peers, imports, floors, caches, .. } = self;
         let (standing, overload, catalog) = (self.standing, self.overload, catalog.as_ref());
-        Environment { now, view: turn, me, standing, catalog, peers, imports, caches, overload }
+        Environment { now, view: turn, me, standing, catalog, peers, imports, floors, caches, overload }
     }
 
     /// Takes note of what a machine found out, as far as it is about what all of them share.
@@ -133,6 +138,7 @@ impl Shared {
             Notice::ActorEpoch(epoch) => self.me.epoch = epoch,
             Notice::CacheFull(table) => self.caches.count_refused(table),
             Notice::Busy { peer, until } => self.peers.busy(peer, until),
+            Notice::Floor(place, floor) => self.floors.raise(place, floor),
             // These are for single machines.
             Notice::Observed(_)
             | Notice::Missed { .. }

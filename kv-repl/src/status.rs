@@ -200,6 +200,26 @@ pub struct CacheStatus {
     pub deletes_refused: u64,
 }
 
+/// What a node has forgotten of what was deleted and what has expired, and what holds back the rest.
+///
+/// A delete is forgotten once every replica holds it, and never by the clock alone: a replica that is away holds back all partitions that it
+/// holds, until it is back or its storage has been replaced.
+#[derive(Clone, Eq, PartialEq, Default, Debug)]
+pub struct PurgeStatus {
+    /// Partitions that this node leads: it asks their other replicas.
+    pub places: usize,
+    /// Rounds of asking that it has begun in this life.
+    pub rounds: u64,
+    /// How many of its partitions hold something that is old enough to go, and are held back.
+    pub held_back: usize,
+    /// By whom: these cannot be reached, or have writes under way, or keep hints, that are older than what is to go.
+    pub held_back_by: Vec<NodeId>,
+    /// Tombstones and expired versions that this node has dropped in this life, of whatever partition.
+    pub versions: u64,
+    /// Records of which nothing was left, among them.
+    pub records: u64,
+}
+
 /// A node at one moment.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Status {
@@ -233,6 +253,8 @@ pub struct Status {
     pub caches: Vec<CacheStatus>,
     /// What is kept for others that have missed it.
     pub hints: HintStatus,
+    /// What it has forgotten of what was deleted.
+    pub purge: PurgeStatus,
     /// How many partitions this node, whose storage was replaced, has yet to get from their other replicas. In these it counts for
     /// nothing.
     pub importing: usize,

@@ -76,6 +76,13 @@ impl TableOptions {
         }
     }
 
+    /// Whether what is deleted or has expired is dropped once every replica holds the delete. Not of data types, whose parts do not tell
+    /// when they were written, nor of sloppy tables, for whose replicas nodes keep hints that nobody asks about them; of caches, each node
+    /// does so by itself.
+    pub(crate) fn is_purged(&self) -> bool {
+        self.is_replicated_durably() && !self.sloppy && !matches!(self.rule, Rule::Crdt(_))
+    }
+
     /// How many nodes hold each key; three unless said otherwise.
     #[must_use]
     pub const fn replicas(mut self, replicas: usize) -> Self {

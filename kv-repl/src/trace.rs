@@ -121,6 +121,7 @@ pub(crate) fn notice(node: NodeId, notice: &Notice) {
         | Notice::Greeted(_)
         | Notice::ActorEpoch(_)
         | Notice::Observed(_)
+        | Notice::Floor(..)
         | Notice::Missed { .. }
         | Notice::Caught { .. }
         | Notice::Moot { .. }

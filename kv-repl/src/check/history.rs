@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use kv_core::VersionVector;
+use kv_core::hlc::Stamp;
 use kv_core::key::RecordKey;
 use kv_core::record::{OperationId, Payload, Record, Rule, Version};
 use kv_core::version::Dot;
@@ -44,12 +45,21 @@ struct Floor {
     last: Option<Version>,
 }
 
+/// What replicas may have forgotten of a key.
+#[derive(Clone, Default, Debug)]
+struct Forgotten {
+    dots: VersionVector,
+    /// Everything born at or below it, if it was deleted.
+    settled: Stamp,
+}
+
 /// What clients did and saw, in the order in which it began and ended.
 #[derive(Default, Debug)]
 pub struct History {
     writes: Vec<Write>,
     floors: BTreeMap<RecordKey, Floor>,
     values: BTreeMap<Bytes, RecordKey>,
+    forgotten: BTreeMap<RecordKey, Forgotten>,
     tally: Tally,
 }
 
@@ -59,6 +69,20 @@ pub struct ReadBegun {
     key: RecordKey,
     at: u64,
     floor: Floor,
+}
+
+impl ReadBegun {
+    /// Of which key.
+    #[must_use]
+    pub const fn key(&self) -> &RecordKey {
+        &self.key
+    }
+
+    /// The writes that it must know of.
+    #[must_use]
+    pub const fn seen(&self) -> &VersionVector {
+        &self.floor.seen
+    }
 }
 
 impl History {
@@ -112,6 +136,18 @@ impl History {
         ReadBegun { key: key.clone(), at: now, floor: self.floors.get(key).cloned().unwrap_or_default() }
     }
 
+    /// Replicas may have forgotten these writes of a key, and whatever was deleted that was born at or below `settled`. That nobody has lost
+    /// a value that nobody had deleted is checked all the same.
+    pub fn forget(&mut self, key: &RecordKey, dots: &VersionVector, settled: Stamp) {
+        let forgotten = self.forgotten.entry(key.clone()).or_default();
+        forgotten.dots = forgotten.dots.join(dots);
+        forgotten.settled = forgotten.settled.max(settled);
+    }
+
+    fn forgotten(&self, key: &RecordKey) -> Forgotten {
+        self.forgotten.get(key).cloned().unwrap_or_default()
+    }
+
     /// A quorum read has ended.
     pub fn read_ends(&mut self, begun: &ReadBegun, rule: Rule, read: &Read) {
         self.tally.reads += 1;
@@ -120,8 +156,8 @@ impl History {
         let mut found = Vec::new();
         match rule {
             Rule::Siblings => self.check_siblings(begun, record, &mut found),
-            Rule::Crdt(_) => check_context(begun, record, &mut found),
-            Rule::LastWriteWins => check_last_write(begun, record, &mut found),
+            Rule::Crdt(_) => check_context(begun, record, &VersionVector::new(), &mut found),
+            Rule::LastWriteWins => self.check_last_write(begun, record, &mut found),
         }
         let values = read.values();
         if values.iter().collect::<BTreeSet<_>>().len() != values.len() {
@@ -169,10 +205,13 @@ impl History {
     }
 
     fn check_siblings(&self, begun: &ReadBegun, record: &Record, found: &mut Vec<String>) {
-        check_context(begun, record, found);
+        let forgotten = self.forgotten(&begun.key).dots;
+        check_context(begun, record, &forgotten, found);
         let of_key = || self.writes.iter().filter(|write| write.key == begun.key);
-        for (ended, dot) in of_key().filter_map(|write| write.acknowledged) {
-            let present = record.versions().iter().any(|(held, _)| *held == dot);
+        let acknowledged = of_key().filter_map(|write| Some((write.acknowledged?, write.value.is_none())));
+        for ((ended, dot), is_delete) in acknowledged {
+            let present =
+                record.versions().iter().any(|(held, _)| *held == dot) || (is_delete && forgotten.contains(dot));
             let replaced = || of_key().any(|other| other.seen.as_ref().is_none_or(|seen| seen.contains(dot)));
             if ended < begun.at && !present && !replaced() {
                 found.push(format!("lacks {dot:?}, which was acknowledged, and which no writer had seen"));
@@ -189,6 +228,22 @@ impl History {
         }
     }
 
+    fn check_last_write(&self, begun: &ReadBegun, record: &Record, found: &mut Vec<String>) {
+        let birth = |version: Option<&Version>| version.map(|version| version.birth);
+        let seen = record.versions().first().map(|(_, version)| version);
+        // A delete may be forgotten, a value only if there was a later delete.
+        let of_key = || self.writes.iter().filter(|write| write.key == begun.key);
+        let is_forgotten = |last: &Version| {
+            last.birth <= self.forgotten(&begun.key).settled
+                && seen.is_none()
+                && (last.payload == Payload::Tombstone || of_key().any(|write| write.value.is_none()))
+        };
+        let last = begun.floor.last.as_ref().filter(|last| !is_forgotten(last));
+        if birth(seen) < birth(last) {
+            found.push(format!("sees {seen:?}, older than what was seen before: {:?}", begun.floor.last));
+        }
+    }
+
     /// What was looked at, and what was wrong.
     #[must_use]
     pub const fn tally(&self) -> &Tally {
@@ -196,18 +251,10 @@ impl History {
     }
 }
 
-fn check_context(begun: &ReadBegun, record: &Record, found: &mut Vec<String>) {
-    if !record.context().covers(&begun.floor.seen) {
+fn check_context(begun: &ReadBegun, record: &Record, forgotten: &VersionVector, found: &mut Vec<String>) {
+    if !record.context().join(forgotten).covers(&begun.floor.seen) {
         let (seen, floor) = (record.context(), &begun.floor.seen);
         found.push(format!("has seen {seen:?}, less than was seen before: {floor:?}"));
-    }
-}
-
-fn check_last_write(begun: &ReadBegun, record: &Record, found: &mut Vec<String>) {
-    let birth = |version: Option<&Version>| version.map(|version| version.birth);
-    let seen = record.versions().first().map(|(_, version)| version);
-    if birth(seen) < birth(begun.floor.last.as_ref()) {
-        found.push(format!("sees {seen:?}, older than what was seen before: {:?}", begun.floor.last));
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use kv_core::hlc::Stamp;
 use kv_core::key::RecordKey;
 use kv_core::record::{Record, Version};
 use kv_core::version::Dot;
@@ -22,6 +23,12 @@ impl DotLedger {
                 self.violations.push(format!("{dot:?} of {key:?} was minted twice: {known:?} and {version:?}"));
             }
         }
+    }
+
+    /// When a version that was seen was born.
+    #[must_use]
+    pub fn birth(&self, key: &RecordKey, dot: Dot) -> Option<Stamp> {
+        self.seen.get(&(key.clone(), dot)).map(|version| version.birth)
     }
 
     /// What was wrong.

@@ -33,6 +33,8 @@ pub struct RequestBegun {
 #[derive(Default, Debug)]
 pub struct SessionLedger {
     shown: BTreeMap<(u64, RecordKey), Shown>,
+    /// The writes of each key that replicas may have forgotten, and up to which birth.
+    forgotten: BTreeMap<RecordKey, (VersionVector, Stamp)>,
     violations: Vec<String>,
     reads: u64,
 }
@@ -49,6 +51,19 @@ impl SessionLedger {
         RequestBegun { session, key: key.clone(), shown }
     }
 
+    /// What a session had been shown of writes that have names, when a request began.
+    #[must_use]
+    pub const fn shown(begun: &RequestBegun) -> &VersionVector {
+        &begun.shown.writes
+    }
+
+    /// Replicas may have forgotten these writes of a key, and whatever was deleted that was born at or below `settled`.
+    pub fn forget(&mut self, key: &RecordKey, dots: &VersionVector, settled: Stamp) {
+        let (forgotten, up_to) = self.forgotten.entry(key.clone()).or_default();
+        *forgotten = forgotten.join(dots);
+        *up_to = settled.max(*up_to);
+    }
+
     /// A read has been answered.
     pub fn read(&mut self, begun: &RequestBegun, rule: Rule, read: &Read) {
         self.reads += 1;
@@ -60,7 +75,9 @@ impl SessionLedger {
                 (version.birth, version.payload == kv_core::record::Payload::Tombstone, dot.actor)
             };
             let held = read.record().and_then(|record| record.versions().first()).map(order);
-            if held < shown.last {
+            let settled = self.forgotten.get(key).map_or(Stamp::ZERO, |(_, settled)| *settled);
+            let is_forgotten = held.is_none() && shown.last.is_some_and(|(birth, ..)| birth <= settled);
+            if held < shown.last && !is_forgotten {
                 let (held, seen) = (held.map(last_of), shown.last.map(last_of));
                 self.violations.push(format!("session {session} is shown {held:?} of {key:?} after {seen:?}"));
             }
@@ -68,7 +85,9 @@ impl SessionLedger {
         } else {
             let nothing = VersionVector::new();
             let held = read.record().map_or(&nothing, |record| record.context());
-            if !held.covers(&shown.writes) {
+            let nothing = VersionVector::new();
+            let forgotten = self.forgotten.get(key).map_or(&nothing, |(dots, _)| dots);
+            if !held.join(forgotten).covers(&shown.writes) {
                 let seen = &shown.writes;
                 self.violations.push(format!("session {session} is shown {held:?} of {key:?} after {seen:?}"));
             }

@@ -178,6 +178,17 @@ impl Reads {
         }
     }
 
+    /// What was read is so old that a replica knows better: it is read anew.
+    fn again(&mut self, env: &Environment<'_>, tag: u64, out: &mut Vec<Action>) {
+        if let Some(read) = self.under_way.get_mut(&tag)
+            && matches!(read.stage, Stage::Repairing { .. })
+        {
+            read.restart();
+            read.retry(env, &mut self.means, out);
+            self.look_again(tag);
+        }
+    }
+
     /// A peer will not answer: asks others now, rather than when it is overdue.
     fn unreachable(&mut self, env: &Environment<'_>, peer: NodeId, out: &mut Vec<Action>) {
         let waiting = self.under_way.values().filter(|read| read.waits_for(peer)).map(|read| read.tag);
@@ -250,6 +261,7 @@ impl Reads {
             Message::ReadReply { tag, outcome } => (tag, outcome.map(Answer::Record)),
             Message::DigestReply { tag, outcome } => (tag, outcome.map(Answer::Digest)),
             Message::WriteReply { tag, refused: None } => return self.repaired(env, from, tag, out),
+            Message::WriteReply { tag, refused: Some(Refusal::BelowFloor) } => return self.again(env, tag, out),
             _ => return,
         };
         match answer {

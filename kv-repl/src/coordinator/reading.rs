@@ -111,8 +111,19 @@ impl Reading {
     pub(super) fn renew(&mut self, epoch: u64) {
         if epoch != self.epoch {
             self.epoch = epoch;
-            self.stage = Stage::Asking { answers: Answers::default(), behind: false };
+            self.restart();
         }
+    }
+
+    /// Forgets what was answered.
+    pub(super) fn restart(&mut self) {
+        self.stage = Stage::Asking { answers: Answers::default(), behind: false };
+    }
+
+    /// Whether it is known what each replica holds.
+    fn is_known_of_all(&self) -> bool {
+        let Stage::Asking { answers, .. } = &self.stage else { return false };
+        self.replicas.iter().all(|node| answers.is_read(*node))
     }
 
     /// Those that were not asked yet for what they hold, or only for a digest that is of no record.
@@ -278,7 +289,10 @@ impl Reading {
         out: &mut Vec<Action>,
     ) -> bool {
         let Some(floor) = &self.get.floor else { return true };
-        if !floor.is_in(joined) && !sabotaged!(AnswerBelowSession) {
+        // What no replica holds any more was deleted, and everybody has forgotten it since.
+        let forgets = placed(env, &self.get.key).is_some_and(|(table, _)| table.options.is_purged());
+        let is_forgotten = forgets && env.floors.enabled && self.is_known_of_all();
+        if !floor.is_in(joined) && !is_forgotten && !sabotaged!(AnswerBelowSession) {
             if let Stage::Asking { behind, .. } = &mut self.stage {
                 *behind = true;
             }

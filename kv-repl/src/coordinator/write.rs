@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use kv_core::NodeId;
 use kv_core::crdt::UpdateRefused;
+use kv_core::hlc::Stamp;
 use kv_core::key::RecordKey;
 use kv_core::record::{Payload, Record, Rule};
 use kv_core::store::{Batch, Space};
@@ -33,7 +34,8 @@ use super::{busy, placed, reachable, requirement};
 #[cfg(any(test, feature = "sim"))]
 use crate::admission::Limits;
 use crate::caches::NotTaken;
-use crate::catalog::TableSchema;
+use crate::catalog::{Catalog, TableSchema};
+use crate::comparison::Place;
 use crate::config::Settings;
 use crate::identity::Boot;
 use crate::machine::{Action, Environment, Event, Machine, Notice, Origin, Outcome, Release, Request, Stripe};
@@ -99,6 +101,15 @@ impl Writes {
         self.under_way.values().any(|write| write.key == *key)
     }
 
+    /// No write that is under way in a place was born before; `None` when none is.
+    pub(crate) fn oldest_birth(&self, catalog: Option<&Catalog>, place: Place) -> Option<Stamp> {
+        let table = catalog?.table(place.table)?;
+        let is_there = |write: &&UnderWay| {
+            write.key.table() == place.table && table.layout.partition_of(write.key.token()) == place.partition
+        };
+        self.under_way.values().filter(is_there).map(|write| write.birth).min()
+    }
+
     /// How many writes were answered and wait for stragglers.
     pub(crate) fn stragglers(&self) -> usize {
         self.stragglers.len()
@@ -113,6 +124,11 @@ impl Writes {
     /// Messages beyond those that writes need.
     pub(crate) const fn extra(&self) -> ExtraMessages {
         self.budget.count
+    }
+
+    /// No stamp above it was ever minted here.
+    pub(crate) const fn clock(&self) -> Stamp {
+        self.minter.last()
     }
 
     pub(crate) const fn minter(&mut self) -> &mut Minter {
@@ -179,6 +195,7 @@ impl Writes {
             operation: write.operation(),
             key: key.clone(),
             change: minted.change,
+            birth: minted.written.birth,
             epoch: env.catalog.map_or(0, |catalog| catalog.epoch_of(replicas)),
             missing: replicas.iter().copied().collect(),
             missed: BTreeSet::new(),

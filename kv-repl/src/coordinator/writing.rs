@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use kv_core::NodeId;
+use kv_core::hlc::Stamp;
 use kv_core::key::RecordKey;
 use kv_core::record::OperationId;
 use kv_core::store::{Batch, Space};
@@ -24,6 +25,8 @@ pub(super) struct UnderWay {
     pub(super) operation: OperationId,
     pub(super) key: RecordKey,
     pub(super) change: Bytes,
+    /// Of the write itself.
+    pub(super) birth: Stamp,
     pub(super) epoch: u64,
     /// Replicas that have not acknowledged.
     pub(super) missing: BTreeSet<NodeId>,

@@ -86,9 +86,9 @@ impl Range {
 }
 
 impl Hint {
-    /// A hint of one change.
-    pub(super) fn of(record: Bytes, change: &Record) -> Self {
-        let births = change.versions().iter().map(|(_, version)| version.birth);
+    /// A hint of one change, in a place of which every replica holds what was born at or below `settled`.
+    pub(super) fn of(record: Bytes, change: &Record, settled: Stamp) -> Self {
+        let births = change.versions().iter().map(|(_, version)| version.birth).filter(|birth| *birth > settled);
         Self { oldest: births.min().unwrap_or_else(|| change.birth_max()), record }
     }
 
@@ -202,7 +202,7 @@ mod tests {
         let place = Place { table: TableId(7), partition: PartitionId(300) };
         let written = [
             ("hint-key", hint_key(NodeId(3), &key())),
-            ("hint", Hint::of(change.to_bytes(), &change).encode()),
+            ("hint", Hint::of(change.to_bytes(), &change, Stamp::ZERO).encode()),
             ("mark-key", mark_key(NodeId(3), place)),
             ("mark", mark().to_vec()),
         ];

@@ -96,7 +96,12 @@ impl Hints {
             return None;
         }
         let record = Record::decode(change).ok()?;
-        let mut hint = Hint::of(change.clone(), &record);
+        let settled = env.floors.of(place).level.settled;
+        let mut hint = Hint::of(change.clone(), &record, settled);
+        if hint.oldest <= settled {
+            // A client has asked again for what has long been everywhere.
+            return Some(Kept::Already);
+        }
         if self.is_old(env, hint.oldest) {
             return None;
         }

@@ -88,6 +88,7 @@ impl<'a> One<'a> {
             catalog: Some(&self.catalog),
             peers: &self.peers,
             imports: &crate::imports::Imports::default(),
+            floors: &crate::floors::Floors::default(),
             caches: &crate::caches::Caches::new(Millis(500)),
             overload: None,
         };

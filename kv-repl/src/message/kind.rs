@@ -64,4 +64,6 @@ kinds! {
     Together "together"
     RepairAsk "repair_ask"
     RepairAnswer "repair_answer"
+    FloorAsk "floor_ask"
+    FloorTold "floor_told"
 }

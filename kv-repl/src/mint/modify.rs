@@ -114,7 +114,7 @@ impl Minter {
             }
         }
         let mut epoch = env.me.epoch;
-        if forgot(env.me.actor(), &known.join(&after), stored.context()) {
+        if forgot(env.me.actor(), &known.join(&after), stored.context(), 0) {
             // As for siblings: a client remembers a dot of ours that our store does not.
             epoch += 1;
         }

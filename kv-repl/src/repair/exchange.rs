@@ -13,6 +13,7 @@ use kv_core::time::Millis;
 
 use super::listing::{Listing, Step, Unexpected};
 use super::measure::Measure;
+use super::promise::copy;
 use super::site::Site;
 use super::tree::{LEAF_RECORDS_MAX, Reading, Summary, Tree};
 use crate::comparison::{Answer, Branch, Differing, Question};
@@ -254,7 +255,10 @@ impl Exchange {
         };
         self.asked = None;
         let taken = match (&mut self.stage, answer) {
-            (Stage::Comparing { .. }, Answer::Differ(differing)) => self.compared(&differing),
+            (Stage::Comparing { .. }, Answer::Differ { differing, settled }) => {
+                copy(env, self.site.place, settled, out);
+                self.compared(&differing)
+            }
             (Stage::Listing { listing, .. }, answer) => {
                 let taken = listing.answered(env, &self.site, reading, answer, &mut self.traffic, out);
                 taken.map(|unfit| self.records_unfit += unfit)

@@ -6,6 +6,7 @@ use kv_core::record::{Record, Rule};
 use kv_core::store::{Batch, Space};
 
 use super::span::Span;
+use crate::floors::{Arrived, arrive};
 use crate::machine::{Action, Environment, Notice, Stripe};
 
 /// What a replica holds after it has joined what it was sent.
@@ -40,15 +41,21 @@ pub(super) fn join(
         .get(Space::DATA, key.as_bytes(), &mut |bytes| held = Some(Record::decode_slice(bytes)))
         .map_err(|_| Unfit)?;
     let held = held.transpose().map_err(|_| Unfit)?;
-    let joined = match &held {
-        Some(held) if !sabotaged!(ReplaceOnRepair) => held.join(&sent).map_err(|_| Unfit)?,
-        _ => sent.clone(),
+    let settled = env.floors.of_key(env.catalog, key).level.settled;
+    let joined = match arrive(held.as_ref().filter(|_| !sabotaged!(ReplaceOnRepair)), &sent, settled) {
+        Arrived::Joined(joined) => joined,
+        // The other one has yet to drop it, and misses nothing.
+        Arrived::Known => return Ok(Joined::AsSent),
+        Arrived::Obsolete | Arrived::Unfit => return Err(Unfit),
     };
     out.push(Action::Notify(Notice::Observed(sent.birth_max())));
-    if held.as_ref() != Some(&joined) {
+    if held != joined {
         let mut batch = Batch::new();
-        batch.put(Space::DATA, key.as_bytes(), &joined.to_bytes());
+        match &joined {
+            Some(joined) => batch.put(Space::DATA, key.as_bytes(), &joined.to_bytes()),
+            None => batch.delete(Space::DATA, key.as_bytes()),
+        }
         out.push(Action::Store { stripe: Stripe::of(key.token()), batch });
     }
-    Ok(if joined == sent { Joined::AsSent } else { Joined::More })
+    Ok(if joined.is_none_or(|joined| joined == sent) { Joined::AsSent } else { Joined::More })
 }

@@ -3,26 +3,33 @@
 //! [`tree`] keeps the hashes, [`exchange`] is one comparison at the replica that begins it, [`serving`] the answers of the other one,
 //! [`schedule`] says when, [`jobs`] is what operators ask for.
 //!
+//! On them rests the floor of each place, below which what is deleted is forgotten (rule P7): [`leading`] raises it, [`promise`] is what
+//! each replica has to say to that, and [`sweep`] drops what lies below.
+//!
 //! The work is done in slices, when the node says that it is time: so many records read per slice, so many bytes per
 //! second, so many comparisons at a time.
-//!
-//! Absent for now: a purge floor. Nothing is purged yet, so every record counts; once tombstones go, hashes leave out what
-//! lies at or below the floor, and an exchange carries it (rule P7).
 
 mod chance;
 mod exchange;
+mod forgetting;
 mod jobs;
 mod joining;
+mod leading;
 mod listing;
 mod measure;
 mod owed;
 mod print;
+mod promise;
+mod round;
 mod schedule;
 mod serving;
 mod site;
 mod span;
+mod sweep;
 mod tree;
 mod trees;
+
+pub(crate) use self::promise::{Pending, Step};
 
 use std::collections::BTreeMap;
 
@@ -32,11 +39,13 @@ use kv_core::time::Millis;
 
 use self::exchange::Exchange;
 use self::jobs::Jobs;
+use self::leading::Rounds;
 use self::owed::Owed;
 use self::print::Printer;
 use self::schedule::Schedule;
 use self::serving::{Asking, Serving};
 use self::site::Site;
+use self::sweep::{Dropped, Sweep};
 use self::tree::Reading;
 use self::trees::Trees;
 use crate::comparison::{Answer, Place, Question};
@@ -67,6 +76,11 @@ pub(crate) struct Repairs {
     schedule: Schedule,
     jobs: Jobs,
     owed: Owed,
+    rounds: Rounds,
+    sweeps: Vec<Sweep>,
+    /// Some place may have risen and is not being swept.
+    look_for_sweeps: bool,
+    dropped: Dropped,
     exchanges: Vec<Running>,
     serving: Serving,
     throttle: Throttle,
@@ -93,6 +107,8 @@ enum Cause {
     Job(u64),
     /// The other one has missed something.
     Owed,
+    /// A floor is to rise.
+    Floor,
     /// It was time.
     Schedule,
 }
@@ -107,6 +123,10 @@ impl Repairs {
             schedule: Schedule::new(settings.repair_every, me.nonce),
             jobs: Jobs::default(),
             owed: Owed::new(settings.hello_every, me.nonce),
+            rounds: Rounds::new(settings.purge_after, settings.retry_after, me.nonce, me.boot.first_tag()),
+            sweeps: Vec::new(),
+            look_for_sweeps: true,
+            dropped: Dropped::default(),
             exchanges: Vec::new(),
             serving: Serving::new(settings.record_bytes_max),
             throttle: Throttle::new(settings.repair_bytes_per_second),
@@ -127,6 +147,8 @@ impl Repairs {
     pub(crate) fn forget(&mut self) {
         self.trees.forget();
         self.serving.forget();
+        self.rounds.forget();
+        self.sweeps.iter_mut().for_each(Sweep::restart);
         for running in &mut self.exchanges {
             running.exchange.give_up(UnfinishedReason::Store);
         }
@@ -135,6 +157,7 @@ impl Repairs {
     /// A table was added.
     pub(crate) const fn look_again(&mut self) {
         self.schedule.look_again();
+        self.rounds.look_again();
     }
 
     /// A peer has missed something of a place. `ticket` grows with each time.
@@ -185,7 +208,10 @@ impl Repairs {
     }
 
     fn is_busy(&self) -> bool {
-        self.serving.is_busy() || self.exchanges.iter().any(|running| running.exchange.is_busy())
+        self.serving.is_busy()
+            || self.rounds.is_looking()
+            || !self.sweeps.is_empty()
+            || self.exchanges.iter().any(|running| running.exchange.is_busy())
     }
 
     fn due(&mut self, env: &Environment<'_>, out: &mut Vec<Action>) {
@@ -196,6 +222,8 @@ impl Repairs {
             return;
         };
         self.schedule.learn(now, env.me.node, catalog);
+        self.rounds.learn(now, env.me.node, catalog);
+        self.find_sweeps(env);
         for running in &mut self.exchanges {
             if let Some((tag, question)) = running.exchange.overdue(now) {
                 send(&mut self.throttle, now, running, tag, question, out);
@@ -207,6 +235,7 @@ impl Repairs {
             self.work(env, out);
         }
         self.reap(now, out);
+        self.rounds.due(env, &mut self.trees, out);
         self.jobs.settle(now, out);
     }
 
@@ -220,6 +249,8 @@ impl Repairs {
             let reaches = |peer| env.peers.is_reachable(peer);
             let (cause, place, peer) = if let Some((job, place, peer)) = self.jobs.pop(is_free) {
                 (Cause::Job(job), place, peer)
+            } else if let Some((place, peer)) = self.rounds.pop(is_free) {
+                (Cause::Floor, place, peer)
             } else if let Some((place, peer)) = self.owed.pop(now, is_free, reaches) {
                 (Cause::Owed, place, peer)
             } else {
@@ -271,6 +302,8 @@ impl Repairs {
                 send(&mut self.throttle, now, running, tag, question, out);
             }
         }
+        self.rounds.look_on(env, &mut self.trees, &mut reading, out);
+        self.sweep(env, &mut reading, out);
         self.counters.records_hashed += (SLICE_RECORDS - reading.budget) as u64;
         if reading.budget == 0 {
             self.rest_until = now.saturating_add(SLICE_PAUSE);
@@ -319,6 +352,7 @@ impl Repairs {
                 self.schedule.again(now, place, peer);
             }
             (Cause::Schedule, Err(_)) => self.schedule.soon(now, place, peer),
+            (Cause::Floor, outcome) => self.rounds.compared(place, peer, outcome),
             (Cause::Owed, _) => {}
         }
     }
@@ -382,6 +416,10 @@ impl Machine for Repairs {
             Event::Message { from, message: Message::RepairAnswer { tag, answer } } => {
                 self.answered(env, from, tag, answer, out);
             }
+            Event::Message { from, message: Message::FloorTold { tag, answer } } => {
+                self.rounds.told(env, from, tag, answer, out);
+                self.look_for_sweeps = true;
+            }
             Event::Deadline => self.due(env, out),
             Event::Message { .. }
             | Event::Request { .. }
@@ -395,7 +433,7 @@ impl Machine for Repairs {
         let work = self.is_busy().then(|| self.throttle.clear_at().max(self.rest_until));
         let has_room = self.exchanges.len() < EXCHANGES_MAX;
         let begin = has_room.then(|| {
-            if self.jobs.is_queued(|place| self.is_free(place)) {
+            if self.jobs.is_queued(|place| self.is_free(place)) || self.rounds.is_queued(|place| self.is_free(place)) {
                 Some(Millis::ZERO)
             } else {
                 [self.schedule.next(), self.owed.next()].into_iter().flatten().min()
@@ -403,7 +441,9 @@ impl Machine for Repairs {
         });
         let again = self.exchanges.iter().filter_map(|running| running.exchange.again_at()).min();
         let ended = self.exchanges.iter().any(|running| running.exchange.outcome().is_some()).then_some(Millis::ZERO);
-        let next = [work, begin.flatten(), again, ended, self.jobs.next_deadline()].into_iter().flatten().min();
+        let sweep = self.look_for_sweeps.then_some(Millis::ZERO);
+        let next = [work, begin.flatten(), again, ended, self.jobs.next_deadline(), self.rounds.next(), sweep];
+        let next = next.into_iter().flatten().min();
         next.map(|at| at.max(self.asleep_until))
     }
 }

@@ -8,6 +8,7 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use kv_core::NodeId;
+use kv_core::hlc::Stamp;
 use kv_core::key::RecordKey;
 use kv_core::store::StoreError;
 
@@ -45,6 +46,7 @@ struct Open {
     tag: u64,
     span: Span,
     theirs: Vec<u128>,
+    settled: Stamp,
     measure: Measure,
 }
 
@@ -96,7 +98,10 @@ impl Serving {
             Err(refusal) => return Some(Err(refusal)),
         };
         match question {
-            Question::Compare(branches) => self.open(trees, &site, from, tag, &branches),
+            Question::Compare(branches) => {
+                let settled = env.floors.of(place).level.settled;
+                self.open(trees, &site, settled, (from, tag), &branches)
+            }
             Question::List { branch, after } => Some(list(&site, reading, branch, after.as_ref(), self.bytes_max)),
             Question::Fetch { branch, after, keys } => {
                 Some(fetch(&site, reading, branch, after.as_ref(), keys.into_iter().collect(), self.bytes_max))
@@ -119,8 +124,8 @@ impl Serving {
         &mut self,
         trees: &mut Trees,
         site: &Site,
-        from: NodeId,
-        tag: u64,
+        settled: Stamp,
+        (from, tag): (NodeId, u64),
         branches: &[(Branch, u128)],
     ) -> Option<Result<Answer, Refusal>> {
         if self.open.iter().any(|open| (open.from, open.tag) == (from, tag)) {
@@ -137,7 +142,7 @@ impl Serving {
             return Some(Err(Refusal::NotReplica));
         };
         let theirs = branches.iter().map(|(_, hash)| *hash).collect();
-        self.open.push_back(Open { from, tag, span: site.span, theirs, measure });
+        self.open.push_back(Open { from, tag, span: site.span, theirs, settled, measure });
         None
     }
 
@@ -146,7 +151,7 @@ impl Serving {
         while reading.budget > 0 {
             let mut open = self.open.pop_front()?;
             let answer = match open.measure.step(trees.tree(open.span), reading) {
-                Ok(true) => Ok(Answer::Differ(open.differing())),
+                Ok(true) => Ok(Answer::Differ { differing: open.differing(), settled: open.settled }),
                 Ok(false) => {
                     // The next one has its turn.
                     self.open.push_back(open);

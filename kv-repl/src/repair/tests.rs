@@ -95,6 +95,7 @@ impl Pair {
             catalog: Some(&self.catalog),
             peers,
             imports: &Imports::default(),
+            floors: &crate::floors::Floors::default(),
             caches: &crate::caches::Caches::new(Millis(500)),
             overload: None,
         };
@@ -300,7 +301,8 @@ fn lost_messages_are_asked_for_again() {
 #[test]
 fn an_answer_that_cannot_be_ends_the_comparison_and_nothing_else() {
     let page = |end| Answer::List(Page { entries: Vec::new(), end });
-    let differ = |position| Answer::Differ(vec![Differing { position, records: 1 }]);
+    let differ =
+        |position| Answer::Differ { differing: vec![Differing { position, records: 1 }], settled: Stamp::ZERO };
     let stray = (RecordKey::new(TableId(2), &Key::from("x")).expect("a short key"), record(1));
     for answer in
         [page(None), page(Some(key(1))), differ(1), Answer::Joined(vec![7]), Answer::Records(vec![stray.clone()])]

@@ -18,6 +18,8 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use kv_core::View;
+use kv_core::hlc::Stamp;
+use kv_core::record::Record;
 use kv_core::store::StoreError;
 
 use super::print::Printer;
@@ -27,21 +29,32 @@ use super::span::Span;
 /// save bytes on the wire, and larger ones save memory: some 80 bytes each.
 pub(super) const LEAF_RECORDS_MAX: u64 = 512;
 
-/// The hash and number of the records in some run of tokens.
-#[derive(Copy, Clone, Eq, PartialEq, Default, Debug)]
+/// The hash and number of the records in some run of tokens, and from which floor on any of them can lose something.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub(super) struct Summary {
     pub(super) sum: u128,
     pub(super) records: u64,
+    /// The highest stamp there is, as long as nothing can go.
+    pub(super) dead_at: Stamp,
+}
+
+impl Default for Summary {
+    fn default() -> Self {
+        Self { sum: 0, records: 0, dead_at: Stamp(u64::MAX) }
+    }
 }
 
 impl Summary {
     fn add(&mut self, other: Self) {
         self.sum = self.sum.wrapping_add(other.sum);
         self.records += other.records;
+        self.dead_at = self.dead_at.min(other.dead_at);
     }
 
     fn add_record(&mut self, printer: &Printer, key: &[u8], record: &[u8]) {
-        self.add(Self { sum: printer.summand(printer.entry(key, record)), records: 1 });
+        // What cannot be read stays.
+        let dead_at = Record::dead_at_of(record).ok().flatten().unwrap_or(Stamp(u64::MAX));
+        self.add(Self { sum: printer.summand(printer.entry(key, record)), records: 1, dead_at });
     }
 }
 
@@ -100,6 +113,13 @@ impl Tree {
 
     pub(super) fn leaves(&self) -> usize {
         self.leaves.len()
+    }
+
+    /// The runs of tokens in which something may go below a floor, in order: all of which it is not known that nothing does.
+    pub(super) fn dead_spans(&self, floor: Stamp) -> Vec<Span> {
+        let may = |leaf: &Leaf| leaf.state != State::Clean || leaf.summary.dead_at <= floor;
+        let spans = self.leaves.iter().filter(|(_, leaf)| may(leaf));
+        spans.map(|(first, leaf)| Span { first: *first, last: leaf.last, ..self.span }).collect()
     }
 
     /// A record was, or is about to be, changed.

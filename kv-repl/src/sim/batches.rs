@@ -5,7 +5,8 @@ use kv_core::VersionVector;
 use kv_core::key::RecordKey;
 use kv_core::record::{OperationId, Payload, Rule};
 
-use super::clients::any_up;
+use super::clients::{any_up, choose_key, is_late};
+use super::workload::forget;
 use super::world::{Answer, BatchPart, World};
 use crate::check::{History, ReadBegun, WriteIndex};
 use crate::quorum::Consistency;
@@ -14,6 +15,8 @@ use crate::request::{Get, Put};
 /// The client.
 pub(super) struct Batcher {
     keys: Vec<(RecordKey, Rule)>,
+    /// As in [`Options`](super::Options).
+    spell_ms: u64,
     busy: Vec<(u64, Part)>,
     next_value: u64,
     /// Batches that were handed in.
@@ -29,8 +32,8 @@ enum Part {
 }
 
 impl Batcher {
-    pub(super) fn new(keys: &[(RecordKey, Rule)]) -> Self {
-        Self { keys: keys.to_vec(), busy: Vec::new(), next_value: 0, batches: 0, operations: 0, failures: 0 }
+    pub(super) fn new(keys: &[(RecordKey, Rule)], spell_ms: u64) -> Self {
+        Self { keys: keys.to_vec(), spell_ms, busy: Vec::new(), next_value: 0, batches: 0, operations: 0, failures: 0 }
     }
 
     /// Looks for outcomes; when all are there, hands in another batch.
@@ -45,7 +48,10 @@ impl Batcher {
         for (request, part) in std::mem::take(&mut self.busy) {
             match (part, world.take(request)) {
                 (part, Answer::Pending) => self.busy.push((request, part)),
-                (Part::Reading { rule, begun }, Answer::Read(Ok(read))) => history.read_ends(&begun, rule, &read),
+                (Part::Reading { rule, begun }, Answer::Read(Ok(read))) => {
+                    forget(world, history, &begun);
+                    history.read_ends(&begun, rule, &read);
+                }
                 (Part::Writing { rule, write }, Answer::Written(Ok(written))) => {
                     history.write_acknowledged(write, world.now_us(), rule, &written);
                 }
@@ -60,8 +66,8 @@ impl Batcher {
         let mut parts = Vec::new();
         let mut batch = Vec::new();
         for _ in 0..world.random.usize(2..=5) {
-            let (key, rule) = self.keys[world.random.usize(..self.keys.len())].clone();
-            if world.random.bool() {
+            let (key, rule) = self.keys[choose_key(world, self.keys.len(), self.spell_ms)].clone();
+            if world.random.bool() || is_late(world, self.spell_ms) {
                 parts.push(Part::Reading { rule, begun: history.read_begins(&key, world.now_us()) });
                 batch.push(BatchPart::Get(Get { key, consistency: Consistency::Quorum, floor: None }));
                 continue;

@@ -56,3 +56,20 @@ pub(super) fn any_up(world: &mut World) -> Option<NodeId> {
     let up = all_up(world);
     (!up.is_empty()).then(|| up[world.random.usize(..up.len())])
 }
+
+/// One of so many keys: any, or, in spells, one of the third whose turn it is.
+pub(super) fn choose_key(world: &mut World, keys: usize, spell_ms: u64) -> usize {
+    let key = world.random.usize(..keys);
+    match (world.now_us() / 1000).checked_div(spell_ms) {
+        None => key,
+        Some(spell) => {
+            let turn = usize::try_from(spell % 3).expect("less than three");
+            Some(key - key % 3 + turn).filter(|key| *key < keys).unwrap_or(key)
+        }
+    }
+}
+
+/// Whether a spell is in its last third, in which most writes are deletes.
+pub(super) fn is_late(world: &World, spell_ms: u64) -> bool {
+    (world.now_us() / 1000).checked_rem(spell_ms).is_some_and(|since| since > spell_ms / 3 * 2)
+}

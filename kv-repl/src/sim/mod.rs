@@ -44,6 +44,8 @@ mod options;
 #[cfg(test)]
 mod overload_rules;
 #[cfg(test)]
+mod purge_rules;
+#[cfg(test)]
 mod read_rules;
 #[cfg(test)]
 mod refusal_rules;

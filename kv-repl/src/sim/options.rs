@@ -35,6 +35,11 @@ pub struct Options {
     pub hint_age_ms: u64,
     /// Whether there are sloppy tables, and clients that write to them.
     pub sloppy: bool,
+    /// How long what is deleted is kept at least, in milliseconds; zero for ever.
+    pub purge_after_ms: u64,
+    /// For how long only a third of the keys is read and written, in milliseconds, before it is the next third's turn; zero when all
+    /// are at any time. What is deleted last in such a while is left alone for long enough to be forgotten.
+    pub spell_ms: u64,
     /// How long a sync may take, in microseconds.
     pub sync_max_us: u64,
     /// How far wall clocks may be off, in milliseconds, in either direction.
@@ -48,7 +53,7 @@ impl Options {
     #[must_use]
     pub fn from_seed(seed: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed ^ 0x006f_7074_696f_6e73);
-        Self {
+        let options = Self {
             seed,
             nodes: random.u64(3..=6),
             replicas: 3,
@@ -72,7 +77,10 @@ impl Options {
             sessions: true,
             sloppy: true,
             zones: random.u64(1..=3),
-        }
+            purge_after_ms: [0, 500, 1_000, 3_000][random.usize(..4)],
+            spell_ms: 0,
+        };
+        Self { spell_ms: if random.bool() { options.purge_after_ms.min(1_000) * 3 } else { 0 }, ..options }
     }
 
     /// A network and nodes without faults.

@@ -75,7 +75,8 @@ fn every_rule_is_missed_when_it_is_off() {
 pub(super) fn search(seeds: std::ops::Range<u64>, options: impl Fn(u64) -> Options) -> Result<(), String> {
     for seed in seeds {
         // Replicas that compare what they hold, or keep it for each other, mend what a rule has let slip before anybody sees it.
-        let options = Options { repair_every_ms: 0, hint_bytes_max: None, sloppy: false, ..options(seed) };
+        let options =
+            Options { repair_every_ms: 0, hint_bytes_max: None, sloppy: false, purge_after_ms: 0, ..options(seed) };
         let report = run(&options, Box::new(MemStores::new()));
         if let Some(violation) = report.violations.first() {
             return Err(format!("seed {seed}: {violation}"));

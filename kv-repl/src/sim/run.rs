@@ -16,7 +16,7 @@ use super::data_types::{self, DataTypes};
 use super::factory::StoreFactory;
 use super::options::Options;
 use super::scans::Scanner;
-use super::workload::Workload;
+use super::workload::{Workload, forget};
 use super::world::{Answer, World};
 use crate::check::HintTotals;
 use crate::liveness::Liveness;
@@ -55,6 +55,8 @@ pub struct Report {
     pub by_fallbacks: u64,
     /// What became of what replicas have missed.
     pub hints: HintTotals,
+    /// Records that nodes have forgotten, one for each replica.
+    pub forgotten: u64,
     /// What was wrong.
     pub violations: Vec<String>,
 }
@@ -89,6 +91,7 @@ pub fn run(options: &Options, factory: Box<dyn StoreFactory>) -> Report {
         world.bound_hints(bytes_max, options.hint_bytes_per_second);
         world.age_hints(options.hint_age_ms);
     }
+    world.purge_after(options.purge_after_ms);
     let replicas = options.replicas.min(usize::try_from(options.nodes).unwrap_or(usize::MAX));
     let mut tables = vec![
         ("siblings", TableOptions::siblings().replicas(replicas)),
@@ -111,7 +114,7 @@ pub fn run(options: &Options, factory: Box<dyn StoreFactory>) -> Report {
     let mut changing = DataTypes::new(options, &of_types(&data_types::OTHERS), 1);
     let mut cache_clients = CacheClients::new(options, &named(caches::TABLE));
     let mut scanner = Scanner::new(&["siblings", "last writes"].map(named), workload.keys());
-    let mut batcher = Batcher::new(workload.keys());
+    let mut batcher = Batcher::new(workload.keys(), options.spell_ms);
     let mut chaos = Chaos::new(options, &mut world);
 
     let end = world.now_us() + options.duration_ms * 1000;
@@ -137,6 +140,7 @@ pub fn run(options: &Options, factory: Box<dyn StoreFactory>) -> Report {
             Some(CHAOS) => {
                 wrong_hashes.extend(world.wrong_hashes());
                 wrong_hashes.extend(world.wrong_hints());
+                wrong_hashes.extend(world.wrong_floors());
                 chaos.strike(&mut world);
                 let pause = chaos.pause_us(&mut world).expect("chaos comes again");
                 world.alarm(pause, CHAOS);
@@ -185,6 +189,7 @@ pub fn run(options: &Options, factory: Box<dyn StoreFactory>) -> Report {
     }
     violations.extend(world.wrong_hashes());
     violations.extend(world.wrong_hints());
+    violations.extend(world.wrong_floors());
     converge(&mut world, &mut workload, &mut violations);
     let by_fallbacks = sloppy.as_ref().map_or(0, Workload::by_fallbacks);
     if let Some(sloppy) = &mut sloppy {
@@ -242,6 +247,7 @@ pub fn run(options: &Options, factory: Box<dyn StoreFactory>) -> Report {
         faults: chaos.faults,
         by_fallbacks,
         hints: world.hint_totals(),
+        forgotten: world.floors().forgotten(),
         violations,
     }
 }
@@ -305,6 +311,7 @@ fn converge(world: &mut World, workload: &mut Workload, violations: &mut Vec<Str
     for (key, rule) in workload.keys().to_vec() {
         let begun = workload.history.read_begins(&key, world.now_us());
         if let Some(read) = read_equal(world, &key, violations) {
+            forget(world, &mut workload.history, &begun);
             workload.history.read_ends(&begun, rule, &read);
         }
     }
@@ -313,11 +320,13 @@ fn converge(world: &mut World, workload: &mut Workload, violations: &mut Vec<Str
 /// A read of all replicas, which hold the same then.
 fn read_equal(world: &mut World, key: &RecordKey, violations: &mut Vec<String>) -> Option<Read> {
     let nodes = world.nodes();
+    let is_equal = |world: &World, read: &Read| held(world, key).iter().all(|record| record.as_ref() == read.record());
     let read = (0..ATTEMPTS).find_map(|attempt| {
         let get = Get { key: key.clone(), consistency: Consistency::All, floor: None };
         let request = world.get(nodes[attempt % nodes.len()], get);
         match world.finish(request) {
-            Answer::Read(Ok(read)) => Some(read),
+            // Replicas do not forget at one moment.
+            Answer::Read(Ok(read)) if attempt + 1 == ATTEMPTS || is_equal(world, &read) => Some(read),
             _ => {
                 // Nodes that serve may still have to greet each other.
                 world.run_for(500_000);
@@ -348,7 +357,7 @@ mod tests {
     #[test]
     fn runs_with_faults_have_no_violations() {
         let mut hints = HintTotals::default();
-        let (mut pages, mut batches, mut by_fallbacks) = (0, 0, 0);
+        let (mut pages, mut batches, mut by_fallbacks, mut forgotten) = (0, 0, 0, 0);
         let (mut session_reads, mut cache_hits, mut wipes, mut acknowledged, mut reads) = (0, 0, 0, 0, 0);
         let mut type_reads = Kind::ALL.map(|_| 0);
         for seed in 0..60 {
@@ -368,6 +377,7 @@ mod tests {
             }
             hints.delivered += report.hints.delivered;
             hints.shed += report.hints.shed;
+            forgotten += report.forgotten;
         }
         assert!(session_reads > 1_000, "{session_reads}");
         assert!(pages > 1_000, "{pages}");
@@ -377,6 +387,7 @@ mod tests {
         assert!(acknowledged > 10_000 && reads > 10_000, "{acknowledged}, {reads}");
         assert!(cache_hits > 500, "{cache_hits}");
         assert!(type_reads.iter().all(|reads| *reads > 500), "{type_reads:?}");
+        assert!(forgotten > 50, "{forgotten}");
         assert!(hints.delivered > 100 && hints.shed > 100, "{hints:?}");
     }
 
@@ -412,6 +423,20 @@ mod tests {
             let noticed = sabotage.during(|| (0..60).any(|seed| bare(seed) > 0));
             assert!(noticed, "{sabotage:?}");
         }
+    }
+
+    #[test]
+    fn what_is_forgotten_too_early_is_noticed() {
+        let options = |seed| Options {
+            purge_after_ms: 500,
+            chaos_every_ms: 300,
+            duration_ms: 10_000,
+            keys: 2,
+            ..Options::from_seed(seed)
+        };
+        let wrong = |seed| !run(&options(seed), Box::new(MemStores::new())).violations.is_empty();
+        assert!(!(0..10).any(wrong));
+        assert!(Sabotage::PurgeUnconfirmed.during(|| (0..60).any(wrong)));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use kv_core::key::{RecordKey, TableId};
 use kv_core::record::Rule;
 
 use super::clients::any_up;
+use super::workload::forget;
 use super::world::{Answer, World};
 use crate::catalog::TableSchema;
 use crate::check::{History, ReadBegun};
@@ -56,7 +57,7 @@ impl Scanner {
         let Some((request, begun)) = self.busy.take() else { return self.begin(world, history) };
         match world.take(request) {
             Answer::Pending => self.busy = Some((request, begun)),
-            Answer::Scanned(Ok(page)) => self.check(history, &begun, page),
+            Answer::Scanned(Ok(page)) => self.check(world, history, &begun, page),
             // The cursor stays good.
             _ => {}
         }
@@ -88,7 +89,7 @@ impl Scanner {
     }
 
     /// Every key of a page is what a quorum read may see, and no key that has to be there was left out.
-    fn check(&mut self, history: &mut History, begun: &BTreeMap<RecordKey, ReadBegun>, page: Page) {
+    fn check(&mut self, world: &World, history: &mut History, begun: &BTreeMap<RecordKey, ReadBegun>, page: Page) {
         self.pages += 1;
         let (table, rule) = self.tables[self.turn];
         let end = page.cursor.as_ref().and_then(|cursor| Position::decode(cursor, table).ok()).map(|next| next.from);
@@ -99,7 +100,10 @@ impl Scanner {
                 self.violations.push(format!("a scan comes to {key:?} after {:?}", self.last));
             }
             match begun.get(&key) {
-                Some(begun) => history.read_ends(begun, rule, &entry.read),
+                Some(begun) => {
+                    forget(world, history, begun);
+                    history.read_ends(begun, rule, &entry.read);
+                }
                 None => {
                     self.violations.push(format!("a scan finds {key:?}, which lies behind it or was never written"));
                 }
@@ -156,7 +160,7 @@ impl Scanner {
                     let turn = self.turn;
                     let keys = page.entries.iter().map(|entry| RecordKey::new(table, &entry.key));
                     found.extend(keys.filter_map(Result::ok));
-                    self.check(history, &begun, page);
+                    self.check(world, history, &begun, page);
                     if self.cursor.is_none() {
                         self.turn = turn;
                         return Some(found);

@@ -12,7 +12,7 @@ use kv_core::context::CausalContext;
 use kv_core::key::{Key, RecordKey};
 use kv_core::record::{OperationId, Payload, Rule};
 
-use super::clients::{Clients, UnderWay, all_up};
+use super::clients::{Clients, UnderWay, all_up, choose_key, is_late};
 use super::options::Options;
 use super::world::{Answer, World};
 use crate::catalog::TableSchema;
@@ -31,6 +31,8 @@ pub(super) struct Workload {
     /// Whether others keep what replicas have missed, and what they were told to have kept.
     sloppy: bool,
     by_fallbacks: Vec<ByFallbacks>,
+    /// As in [`Options`].
+    spell_ms: u64,
     next_value: u64,
     pub(super) history: History,
     pub(super) sessions: SessionLedger,
@@ -94,6 +96,7 @@ impl Workload {
             replicas,
             sloppy: tables.iter().any(|table| table.options.is_sloppy()),
             by_fallbacks: Vec::new(),
+            spell_ms: options.spell_ms,
             next_value: 0,
             history: History::default(),
             sessions: SessionLedger::default(),
@@ -141,7 +144,8 @@ impl Workload {
         let in_session = self.clients[client].session.is_some();
         let from_client = if in_session { 1 } else { 8 };
         let context = self.clients[client].contexts[key].clone().filter(|_| world.random.u32(0..10) < from_client);
-        let value = (world.random.u32(0..10) < 8).then(|| {
+        let values_of_ten = if is_late(world, self.spell_ms) { 2 } else { 8 };
+        let value = (world.random.u32(0..10) < values_of_ten).then(|| {
             self.next_value += 1;
             Bytes::from(format!("value {} of client {client}", self.next_value))
         });
@@ -211,7 +215,7 @@ impl Clients for Workload {
         // A client mostly knows which nodes are up; now and then it finds out the hard way.
         let nodes = if world.random.u32(0..20) == 0 { world.nodes() } else { up };
         let node = nodes[world.random.usize(..nodes.len())];
-        let key = world.random.usize(..self.keys.len());
+        let key = choose_key(world, self.keys.len(), self.spell_ms);
         if let Some((write, put)) = self.clients[client].unsure.take()
             && world.random.bool()
         {
@@ -247,9 +251,13 @@ impl Clients for Workload {
         match (doing, answer) {
             (Doing::Reading { key, checked, session }, Answer::Read(Ok(read))) => {
                 if let Some(checked) = checked {
+                    forget(world, &mut self.history, &checked);
                     self.history.read_ends(&checked, self.keys[key].1, read);
                 }
                 if let (Some(asked), Some(session)) = (session, &mut self.clients[client].session) {
+                    let record_key = &self.keys[key].0;
+                    let dots = world.forgotten(record_key, SessionLedger::shown(&asked.begun));
+                    self.sessions.forget(record_key, &dots, world.settled(record_key));
                     self.sessions.read(&asked.begun, self.keys[key].1, read);
                     session.saw(&asked.ticket, read);
                     carry_over(session, world);
@@ -289,6 +297,12 @@ impl Clients for Workload {
             }
         }
     }
+}
+
+/// Tells a history what replicas may have forgotten of what a read must see.
+pub(super) fn forget(world: &World, history: &mut History, begun: &ReadBegun) {
+    let dots = world.forgotten(begun.key(), begun.seen());
+    history.forget(begun.key(), &dots, world.settled(begun.key()));
 }
 
 /// Now and then a client goes on with what its token says.

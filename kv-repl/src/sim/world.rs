@@ -2,6 +2,7 @@
 
 mod clients;
 mod faults;
+mod floors;
 mod hints;
 mod traffic;
 
@@ -23,7 +24,7 @@ use super::factory::StoreFactory;
 use super::network::{Network, NetworkFaults};
 use crate::admission::Limits;
 use crate::catalog::TableSchema;
-use crate::check::{CoverageLedger, DotLedger, FallbackLedger, HintLedger, LivenessLedger};
+use crate::check::{CoverageLedger, DotLedger, FallbackLedger, FloorLedger, HintLedger, LivenessLedger};
 use crate::config::{Config, Settings};
 use crate::description::{DescribeError, Description};
 use crate::inbox::{Arrived, Asked, Inbox};
@@ -65,6 +66,7 @@ pub struct World {
     fallbacks: FallbackLedger,
     /// How many disks were lost, or went back in time.
     wipes: u64,
+    floors: FloorLedger,
 }
 
 /// One machine of the cluster.
@@ -141,6 +143,7 @@ impl World {
             hello_every: Duration::from_millis(500),
             gossip_every: Duration::from_millis(500),
             repair_every,
+            purge_after: Duration::MAX,
             hinted_handoff: false,
             siblings_max,
             partitions: 16,
@@ -168,6 +171,7 @@ impl World {
             coverage: CoverageLedger::default(),
             fallbacks: FallbackLedger::default(),
             wipes: 0,
+            floors: FloorLedger::default(),
         };
         for node in 1..=nodes {
             let host = Host {
@@ -264,8 +268,13 @@ impl World {
     /// The table of a key, as a running node knows it.
     #[must_use]
     pub fn table_of(&self, key: &RecordKey) -> Option<Arc<TableSchema>> {
+        self.tables_of_running().find(|table| table.id == key.table()).cloned()
+    }
+
+    /// Every table that a running node knows, as often as there are such nodes.
+    fn tables_of_running(&self) -> impl Iterator<Item = &Arc<TableSchema>> {
         let workers = self.nodes.values().filter_map(|host| host.worker.as_ref());
-        workers.filter_map(|worker| worker.core().shared.catalog.as_ref()?.table(key.table()).cloned()).next()
+        workers.filter_map(|worker| worker.core().shared.catalog.as_ref()).flat_map(crate::catalog::Catalog::tables)
     }
 
     /// What a running node holds under a key, durable or not.
@@ -378,6 +387,7 @@ impl World {
         worker.turn(now, inputs, &mut outside);
         let next = if host.inbox.is_empty() { worker.next_deadline() } else { Some(Millis::ZERO) };
         let settled = worker.is_settled();
+        self.floors.turned(node, worker.core().floors(), worker.core().forgotten(), settled);
         self.hints.turned(node, worker.core_mut().hints(), settled);
         let acknowledged = worker.core_mut().writes().take_acknowledged();
         acknowledged.iter().for_each(|write| self.fallbacks.acknowledged(write));

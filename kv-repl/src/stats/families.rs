@@ -25,6 +25,7 @@ pub(super) fn export(stats: &Stats, exporter: &mut dyn Exporter) {
     families.turns(stats);
     families.peers(stats);
     families.hints(stats);
+    families.purge(stats);
     families.repair(stats);
     families.caches(stats);
 }
@@ -244,6 +245,25 @@ impl Families<'_> {
         self.histogram("kv_round_trip_seconds", "How long peers took to answer, to the millisecond.");
         self.distribution(&[("of", "pings")], round_trips.pings.seconds(&TIMES_US));
         self.distribution(&[("of", "reads")], round_trips.reads.seconds(&TIMES_US));
+    }
+
+    fn purge(&mut self, Stats { status, .. }: &Stats) {
+        let purge = &status.purge;
+        self.gauge("kv_purge_partitions", "Partitions that the node leads to higher floors.");
+        self.size(&[], purge.places);
+        self.gauge(
+            "kv_purge_held_back_partitions",
+            "Those of them that hold something old enough to be forgotten, and cannot forget it.",
+        );
+        self.size(&[], purge.held_back);
+        self.counter("kv_purge_versions_total", "Tombstones and expired versions that were dropped.");
+        self.count(&[], purge.versions);
+        self.counter("kv_purge_records_total", "Records that were dropped as a whole.");
+        self.count(&[], purge.records);
+        self.gauge("kv_purge_held_back_by", "Nodes that hold back what could be forgotten.");
+        for node in &purge.held_back_by {
+            self.count(&[("holder", &node.0.to_string())], 1);
+        }
     }
 
     fn hints(&mut self, Stats { status, .. }: &Stats) {

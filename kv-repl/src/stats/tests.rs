@@ -12,7 +12,7 @@ use crate::identity::{Boot, ClusterId};
 use crate::liveness::Liveness;
 use crate::message::{Message, MessageKind};
 use crate::repair_request::RepairStatus;
-use crate::status::{CacheStatus, Dropped, ExtraMessages, LoadStatus, PeerStatus, Standing};
+use crate::status::{CacheStatus, Dropped, ExtraMessages, LoadStatus, PeerStatus, PurgeStatus, Standing};
 use crate::transport::Lane;
 
 /// A node that has done a little of everything.
@@ -75,6 +75,14 @@ pub(super) fn small() -> Stats {
             shed: 1,
             targets: vec![target],
             ..Default::default()
+        },
+        purge: PurgeStatus {
+            places: 12,
+            rounds: 4,
+            held_back: 3,
+            held_back_by: vec![NodeId(2)],
+            versions: 9,
+            records: 5,
         },
         importing: 0,
     };

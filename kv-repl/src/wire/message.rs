@@ -12,7 +12,7 @@ use kv_core::record::{OperationId, Payload};
 use kv_core::time::Millis;
 
 use super::together::{self, put_message};
-use super::{outcome, repair, rumour, scan, sight, update};
+use super::{floor, outcome, repair, rumour, scan, sight, update};
 use crate::catalog::{
     Founding, TableSchema, decode_consistency, decode_options, encode_consistency, encode_options, text,
 };
@@ -54,6 +54,8 @@ const SCAN: u8 = 76;
 const LISTED: u8 = 77;
 
 const DIGEST_REPLY: u8 = 56;
+const FLOOR_ASK: u8 = 96;
+const FLOOR_TOLD: u8 = 97;
 
 /// Flag of a read: a digest is enough.
 const DIGEST: u8 = 1;
@@ -282,6 +284,23 @@ pub(super) fn encode(message: &Message, out: &mut Vec<u8>) -> u8 {
             }
             REPAIR_ANSWER
         }
+        Message::FloorAsk { tag, epoch, place, step } => {
+            put_varint(out, *tag);
+            put_varint(out, *epoch);
+            floor::encode_step(*place, step, out);
+            FLOOR_ASK
+        }
+        Message::FloorTold { tag, answer } => {
+            put_varint(out, *tag);
+            match answer {
+                Ok(answer) => {
+                    out.push(0);
+                    floor::encode_answer(answer, out);
+                }
+                Err(refusal) => encode_refusal(*refusal, out),
+            }
+            FLOOR_TOLD
+        }
     }
 }
 
@@ -423,6 +442,18 @@ pub(super) fn decode(kind: u8, body: &Bytes) -> Result<Option<Message>, DecodeEr
                 None => Ok(repair::decode_answer(body, reader)?),
             },
         },
+        FLOOR_ASK => {
+            let (tag, epoch) = (reader.varint()?, reader.varint()?);
+            let (place, step) = floor::decode_step(reader)?;
+            Message::FloorAsk { tag, epoch, place, step }
+        }
+        FLOOR_TOLD => Message::FloorTold {
+            tag: reader.varint()?,
+            answer: match decode_refusal(reader)? {
+                Some(refusal) => Err(refusal),
+                None => Ok(floor::decode_answer(reader)?),
+            },
+        },
         _ => return Ok(None),
     }))
 }
@@ -451,6 +482,7 @@ fn encode_refusal(refusal: Refusal, out: &mut Vec<u8>) {
         }
         Refusal::Importing => out.push(80),
         Refusal::Early => out.push(65),
+        Refusal::BelowFloor => out.push(96),
     }
 }
 
@@ -466,6 +498,7 @@ fn decode_refusal(reader: &mut Reader<'_>) -> Result<Option<Refusal>, DecodeErro
         6 => Refusal::Overloaded { retry_after: Millis(reader.varint()?) },
         80 => Refusal::Importing,
         65 => Refusal::Early,
+        96 => Refusal::BelowFloor,
         _ => return Err(reader.error("unknown refusal")),
     }))
 }

@@ -11,6 +11,7 @@
 //! and counted, so that later versions can add kinds; fields are added at the end of a body, where older readers ignore
 //! them.
 
+mod floor;
 mod message;
 mod outcome;
 mod repair;

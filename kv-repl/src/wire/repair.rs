@@ -3,7 +3,7 @@
 //! ```text
 //! place    := table:varint  partition:varint
 //! question := 1 count:varint (branch  hash:u128)*  | 2 branch after | 3 branch after count:varint name:u64* | 4 records   (the number is a u8)
-//! answer   := 0 working | 1 count:varint (position:varint  records:varint)* | 2 after count:varint (name:u64  state:u64)*
+//! answer   := 0 working | 1 count:varint (position:varint  records:varint)* [settled:u64] | 2 after count:varint (name:u64  state:u64)*
 //!           | 3 records | 4 count:varint position:varint*
 //! branch   := depth:u8  index:varint
 //! after    := key:prefixed, empty for none
@@ -12,6 +12,7 @@
 
 use bytes::Bytes;
 use kv_core::codec::{DecodeError, Reader, put_prefixed, put_varint};
+use kv_core::hlc::Stamp;
 use kv_core::key::{RecordKey, TableId};
 use kv_core::limits::{STORE_KEY_BYTES_MAX, STORE_VALUE_BYTES_MAX};
 use kv_ring::PartitionId;
@@ -88,12 +89,15 @@ pub(super) fn decode_question(body: &Bytes, reader: &mut Reader<'_>) -> Result<(
 pub(super) fn encode_answer(answer: &Answer, out: &mut Vec<u8>) {
     match answer {
         Answer::Working => out.push(WORKING),
-        Answer::Differ(differing) => {
+        Answer::Differ { differing, settled } => {
             out.push(DIFFER);
             put_varint(out, differing.len() as u64);
             for Differing { position, records } in differing {
                 put_varint(out, u64::from(*position));
                 put_varint(out, *records);
+            }
+            if *settled > Stamp::ZERO {
+                out.extend_from_slice(&settled.0.to_le_bytes());
             }
         }
         Answer::List(Page { entries, end }) => {
@@ -126,7 +130,8 @@ pub(super) fn decode_answer(body: &Bytes, reader: &mut Reader<'_>) -> Result<Ans
             for _ in 0..count {
                 differing.push(Differing { position: reader.varint32()?, records: reader.varint()? });
             }
-            Answer::Differ(differing)
+            let settled = if reader.remaining() == 0 { Stamp::ZERO } else { Stamp(reader.u64()?) };
+            Answer::Differ { differing, settled }
         }
         PAGE => {
             let end = decode_after(body, reader)?;

@@ -14,7 +14,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::catalog::{Founding, FoundingMember, TableSchema};
-use crate::comparison::{Answer, Branch, Differing, Entry, Page, Place, Question};
+use crate::comparison::{Answer, Branch, Differing, Entry, FloorAnswer, FloorStep, Level, Page, Place, Question};
 use crate::digest::digest;
 use crate::liveness::{Claim, Liveness, Rumour};
 use crate::member::Member;
@@ -95,11 +95,32 @@ fn answers() -> Vec<Answer> {
     let entries = vec![Entry { key: 5, state: 6 }, Entry { key: 7, state: 8 }];
     vec![
         Answer::Working,
-        Answer::Differ(vec![Differing { position: 1, records: 300 }]),
+        Answer::Differ { differing: vec![Differing { position: 1, records: 300 }], settled: Stamp::ZERO },
         Answer::List(Page { entries: entries.clone(), end: None }),
         Answer::List(Page { entries, end: Some(key()) }),
         Answer::Records(vec![(key(), Bytes::from_static(b"record"))]),
         Answer::Joined(vec![0, 300]),
+        Answer::Differ { differing: vec![Differing { position: 1, records: 300 }], settled: Stamp(1 << 20) },
+    ]
+}
+
+fn floor_ask(step: FloorStep) -> Message {
+    let place = Place { table: TableId(1), partition: kv_ring::PartitionId(3) };
+    Message::FloorAsk { tag: 13, epoch: 1, place, step }
+}
+
+/// One of each.
+fn floor_messages() -> Vec<Message> {
+    let level = Level { settled: Stamp(5 << 16), purged: Stamp(4 << 16) };
+    let told = |answer| Message::FloorTold { tag: 13, answer };
+    vec![
+        floor_ask(FloorStep::Promise { up_to: Stamp(9 << 16), level }),
+        floor_ask(FloorStep::Raise(level)),
+        told(Ok(FloorAnswer::Promised { lives: 7 })),
+        told(Ok(FloorAnswer::Able(Stamp(8 << 16)))),
+        told(Ok(FloorAnswer::Unequal(level))),
+        told(Ok(FloorAnswer::Raised { clock: Stamp(10 << 16) })),
+        told(Err(Refusal::Importing)),
     ]
 }
 
@@ -249,6 +270,7 @@ fn messages() -> Vec<Message> {
         Refusal::Overloaded { retry_after: Millis(300) },
         Refusal::Importing,
         Refusal::Early,
+        Refusal::BelowFloor,
     ];
     let mut all = vec![
         Message::Hello { nonce: 1, catalog_version: 2, address: String::new() },
@@ -326,6 +348,7 @@ fn messages() -> Vec<Message> {
     all.extend(questions().into_iter().map(asking));
     all.extend(answers().into_iter().map(|answer| Message::RepairAnswer { tag: 300, answer: Ok(answer) }));
     all.push(Message::RepairAnswer { tag: 300, answer: Err(Refusal::NotServing) });
+    all.extend(floor_messages());
     all.extend(refusals.map(|refusal| Message::DigestReply { tag: 9, outcome: Err(refusal) }));
     all.extend(refusals.map(|refusal| Message::ReadReply { tag: 9, outcome: Err(refusal) }));
     all
@@ -479,6 +502,11 @@ fn the_examples_in_the_documentation_are_true() {
         ("create-sloppy-table", create_sloppy()),
         ("keep", keep()),
         ("kept", Message::Kept { tag: 9, target: NodeId(3), refused: None }),
+        ("floor-promise", floor_messages().remove(0)),
+        ("floor-raise", floor_messages().remove(1)),
+        ("floor-promised", floor_messages().remove(2)),
+        ("floor-unequal", floor_messages().remove(4)),
+        ("floor-raised", floor_messages().remove(5)),
     ];
     // To write an example anew: KV_REPL_PRINT_EXAMPLES=1 cargo test -p kv-repl --lib documentation -- --nocapture
     if std::env::var_os("KV_REPL_PRINT_EXAMPLES").is_some() {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use kv_core::NodeId;
+use kv_core::time::Millis;
 use kv_core::version::Incarnation;
 
 use super::{Answer, World};
@@ -18,6 +19,7 @@ impl World {
         self.note(1, node, chance);
         self.stop(node);
         self.hints.crashed(node);
+        self.floors.crashed(node);
         self.coverage.crashed(node);
         self.factory.crash(node, chance);
     }
@@ -45,6 +47,7 @@ impl World {
         self.note(6, node, 0);
         self.stop(node);
         self.hints.wiped(node);
+        self.floors.wiped(node);
         self.coverage.wiped();
         self.fallbacks.wiped(node);
         self.wipes += 1;
@@ -67,6 +70,7 @@ impl World {
     pub fn restore(&mut self, node: NodeId) {
         self.stop(node);
         self.hints.wiped(node);
+        self.floors.wiped(node);
         self.coverage.wiped();
         self.fallbacks.wiped(node);
         self.wipes += 1;
@@ -119,6 +123,13 @@ impl World {
     /// Sets a wall clock off.
     pub fn set_skew(&mut self, node: NodeId, skew_ms: i64) {
         self.host(node).skew_ms = skew_ms;
+    }
+
+    /// By how much the wall clock of a node is to be off, so that it tells this time.
+    #[must_use]
+    pub fn skew_to(&self, node: NodeId, wall: Millis) -> i64 {
+        let right = self.time_of(node).wall.0.saturating_add_signed(-self.nodes[&node].skew_ms);
+        wall.0.cast_signed() - right.cast_signed()
     }
 
     /// How long syncs of a node may take.

@@ -132,6 +132,14 @@ impl Nodes for Looking<'_> {
         let read =
             self.view(target)?.get(Space::DATA, key.as_bytes(), &mut |bytes| held = Record::decode_slice(bytes).ok());
         read.expect("a simulated store reads");
+        // What is settled was at every replica, and may have been forgotten since.
+        let settled = shared.floors.of_key(shared.catalog.as_ref(), key).level.settled;
+        if change.versions().iter().any(|(_, version)| version.birth <= settled) {
+            let is_new = |(dot, version): &(_, kv_core::record::Version)| {
+                version.birth > settled && !held.as_ref().is_some_and(|held| held.context().contains(*dot))
+            };
+            return Some(!change.versions().iter().any(is_new));
+        }
         Some(held.is_some_and(|held| held.join(&change).is_ok_and(|joined| joined == held)))
     }
 }
