@@ -301,8 +301,10 @@ impl Hints {
             }
             // The next walk takes it.
             None => walk.unfinished = true,
-            // It will not get better, unless it was good when it was taken; below a floor everybody knows what became of it.
-            Some(Refusal::Damaged | Refusal::BelowFloor) if !is_last_resort(env, place) => {
+            // It was good when it was taken: what the replica holds is not. The others of the walk go on.
+            Some(Refusal::Damaged) if is_last_resort(env, place) => walk.unfinished = true,
+            // It will not get better; below a floor everybody knows what became of it.
+            Some(Refusal::Damaged | Refusal::BelowFloor) => {
                 let mut change = Bytes::new();
                 let looked = env.view.get(Space::HINTS, &name, &mut |value| {
                     change = Hint::decode(value).map_or_else(|_| Bytes::new(), |hint| hint.record);
@@ -312,9 +314,7 @@ impl Hints {
                 }
             }
             Some(
-                Refusal::Damaged
-                | Refusal::BelowFloor
-                | Refusal::NotServing
+                Refusal::NotServing
                 | Refusal::Fenced { .. }
                 | Refusal::UnknownTable
                 | Refusal::NotReplica

@@ -15,6 +15,7 @@ use crate::catalog::{Founding, FoundingMember, TableSchema};
 use crate::config::Config;
 use crate::identity::{Boot, ClusterId};
 use crate::member::Member;
+use crate::message::Refusal;
 use crate::peers::Peers;
 use crate::status::Standing;
 use crate::table_options::TableOptions;
@@ -278,4 +279,31 @@ pub(crate) fn owed_without_a_space(store: &MemStore) -> Result<(), String> {
     } else {
         Err(format!("{status:?}"))
     }
+}
+
+/// A node that is no replica keeps two changes for node 2, which refuses the first one each time. Returns how many it keeps then.
+pub(crate) fn kept_after_refusals(refusal: Refusal) -> usize {
+    let store = store();
+    let mut one = One::new(&store, catalog([1, 2, 3, 4, 5]), 1 << 20);
+    let is_there = |key: &RecordKey| {
+        let replicas = one.catalog.table(TABLE).expect("the table").replicas_of(key.token());
+        replicas.contains(&NodeId(2)) && !replicas.contains(&NodeId(1))
+    };
+    let mut keys: Vec<RecordKey> = (0..100).map(key_of).filter(is_there).take(2).collect();
+    keys.sort_unstable();
+    for key in &keys {
+        one.act(|hints, env, out| hints.missed(env, NodeId(2), key, &change(1), out));
+    }
+    assert_eq!(one.targets().len(), 2);
+    for _ in 0..50 {
+        one.hints.greeted(NodeId(2), one.now);
+        one.now = one.now.saturating_add(Millis(100));
+        let (sent, _) = one.act(|hints, env, out| hints.handle(env, Event::Deadline, out));
+        for (to, message) in sent {
+            let Message::Write { tag, key, .. } = message else { panic!("hints travel as writes") };
+            let reply = Message::WriteReply { tag, refused: (key == keys[0]).then_some(refusal) };
+            one.act(|hints, env, out| hints.handle(env, Event::Message { from: to, message: reply }, out));
+        }
+    }
+    one.targets().len()
 }

@@ -10,6 +10,7 @@ use super::hint_rules::{LONG_US, PLENTY, all_equal, cut_off, founded, held, miss
 use super::rules::put_of;
 use super::*;
 use crate::hints::scenarios;
+use crate::message::Refusal;
 use crate::quorum::Consistency;
 use crate::request::Put;
 
@@ -159,4 +160,10 @@ fn one_that_is_away_leaves_room_for_the_next() {
 fn a_store_without_a_space_for_hints_owes_instead() {
     let view = kv_core::MemStore::new([(Space::META, kv_core::store::SpaceOptions::default())]);
     assert_eq!(scenarios::owed_without_a_space(&view), Ok(()));
+}
+
+#[test]
+fn what_a_replica_refuses_of_a_fallback_does_not_hold_up_the_rest() {
+    assert_eq!(scenarios::kept_after_refusals(Refusal::Damaged), 1, "it may be the last of an acknowledged write");
+    assert_eq!(scenarios::kept_after_refusals(Refusal::BelowFloor), 0, "everybody knows what became of it");
 }
