@@ -19,6 +19,9 @@ use crate::quorum::requirement::Requirement;
 use crate::request::{Get, ReadError};
 use crate::seen::Floor;
 
+/// That of replicas that all have their first storages.
+const FIRST_EPOCH: u64 = 1;
+
 /// What decides when a read asks more than it has to, and is shared by all reads.
 #[derive(Debug)]
 pub(super) struct Means {
@@ -291,7 +294,8 @@ impl Reading {
         let Some(floor) = &self.get.floor else { return true };
         // What no replica holds any more was deleted, and everybody has forgotten it since.
         let forgets = placed(env, &self.get.key).is_some_and(|(table, _)| table.options.is_purged());
-        let is_forgotten = forgets && env.floors.enabled && self.is_known_of_all();
+        // Or was lost with a disk, which nobody should take for a delete: then the epoch is another one.
+        let is_forgotten = forgets && env.floors.enabled && self.epoch == FIRST_EPOCH && self.is_known_of_all();
         if !floor.is_in(joined) && !is_forgotten && !sabotaged!(AnswerBelowSession) {
             if let Stage::Asking { behind, .. } = &mut self.stage {
                 *behind = true;

@@ -144,7 +144,7 @@ impl Rounds {
                 _ => None,
             };
             match again {
-                Some(true) => round.ask(env, out),
+                Some(true) => round.ask(out),
                 Some(false) => {
                     let Stage::Asking(Asking { waits, .. }) = &mut round.stage else { continue };
                     let silent = std::mem::take(waits);
@@ -264,7 +264,7 @@ impl Rounds {
             wait: self.retry_after,
             again_at: env.now.monotonic.saturating_add(self.retry_after),
         });
-        round.ask(env, out);
+        round.ask(out);
     }
 
     /// A replica has answered.

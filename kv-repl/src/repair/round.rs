@@ -76,10 +76,12 @@ impl Round {
     }
 
     /// Asks those who have not answered. What a raise says must not be taken back by a crash here.
-    pub(super) fn ask(&self, env: &Environment<'_>, out: &mut Vec<Action>) {
+    ///
+    /// All of a round is asked in the epoch in which it began: a storage that takes the place of another one meanwhile has promised
+    /// nothing.
+    pub(super) fn ask(&self, out: &mut Vec<Action>) {
         let Stage::Asking(Asking { tag, step, waits, .. }) = &self.stage else { return };
-        let Site { place, .. } = self.site;
-        let epoch = env.catalog.map_or(0, |catalog| catalog.epoch_of(&self.replicas));
+        let Site { place, epoch, .. } = self.site;
         let release = match step {
             FloorStep::Promise { .. } => Release::Now,
             FloorStep::Raise(_) => Release::Settled,
