@@ -19,6 +19,7 @@ use bytes::Bytes;
 use kv_core::NodeId;
 use kv_core::crdt::UpdateRefused;
 use kv_core::hlc::Stamp;
+#[cfg(any(test, feature = "sim"))]
 use kv_core::key::RecordKey;
 use kv_core::record::{Payload, Record, Rule};
 use kv_core::store::{Batch, Space};
