@@ -17,7 +17,6 @@ use crate::imports::read_note;
 use crate::membership::FOUNDING_KEY;
 use crate::mint::MARK_KEY;
 use crate::peers::Peers;
-use crate::repair::is_note;
 use crate::schema::TABLE_KEY_PREFIX;
 
 /// All of it.
@@ -73,7 +72,7 @@ impl Remembered {
                     owed.push(mark);
                 } else if let Some(floor) = read_floor(key, value)? {
                     floors.push(floor);
-                } else if !is_note(key) {
+                } else {
                     peers.restore(key, value)?;
                 }
                 Ok(())
