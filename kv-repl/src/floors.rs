@@ -20,7 +20,7 @@ use kv_core::codec::{DecodeError, Reader, put_varint};
 use kv_core::hlc::Stamp;
 use kv_core::key::{RecordKey, TableId};
 use kv_core::record::{Arrival, Record};
-use kv_core::store::{Batch, Space};
+use kv_core::store::{Batch, Corrupt, Operation, Space, StoreError, View};
 use kv_core::version::{Actor, VersionVector};
 use kv_ring::PartitionId;
 
@@ -114,6 +114,26 @@ impl Floors {
         Self { floors: notes.into_iter().collect(), enabled }
     }
 
+    /// The store did not take a batch: the floors that it would have raised are where the store has them. What was decided with a
+    /// note is not done, and a note that seems to be there is not written again.
+    pub(crate) fn store_failed(&mut self, refused: &Batch, view: &dyn View) -> Result<(), StoreError> {
+        let damaged = |error: DecodeError| StoreError::Corrupt(Corrupt::new(error.to_string()));
+        for operation in refused {
+            let Operation::Put { space: Space::META, key, value } = operation else { continue };
+            let Some((place, _)) = read_floor(key, value).map_err(damaged)?.filter(|_| !sabotaged!(KeepRefusedFloors))
+            else {
+                continue;
+            };
+            let mut stored = Ok(None);
+            view.get(Space::META, key, &mut |value| stored = read_floor(key, value))?;
+            match stored.map_err(damaged)? {
+                Some((_, floor)) => self.floors.insert(place, floor),
+                None => self.floors.remove(&place),
+            };
+        }
+        Ok(())
+    }
+
     /// Raises the floor of a place.
     pub(crate) fn raise(&mut self, place: Place, floor: Floor) {
         let known = self.floors.entry(place).or_default();
@@ -184,7 +204,6 @@ pub(crate) fn read_anything(key: &[u8], value: &[u8]) {
 mod tests {
     use super::*;
     use kv_core::NodeId;
-    use kv_core::store::Operation;
     use kv_core::version::{Dot, Incarnation};
     use proptest::prelude::*;
 

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use kv_core::hlc::Stamp;
-use kv_core::store::Batch;
+use kv_core::store::{Batch, StoreError};
 use kv_core::time::{Millis, Now};
 use kv_core::{NodeId, View};
 
@@ -477,7 +477,8 @@ impl NodeCore {
 
     /// The store did not take what a turn decided. Dots of that turn may have been seen by others, or will be: their actor
     /// is not used again.
-    pub(crate) fn store_failed(&mut self, now: Now, refused: &Batch) {
+    pub(crate) fn store_failed(&mut self, now: Now, refused: &Batch, view: &dyn View) -> Result<(), StoreError> {
+        self.shared.floors.store_failed(refused, view)?;
         self.repairs.forget();
         let known = (self.shared.me.node, self.shared.catalog.as_ref());
         for (peer, place, ticket) in self.hints.store_failed(now.monotonic, known, refused) {
@@ -486,6 +487,7 @@ impl NodeCore {
         self.writes.store_failed(self.shared.me.node);
         self.shared.me.epoch += 1;
         self.writes.minter().store_failed();
+        Ok(())
     }
 
     /// The store will never take anything again in this life.

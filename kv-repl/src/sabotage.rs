@@ -245,6 +245,12 @@ pub enum Sabotage {
     MixLives,
     /// A new storage does not ask below which births nothing is minted any more (rule P8).
     ImportWithoutFloor,
+    /// A replica that has missed a raise is told of it when something else is dead (rule P7).
+    LeaveBehind,
+    /// A new storage takes a place for settled that it is still being given (rules P7 and P8).
+    RiseWhileImporting,
+    /// A floor that the store did not take is remembered as if it had (rule P7).
+    KeepRefusedFloors,
     /// A retry is minted anew where the first attempt is (rule P10, lesson 10).
     MintRetriesAgain,
     /// A write is begun after its deadline, by when its client was told that nothing was written (lesson 10).

@@ -261,7 +261,9 @@ impl Worker {
                 false
             }
             Err(_) => {
-                self.core.store_failed(now, batch);
+                if self.core.store_failed(now, batch, &*self.store).is_err() {
+                    self.halt();
+                }
                 false
             }
         }

@@ -1,6 +1,6 @@
 //! Floors only rise, no higher than every replica has promised, and not over what is kept for others.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kv_core::NodeId;
 use kv_core::hlc::Stamp;
@@ -34,7 +34,10 @@ impl FloorLedger {
         // Where a count has gone back, a new life has begun.
         self.forgotten += if forgotten < before { forgotten } else { forgotten - before };
         let noted = self.nodes.entry(node).or_default();
-        for (place, floor) in floors.iter() {
+        let known: BTreeSet<Place> =
+            noted.present.keys().copied().chain(floors.iter().map(|(place, _)| place)).collect();
+        for place in known {
+            let floor = floors.of(place);
             let before = noted.present.insert(place, floor).unwrap_or_default();
             if before == floor {
                 continue;
@@ -76,14 +79,15 @@ impl FloorLedger {
         self.highest.get(&place).copied().unwrap_or_default()
     }
 
-    /// Everywhere that is settled at a node: how high, and what each node has promised there.
+    /// Everywhere that is settled at a node: how high, and what each node has promised there. What a node had not made durable
+    /// before a crash, and had told nobody, is known to nobody.
     pub(crate) fn settled(&self) -> impl Iterator<Item = (Place, Stamp, BTreeMap<NodeId, Stamp>)> {
-        self.highest.iter().map(|(place, level)| {
-            let promised = self.nodes.iter().map(|(node, noted)| {
-                let floor = noted.present.get(place).copied().unwrap_or_default();
-                (*node, floor.promised)
-            });
-            (*place, level.settled, promised.collect())
+        self.highest.keys().map(|place| {
+            let floors = || {
+                self.nodes.iter().map(|(node, noted)| (*node, noted.present.get(place).copied().unwrap_or_default()))
+            };
+            let settled = floors().map(|(_, floor)| floor.level.settled).max().unwrap_or_default();
+            (*place, settled, floors().map(|(node, floor)| (node, floor.promised)).collect())
         })
     }
 

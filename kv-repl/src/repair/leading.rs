@@ -9,6 +9,9 @@
 //! 5. In a later round that settles above all those clocks, tell everybody as well that what is dead at or below the first of the two
 //!    can go: whatever it has replaced lies at or below the second one, and is known to be gone if it turns up.
 //!
+//! One that has missed a raise still has what the others have forgotten, while nothing is dead where it is led: so a place is looked after as
+//! well when a comparison shows that somebody is at another level.
+//!
 //! All replicas take part, in one life from the promise to the end of the comparison, and each knows the others in these lives: so no
 //! frame of an earlier one is on its way to anybody. One that is away holds the floor where it is, and the status says so
 //! (lesson 05).
@@ -54,6 +57,8 @@ pub(super) struct Rounds {
     running: Vec<Round>,
     /// Where places were settled last, and how far all clocks had come then.
     settled: BTreeMap<Place, Settled>,
+    /// Where some replica may not have heard of the last raise.
+    uneven: BTreeSet<Place>,
     /// Who has held back which place.
     held: BTreeMap<Place, BTreeSet<NodeId>>,
     rounds: u64,
@@ -82,6 +87,7 @@ impl Rounds {
             look: true,
             running: Vec::new(),
             settled: BTreeMap::new(),
+            uneven: BTreeSet::new(),
             held: BTreeMap::new(),
             rounds: 0,
         }
@@ -167,6 +173,10 @@ impl Rounds {
         let table = env.catalog.and_then(|catalog| catalog.table(place.table));
         let site = Site::find(env, place, env.me.node);
         let (Some(table), Ok(site)) = (table, site) else { return self.plan(env, place, self.lag.unwrap_or_default()) };
+        if env.imports.lacks(place) && !sabotaged!(RiseWhileImporting) {
+            self.held.insert(place, [env.me.node].into());
+            return self.plan(env, place, Millis(self.lag.unwrap_or_default().0 / 4));
+        }
         let replicas = table.layout.replicas(place.partition).to_vec();
         let measure = Measure::begin(trees.tree(site.span), &site.tokens, std::iter::once(Branch::ROOT));
         let stage = measure.map_or(Stage::Ended(Ended::Soon), Stage::Looking);
@@ -202,14 +212,15 @@ impl Rounds {
     fn decide(&mut self, env: &Environment<'_>, lag: Millis, dead_at: Stamp, round: &mut Round, out: &mut Vec<Action>) {
         let place = round.site.place;
         let horizon = Stamp::at(env.now.wall.saturating_sub(lag));
-        if dead_at > horizon {
+        let is_uneven = self.uneven.contains(&place) && !sabotaged!(LeaveBehind);
+        if dead_at > horizon && !is_uneven {
             self.held.remove(&place);
             round.stage = Stage::Ended(Ended::Done(lag));
             return;
         }
         // It is settled already, and waits for clocks to be passed.
         if let Some(settled) =
-            self.settled.get(&place).filter(|settled| dead_at <= settled.at && settled.clocks > horizon)
+            self.settled.get(&place).filter(|settled| dead_at <= settled.at && settled.clocks > horizon && !is_uneven)
         {
             let wait = settled.clocks.wall().saturating_sub(horizon.wall()).saturating_add(Millis(1));
             round.stage = Stage::Ended(Ended::Done(wait.min(lag)));
@@ -246,7 +257,21 @@ impl Rounds {
         if sabotaged!(PurgeAtOnce) {
             level.purged = level.settled;
         }
+        // Until all have said that they have heard: what is dead here may go before.
+        self.uneven.insert(round.site.place);
         self.ask(env, round, FloorStep::Raise(level), out);
+    }
+
+    /// Another replica says that a place is settled up to there. Where that is not as it is here, one of the two has missed a raise, and
+    /// still has what all others have forgotten: there is something to be done, even if nothing that is here is dead.
+    pub(super) fn compare_level(&mut self, env: &Environment<'_>, place: Place, settled: Stamp) {
+        let leads = || {
+            let table = env.catalog.and_then(|catalog| catalog.table(place.table));
+            table.is_some_and(|table| table.layout.replicas(place.partition).iter().min() == Some(&env.me.node))
+        };
+        if settled != env.floors.of(place).level.settled && leads() {
+            self.uneven.insert(place);
+        }
     }
 
     fn ask(&mut self, env: &Environment<'_>, round: &mut Round, step: FloorStep, out: &mut Vec<Action>) {
@@ -348,6 +373,7 @@ impl Rounds {
             FloorStep::Raise(level) => {
                 let settled = Settled { at: level.settled, clocks: asking.clocks };
                 self.settled.entry(round.site.place).or_insert(settled);
+                self.uneven.remove(&round.site.place);
                 if round.attempts == 0 {
                     self.held.remove(&round.site.place);
                 }

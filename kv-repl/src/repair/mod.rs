@@ -393,6 +393,9 @@ impl Repairs {
         let Some(running) = self.exchanges.iter_mut().find(|running| running.exchange.waits_for(from, tag)) else {
             return;
         };
+        if let Ok(Answer::Differ { settled, .. }) = &answer {
+            self.rounds.compare_level(env, running.exchange.site().place, *settled);
+        }
         let bytes = answer.as_ref().map_or(0, Answer::bytes) + ENVELOPE_BYTES;
         self.throttle.spend(env.now.monotonic, bytes);
         running.exchange.traffic_mut().bytes_received += bytes as u64;

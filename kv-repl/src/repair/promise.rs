@@ -81,10 +81,11 @@ pub(super) fn copy(env: &Environment<'_>, place: Place, settled: Stamp, out: &mu
 }
 
 /// Another replica is at another level. Rises to it, if this one has promised as much: then it took part in the round in which it
-/// came about.
+/// came about. A new storage has promised so much before it holds what was settled, and rises once it does.
 pub(super) fn follow(env: &Environment<'_>, place: Place, level: Level, out: &mut Vec<Action>) -> bool {
     let mut floor = env.floors.of(place);
-    if floor.level.covers(level) || floor.promised < level.settled {
+    let lacks = env.imports.lacks(place) && !sabotaged!(RiseWhileImporting);
+    if floor.level.covers(level) || floor.promised < level.settled || lacks {
         return false;
     }
     floor.level = floor.level.join(level);

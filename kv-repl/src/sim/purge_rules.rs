@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use kv_core::NodeId;
 use kv_core::context::CausalContext;
+use kv_core::hlc::Stamp;
 use kv_core::key::{Key, RecordKey};
 use kv_core::record::{Payload, Record};
 use kv_core::time::Millis;
+use kv_core::version::VersionVector;
 
 use super::rules::{Scenario, key_of, put_of, values};
 use super::*;
@@ -61,6 +63,12 @@ const RULES: &[(Sabotage, &str, Scenario)] = &[
         "protocol_rule_08_a_new_storage_knows_the_floor_before_it_counts",
         replaced_after_a_floor,
     ),
+    (
+        Sabotage::RiseWhileImporting,
+        "protocol_rule_08_a_new_storage_takes_in_what_was_settled_before_it_is_settled",
+        replaced_and_cut_off_at_once,
+    ),
+    (Sabotage::LeaveBehind, "protocol_rule_07_one_that_misses_a_raise_is_told_of_it", raised_while_one_crashes),
 ];
 
 #[test]
@@ -85,8 +93,12 @@ const LONG_US: u64 = 4 * SECOND_US;
 const KEPT_MS: u64 = 2_000;
 
 fn founded(nodes: u64, options: TableOptions) -> World {
+    founded_comparing(nodes, options, Duration::MAX)
+}
+
+fn founded_comparing(nodes: u64, options: TableOptions, every: Duration) -> World {
     let stores = Box::new(MemStores::new());
-    let mut world = World::with_repair(3, nodes, NetworkFaults::default(), 5, stores, Duration::MAX);
+    let mut world = World::with_repair(3, nodes, NetworkFaults::default(), 5, stores, every);
     world.purge_after(KEPT_MS);
     world.found(&[("carts", options.replicas(3))]);
     world.run_for(SECOND_US);
@@ -136,6 +148,11 @@ fn cut_off(world: &mut World, node: u64) {
         world.cut(NodeId(node), other);
         world.cut(other, NodeId(node));
     }
+}
+
+fn cut_between(world: &mut World, one: u64, other: u64) {
+    world.cut(NodeId(one), NodeId(other));
+    world.cut(NodeId(other), NodeId(one));
 }
 
 fn held(world: &World, name: &str) -> Vec<Option<Record>> {
@@ -357,7 +374,7 @@ fn started_anew_unnoticed() -> Result<(), String> {
     for _ in 0..100 {
         world.run_for(SECOND_US / 10);
         let (promised, level) = world.floor(NodeId(1), place_of(&world, "k")).expect("it runs");
-        if level.settled > kv_core::hlc::Stamp::ZERO {
+        if level.settled > Stamp::ZERO {
             return Err(format!("settled up to {promised:?}, while node 2 may hear of an earlier life of node 3"));
         }
     }
@@ -383,6 +400,71 @@ fn replaced_after_a_floor() -> Result<(), String> {
     // And it takes part in what comes.
     delete(&mut world, 1, "other", None, Consistency::All);
     forgotten(&mut world, "other")
+}
+
+/// The one that leads has a new storage. It has heard from node 3 how far its place was settled, and of nothing that is there, when it
+/// can ask nobody but node 2 any more.
+fn replaced_and_cut_off_at_once() -> Result<(), String> {
+    let mut world = siblings();
+    put(&mut world, 1, "stays", "value", Consistency::All);
+    let place = place_of(&world, "stays");
+    // It replaces nothing, and is something to settle the place for.
+    let unaware = CausalContext::seal(&key_of(&world, "stays"), &VersionVector::new());
+    delete(&mut world, 2, "stays", Some(unaware), Consistency::All);
+    while world.floor(NodeId(2), place).is_none_or(|(_, level)| level.settled == Stamp::ZERO) {
+        world.run_for(SECOND_US / 10);
+    }
+    world.wipe(NodeId(1));
+    world.start(NodeId(1));
+    world.run_for(SECOND_US);
+    let request = world.replace(NodeId(1));
+    while world.status(NodeId(1)).is_none_or(|status| status.importing == 0) {
+        world.run_for(10);
+    }
+    // What it says to itself waits for its disk, and comes after what node 2 says.
+    world.set_sync(NodeId(1), 20 * SECOND_US);
+    cut_between(&mut world, 1, 2);
+    while world.floor(NodeId(1), place).is_none_or(|(promised, _)| promised == Stamp::ZERO) {
+        world.run_for(10);
+    }
+    world.heal_links();
+    cut_between(&mut world, 1, 3);
+    world.run_for(5 * SECOND_US);
+    world.heal_links();
+    world.set_sync(NodeId(1), 2_000);
+    world.run_for(40 * SECOND_US);
+    assert_eq!(world.take(request), Answer::Cluster(Ok(())));
+    let importing = world.status(NodeId(1)).expect("it runs").importing;
+    if importing > 0 {
+        return Err(format!("{importing} places are not taken in"));
+    }
+    sound(&world)?;
+    match world.record_at(NodeId(1), &key_of(&world, "stays")) {
+        Some(record) if record.values(Millis::ZERO).len() == 1 => Ok(()),
+        other => Err(format!("the new storage holds {other:?}")),
+    }
+}
+
+/// Node 3 starts anew in the moment in which it should hear that what is deleted can go, and so does the one that leads.
+fn raised_while_one_crashes() -> Result<(), String> {
+    let mut world = founded_comparing(3, TableOptions::siblings(), Duration::from_secs(2));
+    put(&mut world, 1, "k", "value", Consistency::All);
+    delete(&mut world, 1, "k", None, Consistency::All);
+    let place = place_of(&world, "k");
+    let purged =
+        |world: &World, node| world.floor(NodeId(node), place).is_some_and(|(_, level)| level.purged > Stamp::ZERO);
+    while !purged(&world, 1) {
+        world.run_for(10);
+    }
+    world.crash(NodeId(3));
+    world.run_for(SECOND_US / 2);
+    assert!(purged(&world, 2), "who is up has heard");
+    world.kill(NodeId(1));
+    world.start(NodeId(1));
+    world.start(NodeId(3));
+    world.run_for(SECOND_US);
+    assert!(!purged(&world, 3) && held(&world, "k").iter().any(Option::is_some), "node 3 has missed it");
+    forgotten(&mut world, "k")
 }
 
 // ---- rules without a switch of their own ----

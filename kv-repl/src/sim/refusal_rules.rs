@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use kv_core::key::{Key, RecordKey, TableId};
+use kv_core::record::Payload;
 use kv_core::store::{
     Batch, CommitError, Direction, KeyRange, Operation, Poisoned, ScanFn, Sequence, Space, StoreError,
 };
 use kv_core::{NodeId, Store, View};
 
 use super::hint_rules::{LONG_US, PLENTY, all_equal, cut_off, founded_on, kept_and_owed, nothing_left, write};
-use super::rules::{Scenario, put_of};
+use super::rules::{Scenario, key_of, put_of};
 use super::*;
 use crate::hints::scenarios;
 use crate::quorum::Consistency;
@@ -25,6 +26,8 @@ const RULES: &[(Sabotage, &str, Scenario)] = &[
     (Sabotage::RescanWithoutRest, "a_full_disk_does_not_have_all_hints_read_over_and_over", refused_all_the_time),
     (Sabotage::RescanWithoutRest, "what_is_refused_of_records_does_not_put_hints_in_doubt", refused_records),
     (Sabotage::SwallowAnswers, "a_commit_that_is_refused_takes_no_answer_with_it", refused_beside_another),
+    (Sabotage::KeepRefusedFloors, "a_sweep_that_is_refused_is_made_again", refused_sweep),
+    (Sabotage::KeepRefusedFloors, "a_new_storage_that_cannot_store_a_floor_does_not_count", refused_floor),
     (Sabotage::LeaveWalksOpen, "a_walk_ends_when_its_last_hint_is_taken_back", scenarios::taken_back_on_its_way),
 ];
 
@@ -80,7 +83,8 @@ impl Picky {
     /// A node that cannot store what it knows about itself halts: that is another story.
     fn takes(&self, batch: &Batch) -> bool {
         let Some(refuses) = *self.refuses.lock().expect("nobody panics with it") else { return true };
-        let vital = |operation: &Operation<'_>| operation.space() == Space::META && !is_mark(operation);
+        let vital =
+            |operation: &Operation<'_>| operation.space() == Space::META && !is_mark(operation) && !is_floor(operation);
         let refused = batch.iter().any(|operation| refuses(&operation)) && !batch.iter().any(|other| vital(&other));
         self.refused.fetch_add(u64::from(refused), Ordering::Relaxed);
         !refused
@@ -94,6 +98,14 @@ fn is_mark(operation: &Operation<'_>) -> bool {
         }
         _ => false,
     }
+}
+
+fn is_floor(operation: &Operation<'_>) -> bool {
+    matches!(operation, Operation::Put { space: Space::META, key, .. } if key.starts_with(b"floor/"))
+}
+
+const fn is_removal(operation: &Operation<'_>) -> bool {
+    matches!(operation, Operation::Delete { space: Space::DATA, .. })
 }
 
 const fn is_hint(operation: &Operation<'_>) -> bool {
@@ -306,4 +318,58 @@ fn refused_beside_another() -> Result<(), String> {
         Answer::Read(Err(ReadError::UnknownTable)) => Ok(()),
         other => Err(format!("the answer to the other one is {other:?}")),
     }
+}
+
+/// A delete that everybody has, in a world that forgets.
+fn deleted(world: &mut World) -> Result<(), String> {
+    world.purge_after(2_000);
+    write(world, 1, "name", Consistency::All)?;
+    let removal = Put { payload: Payload::Tombstone, consistency: Consistency::All, ..put_of(world, "name", "", None) };
+    let request = world.put(NodeId(1), removal);
+    match world.finish(request) {
+        Answer::Written(Ok(_)) => Ok(()),
+        other => Err(format!("the delete has ended as {other:?}")),
+    }
+}
+
+fn forgotten(world: &mut World) -> Result<(), String> {
+    let key = key_of(world, "name");
+    world.run_for(20_000_000);
+    match world.nodes().into_iter().find(|node| world.record_at(*node, &key).is_some()) {
+        None => Ok(()),
+        Some(node) => Err(format!("{node} has not forgotten what is deleted")),
+    }
+}
+
+/// Node 2 cannot drop what the others do.
+fn refused_sweep() -> Result<(), String> {
+    let (mut world, picky) = picky(2);
+    deleted(&mut world)?;
+    picky.refuse(Some(is_removal));
+    world.run_for(20_000_000);
+    assert!(picky.refused() > 0, "what is to go is refused");
+    picky.refuse(None);
+    forgotten(&mut world)
+}
+
+/// Node 3 comes back with an empty disk that does not take in how far a place was settled.
+fn refused_floor() -> Result<(), String> {
+    let (mut world, picky) = picky(3);
+    deleted(&mut world)?;
+    forgotten(&mut world)?;
+    world.wipe(NodeId(3));
+    world.start(NodeId(3));
+    world.run_for(1_000_000);
+    picky.refuse(Some(is_floor));
+    let request = world.replace(NodeId(3));
+    assert_eq!(world.finish(request), Answer::Cluster(Ok(())));
+    world.run_for(10_000_000);
+    assert!(picky.refused() > 0, "a floor is refused");
+    picky.refuse(None);
+    world.run_for(20_000_000);
+    assert_eq!(world.status(NodeId(3)).expect("it runs").importing, 0);
+    world.crash(NodeId(3));
+    world.start(NodeId(3));
+    world.run_for(1_000_000);
+    world.wrong_floors().into_iter().next().map_or(Ok(()), Err)
 }

@@ -4,6 +4,7 @@ mod clients;
 mod faults;
 mod floors;
 mod hints;
+mod tables;
 mod traffic;
 
 pub use clients::BatchPart;
@@ -67,6 +68,8 @@ pub struct World {
     /// How many disks were lost, or went back in time.
     wipes: u64,
     floors: FloorLedger,
+    /// Every table that a node has known, by number.
+    tables: Vec<Arc<TableSchema>>,
 }
 
 /// One machine of the cluster.
@@ -172,6 +175,7 @@ impl World {
             fallbacks: FallbackLedger::default(),
             wipes: 0,
             floors: FloorLedger::default(),
+            tables: Vec::new(),
         };
         for node in 1..=nodes {
             let host = Host {
@@ -256,25 +260,6 @@ impl World {
     #[must_use]
     pub fn is_serving(&self, node: NodeId) -> bool {
         self.status(node).is_some_and(|status| status.standing == Standing::Serving)
-    }
-
-    /// A table, as a running node knows it.
-    #[must_use]
-    pub fn table(&self, name: &str) -> Option<Arc<TableSchema>> {
-        let workers = self.nodes.values().filter_map(|host| host.worker.as_ref());
-        workers.filter_map(|worker| worker.core().shared.catalog.as_ref()?.named(name).cloned()).next()
-    }
-
-    /// The table of a key, as a running node knows it.
-    #[must_use]
-    pub fn table_of(&self, key: &RecordKey) -> Option<Arc<TableSchema>> {
-        self.tables_of_running().find(|table| table.id == key.table()).cloned()
-    }
-
-    /// Every table that a running node knows, as often as there are such nodes.
-    fn tables_of_running(&self) -> impl Iterator<Item = &Arc<TableSchema>> {
-        let workers = self.nodes.values().filter_map(|host| host.worker.as_ref());
-        workers.filter_map(|worker| worker.core().shared.catalog.as_ref()).flat_map(crate::catalog::Catalog::tables)
     }
 
     /// What a running node holds under a key, durable or not.
@@ -389,6 +374,8 @@ impl World {
         let settled = worker.is_settled();
         self.floors.turned(node, worker.core().floors(), worker.core().forgotten(), settled);
         self.hints.turned(node, worker.core_mut().hints(), settled);
+        let catalog = worker.core().shared.catalog.as_ref();
+        tables::note(&mut self.tables, catalog.map_or(&[], crate::catalog::Catalog::tables));
         let acknowledged = worker.core_mut().writes().take_acknowledged();
         acknowledged.iter().for_each(|write| self.fallbacks.acknowledged(write));
         self.coverage.turned(node, acknowledged);

@@ -13,6 +13,7 @@ use super::World;
 use crate::check::FloorLedger;
 use crate::comparison::{Level, Place};
 use crate::config::Settings;
+use crate::status::Standing;
 
 impl World {
     /// From now on nodes forget what is deleted, and has expired, after so long.
@@ -35,7 +36,7 @@ impl World {
     /// Where a key lies.
     #[must_use]
     pub fn place_of(&self, key: &RecordKey) -> Place {
-        let table = self.table_of(key).expect("a table that a running node knows");
+        let table = self.table_of(key).expect("a table that a node has known");
         Place { table: key.table(), partition: table.layout.partition_of(key.token()) }
     }
 
@@ -70,14 +71,15 @@ impl World {
     pub fn wrong_floors(&self) -> Vec<String> {
         let mut wrong = self.floors.violations().to_vec();
         for (place, settled, promised) in self.floors.settled() {
-            let Some(table) = self.tables_of_running().find(|table| table.id == place.table) else { continue };
+            let Some(table) = self.table_numbered(place.table) else { continue };
             for replica in table.layout.replicas(place.partition) {
-                let lacks = self.nodes[replica].worker.as_ref().is_none_or(|worker| {
+                let counts = self.nodes[replica].worker.as_ref().is_some_and(|worker| {
                     let shared = &worker.core().shared;
-                    shared.imports.lacks(place) || shared.standing != crate::status::Standing::Serving
+                    let knows = shared.catalog.as_ref().is_some_and(|catalog| catalog.table(place.table).is_some());
+                    knows && shared.standing == Standing::Serving && !shared.imports.lacks(place)
                 });
                 let promise = promised.get(replica).copied().unwrap_or_default();
-                if !lacks && promise < settled {
+                if counts && promise < settled {
                     wrong.push(format!(
                         "{place:?} is settled up to {settled:?}, and {replica} has promised {promise:?}"
                     ));
