@@ -33,10 +33,6 @@ struct Arguments {
     /// Run each seed twice and require equal traces
     #[arg(long)]
     replay: bool,
-
-    /// Let nodes forget what was deleted, which they do not by default
-    #[arg(long)]
-    forget: bool,
 }
 
 #[derive(Copy, Clone, ValueEnum)]
@@ -61,9 +57,9 @@ fn main() -> ExitCode {
         ProgressStyle::with_template("{bar:40} {pos}/{len} seeds, {msg}, {eta} left").expect("a fixed template"),
     );
     let mut totals = Totals::default();
-    for seed in arguments.seeds.clone() {
-        let report = simulate(&arguments, seed);
-        if arguments.replay && simulate(&arguments, seed).trace_hash != report.trace_hash {
+    for seed in arguments.seeds {
+        let report = simulate(&arguments.stores, seed, arguments.seconds);
+        if arguments.replay && simulate(&arguments.stores, seed, arguments.seconds).trace_hash != report.trace_hash {
             totals.violations += 1;
             bar.suspend(|| println!("seed {seed}: a second run of it went another way"));
         }
@@ -79,14 +75,12 @@ fn main() -> ExitCode {
     if totals.violations == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn simulate(arguments: &Arguments, seed: u64) -> Report {
-    let factory: Box<dyn StoreFactory> = match arguments.stores {
+fn simulate(stores: &Stores, seed: u64, seconds: u64) -> Report {
+    let factory: Box<dyn StoreFactory> = match stores {
         Stores::Lsm => Box::new(LsmStores::new()),
         Stores::Memory => Box::new(MemStores::new()),
     };
-    let options = Options { duration_ms: arguments.seconds * 1000, ..Options::from_seed(seed) };
-    let options = if arguments.forget { options } else { Options { purge_after_ms: 0, spell_ms: 0, ..options } };
-    run(&options, factory)
+    run(&Options { duration_ms: seconds * 1000, ..Options::from_seed(seed) }, factory)
 }
 
 #[derive(Default)]

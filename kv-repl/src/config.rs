@@ -42,8 +42,7 @@ pub struct Config {
     pub hint_bytes_per_second: u64,
     /// For how long a delete is kept at least, and a version that has expired, before it is forgotten and its room is used again. They are
     /// forgotten once every replica holds them, so this need not be as long as nodes may be away. Longer costs room; shorter than a
-    /// minute or so has replicas ask each other all the time. `Duration::MAX`, the default, keeps them for ever: some random runs with faults still find
-    /// replicas that forget differently (see the known gaps in the changelog).
+    /// minute or so has replicas ask each other all the time. `Duration::MAX` for ever.
     pub purge_after: Duration,
     /// Most versions a record may hold before a write that replaces none of them is refused.
     pub siblings_max: usize,
@@ -87,7 +86,7 @@ impl Default for Config {
             hint_bytes_max: 256 << 20,
             hint_age_max: Duration::from_secs(3 * 3600),
             hint_bytes_per_second: 4 << 20,
-            purge_after: Duration::MAX,
+            purge_after: Duration::from_secs(3600),
             siblings_max: SIBLINGS_MAX,
             value_bytes_max: VALUE_BYTES_MAX,
             clock_drift_max: Hlc::DRIFT_MAX.as_duration(),
