@@ -17,6 +17,8 @@ use crate::version::VersionVector;
 
 const FORMAT: u8 = 1;
 const CHECKSUM_BYTES: usize = 4;
+/// Room for a context of one actor.
+const USUAL_BYTES: usize = 64;
 
 /// What a client had seen of one key. Get it from a read or a write, hand it to the next write of that key.
 #[derive(Clone, Eq, PartialEq, Hash, Debug)]
@@ -46,7 +48,8 @@ impl CausalContext {
     /// Seals what was seen of `key`.
     #[must_use]
     pub fn seal(key: &RecordKey, seen: &VersionVector) -> Self {
-        let mut out = vec![FORMAT];
+        let mut out = Vec::with_capacity(USUAL_BYTES);
+        out.push(FORMAT);
         out.extend_from_slice(&key.table().0.to_le_bytes());
         out.extend_from_slice(&seeded(key.as_bytes(), 0).to_le_bytes());
         seen.encode(&mut out);

@@ -11,12 +11,11 @@
 //! commit to a space after it copies that space's map once (keys and values are shared, not copied).
 
 mod entries;
+mod ordered_key;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, OnceLock, RwLock, RwLockReadGuard, RwLockWriteGuard};
-
-use bytes::Bytes;
 
 use crate::limits::{STORE_KEY_BYTES_MAX, STORE_VALUE_BYTES_MAX};
 use crate::store::{
@@ -53,7 +52,7 @@ struct State {
 struct Undo {
     sequence: Sequence,
     space: Space,
-    key: Bytes,
+    key: Box<[u8]>,
     before: Option<Entry>,
 }
 
@@ -139,7 +138,7 @@ impl MemStore {
         assert!(self.manual_sync, "only a store with manual sync knows what was not durable");
         let mut state = self.write();
         while let Some(Undo { space, key, before, .. }) = state.undo.pop_back() {
-            state.entries_mut(space).put_back(key, before);
+            state.entries_mut(space).put_back(&key, before);
         }
         state.last = state.durable;
         state.requested = state.durable;
@@ -209,15 +208,20 @@ impl State {
         let space = operation.space();
         let sequence = self.last;
         let entries = self.entries_mut(space);
-        let replaced: Vec<(Bytes, Option<Entry>)> = match operation {
-            Operation::Put { key, value, .. } => vec![entries.put(key, value)],
+        let (key, before) = match operation {
+            Operation::Put { key, value, .. } => (key, entries.put(key, value)),
             Operation::PutExpiring { .. } => unreachable!("refused when the batch was checked"),
-            Operation::Merge { key, operand, .. } => vec![entries.merge(key, operand)],
-            Operation::Delete { key, .. } => entries.delete(key).into_iter().collect(),
-            Operation::DeleteRange { start, end, .. } => entries.delete_range(start, end),
+            Operation::Merge { key, operand, .. } => (key, entries.merge(key, operand, keep_undo)),
+            Operation::Delete { key, .. } => (key, entries.delete(key)),
+            Operation::DeleteRange { start, end, .. } => {
+                let removed = entries.delete_range(start, end).into_iter();
+                let undo = removed.map(|(key, before)| Undo { sequence, space, key: key.into(), before: Some(before) });
+                self.undo.extend(undo.filter(|_| keep_undo));
+                return;
+            }
         };
         if keep_undo {
-            self.undo.extend(replaced.into_iter().map(|(key, before)| Undo { sequence, space, key, before }));
+            self.undo.push_back(Undo { sequence, space, key: key.into(), before });
         }
     }
 }

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 
-use bytes::Bytes;
-
+use super::ordered_key::{Ordered, OrderedKey, Sought};
 use crate::store::{Direction, Fold, Folded, KeyRange, MergeOperator, ScanFn, SpaceOptions, StoreError};
 use crate::time::Millis;
 
@@ -16,15 +15,15 @@ const OPERANDS_UNFOLDED: usize = 8;
 #[derive(Clone)]
 pub(super) struct Entries {
     options: SpaceOptions,
-    map: BTreeMap<Bytes, Entry>,
+    map: BTreeMap<OrderedKey, Entry>,
 }
 
 /// What lies under a key: at least one of base and operands.
 #[derive(Clone)]
 pub(super) struct Entry {
-    base: Option<Bytes>,
+    base: Option<Arc<[u8]>>,
     /// Merges since the base, oldest first.
-    operands: Vec<Bytes>,
+    operands: Vec<Arc<[u8]>>,
 }
 
 impl Entries {
@@ -41,48 +40,56 @@ impl Entries {
     }
 
     pub(super) fn entry(&self, key: &[u8]) -> Option<&Entry> {
-        self.map.get(key)
+        self.map.get(&Sought::of(key) as &dyn Ordered)
     }
 
-    /// Replaces what is under `key`; returns the key and what was there.
-    pub(super) fn put(&mut self, key: &[u8], value: &[u8]) -> (Bytes, Option<Entry>) {
-        let key = Bytes::copy_from_slice(key);
-        let entry = Entry { base: Some(Bytes::copy_from_slice(value)), operands: Vec::new() };
-        let before = self.map.insert(key.clone(), entry);
-        (key, before)
+    fn entry_mut(&mut self, key: &[u8]) -> Option<&mut Entry> {
+        self.map.get_mut(&Sought::of(key) as &dyn Ordered)
     }
 
-    /// Adds an operand; returns the key and what was there. Operands that do not fold stay as they are: the reads of the
-    /// key fail, not the commit.
-    pub(super) fn merge(&mut self, key: &[u8], operand: &[u8]) -> (Bytes, Option<Entry>) {
-        let operator = self.options.merge.as_deref().expect("checked before anything changed");
-        let key = Bytes::copy_from_slice(key);
-        let before = self.map.get(&key).cloned();
-        let entry = self.map.entry(key.clone()).or_insert_with(|| Entry { base: None, operands: Vec::new() });
-        entry.operands.push(Bytes::copy_from_slice(operand));
-        if entry.operands.len().is_multiple_of(OPERANDS_UNFOLDED) {
-            entry.fold_operands(&key, operator);
+    /// Replaces what is under `key`; returns what was there.
+    pub(super) fn put(&mut self, key: &[u8], value: &[u8]) -> Option<Entry> {
+        let entry = Entry { base: Some(value.into()), operands: Vec::new() };
+        match self.entry_mut(key) {
+            Some(known) => Some(std::mem::replace(known, entry)),
+            None => self.map.insert(OrderedKey::of(key), entry),
         }
-        (key, before)
     }
 
-    /// Removes `key`; returns it and what was there, if anything.
-    pub(super) fn delete(&mut self, key: &[u8]) -> Option<(Bytes, Option<Entry>)> {
-        self.map.remove_entry(key).map(|(key, before)| (key, Some(before)))
+    /// Adds an operand; returns what was there, if somebody wants to know. Operands that do not fold stay as they are: the reads
+    /// of the key fail, not the commit.
+    pub(super) fn merge(&mut self, key: &[u8], operand: &[u8], wants_before: bool) -> Option<Entry> {
+        let operator = self.operator().expect("checked before anything changed");
+        let operand = operand.into();
+        let Some(entry) = self.entry_mut(key) else {
+            return self.map.insert(OrderedKey::of(key), Entry { base: None, operands: vec![operand] });
+        };
+        let before = wants_before.then(|| entry.clone());
+        entry.operands.push(operand);
+        if entry.operands.len().is_multiple_of(OPERANDS_UNFOLDED) {
+            entry.fold_operands(key, &*operator);
+        }
+        before
+    }
+
+    /// Removes `key`; returns what was there.
+    pub(super) fn delete(&mut self, key: &[u8]) -> Option<Entry> {
+        self.map.remove(&Sought::of(key) as &dyn Ordered)
     }
 
     /// Removes the keys from `start` up to, but not including, `end`; returns them and what was there.
-    pub(super) fn delete_range(&mut self, start: &[u8], end: &[u8]) -> Vec<(Bytes, Option<Entry>)> {
-        let ends = (Bound::Included(start), Bound::Excluded(end));
-        let keys: Vec<Bytes> = self.map.range::<[u8], _>(ends).map(|(key, _)| key.clone()).collect();
-        keys.iter().filter_map(|key| self.delete(key)).collect()
+    pub(super) fn delete_range(&mut self, start: &[u8], end: &[u8]) -> Vec<(OrderedKey, Entry)> {
+        let (start, end) = (Sought::of(start), Sought::of(end));
+        let ends = (Bound::Included(&start as &dyn Ordered), Bound::Excluded(&end as &dyn Ordered));
+        let keys: Vec<OrderedKey> = self.map.range::<dyn Ordered, _>(ends).map(|(key, _)| key.clone()).collect();
+        keys.iter().filter_map(|key| self.map.remove_entry(key)).collect()
     }
 
     /// Makes `before` what is under `key` again.
-    pub(super) fn put_back(&mut self, key: Bytes, before: Option<Entry>) {
+    pub(super) fn put_back(&mut self, key: &[u8], before: Option<Entry>) {
         match before {
-            Some(entry) => self.map.insert(key, entry),
-            None => self.map.remove(&key),
+            Some(entry) => self.map.insert(OrderedKey::of(key), entry),
+            None => self.delete(key),
         };
     }
 
@@ -97,9 +104,11 @@ impl Entries {
             return Ok(());
         }
         let operator = self.options.merge.as_deref();
-        let entries = self.map.range::<[u8], _>((range.start, range.end));
-        let mut visit = |(key, entry): (&Bytes, &Entry)| {
-            let mut flow = ControlFlow::Continue(());
+        let (start, end) = (range.start.map(Sought::of), range.end.map(Sought::of));
+        let ends = (as_ordered(&start), as_ordered(&end));
+        let entries = self.map.range::<dyn Ordered, _>(ends);
+        let mut visit = |(key, entry): (&OrderedKey, &Entry)| {
+            let (key, mut flow) = (key.as_bytes(), ControlFlow::Continue(()));
             entry.read(key, operator, as_of, &mut |value| flow = each(key, value))?;
             Ok(flow)
         };
@@ -108,6 +117,10 @@ impl Entries {
             Direction::Reverse => visit_until_break(entries.rev(), &mut visit),
         }
     }
+}
+
+fn as_ordered<'a>(bound: &'a Bound<Sought<'_>>) -> Bound<&'a (dyn Ordered + 'a)> {
+    bound.as_ref().map(|sought| sought as &dyn Ordered)
 }
 
 fn visit_until_break<T>(
@@ -158,7 +171,7 @@ impl Entry {
         let operands: Vec<&[u8]> = self.operands.iter().map(|operand| &operand[..]).collect();
         let mut folded = Vec::new();
         match operator.fold(key, None, &operands, Fold::Partial, &mut folded) {
-            Ok(Folded::Value) => self.operands = vec![Bytes::from(folded)],
+            Ok(Folded::Value) => self.operands = vec![folded.into()],
             Ok(Folded::Absent) => panic!("a merge operator must not call a key absent before it has seen all of it"),
             // Left for the read to report.
             Err(_) => {}

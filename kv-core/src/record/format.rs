@@ -32,43 +32,34 @@ const FLAG_VALUE: u8 = 1;
 const FLAG_EXPIRY: u8 = 2;
 const FLAG_OPERATION: u8 = 4;
 
+/// Room for all but the values of a record of one version.
+const USUAL_HEADER_BYTES: usize = 64;
+
 /// Fewest bytes of an entry: index, counter, birth, flags.
 const ENTRY_BYTES_MIN: usize = 1 + 1 + 8 + 1;
 
 impl Record {
     /// Appends the encoding. Equal records have equal bytes.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        let mut header = Vec::with_capacity(64);
-        let rule = match &self.body {
-            Body::Siblings(set) => {
-                set.context().encode(&mut header);
-                put_varint(&mut header, set.versions().len() as u64);
-                let mut actors = ActorIndex::new(set.context());
-                for (dot, version) in set.versions() {
-                    put_varint(&mut header, actors.index_of(dot.actor));
-                    put_varint(&mut header, dot.counter);
-                    encode_fields(version, &mut header);
-                }
-                SIBLINGS
-            }
-            Body::LastWrite(set) => {
-                put_varint(&mut header, set.versions().len() as u64);
-                for (dot, version) in set.versions() {
-                    dot.actor.encode(&mut header);
-                    encode_fields(version, &mut header);
-                }
-                LAST_WRITE_WINS
-            }
-            Body::Crdt(birth, state) => {
-                header.extend_from_slice(&birth.0.to_le_bytes());
-                state.context().encode(&mut header);
-                CRDT
-            }
-        };
         out.push(FORMAT);
-        out.push(rule);
-        put_varint(out, header.len() as u64);
-        out.extend_from_slice(&header);
+        out.push(match &self.body {
+            Body::Siblings(_) => SIBLINGS,
+            Body::LastWrite(_) => LAST_WRITE_WINS,
+            Body::Crdt(..) => CRDT,
+        });
+        // How long the header is shows when it is there; mostly, that fits the one byte which is kept free for it.
+        let length_at = out.len();
+        out.push(0);
+        self.encode_header(out);
+        let header_bytes = out.len() - length_at - 1;
+        match u8::try_from(header_bytes) {
+            Ok(length) if length < 0x80 => out[length_at] = length,
+            _ => {
+                let mut length = Vec::new();
+                put_varint(&mut length, header_bytes as u64);
+                out.splice(length_at..=length_at, length);
+            }
+        }
         if let Body::Crdt(_, state) = &self.body {
             state.encode_value(out);
         }
@@ -79,10 +70,40 @@ impl Record {
         }
     }
 
+    fn encode_header(&self, header: &mut Vec<u8>) {
+        match &self.body {
+            Body::Siblings(set) => {
+                set.context().encode(header);
+                put_varint(header, set.versions().len() as u64);
+                let mut actors = ActorIndex::new(set.context());
+                for (dot, version) in set.versions() {
+                    put_varint(header, actors.index_of(dot.actor));
+                    put_varint(header, dot.counter);
+                    encode_fields(version, header);
+                }
+            }
+            Body::LastWrite(set) => {
+                put_varint(header, set.versions().len() as u64);
+                for (dot, version) in set.versions() {
+                    dot.actor.encode(header);
+                    encode_fields(version, header);
+                }
+            }
+            Body::Crdt(birth, state) => {
+                header.extend_from_slice(&birth.0.to_le_bytes());
+                state.context().encode(header);
+            }
+        }
+    }
+
     /// The encoding in a buffer of its own.
     #[must_use]
     pub fn to_bytes(&self) -> Bytes {
-        let mut out = Vec::new();
+        let values = self.versions().iter().map(|(_, version)| match &version.payload {
+            Payload::Value(value) => value.len(),
+            Payload::Tombstone => 0,
+        });
+        let mut out = Vec::with_capacity(USUAL_HEADER_BYTES + values.sum::<usize>());
         self.encode(&mut out);
         out.into()
     }
@@ -168,6 +189,36 @@ impl Record {
             least = least.into_iter().chain(dead_at).min();
         }
         Ok(least)
+    }
+
+    /// What the last-write-wins record that `bytes` are is compared by: when it was written, whether it is a delete, and who wrote it.
+    /// Nothing when it is of another rule, or holds nothing, or is damaged.
+    pub(super) fn last_write_of(bytes: &[u8]) -> Option<(Stamp, bool, Actor)> {
+        let mut reader = Reader::new(bytes);
+        if reader.u8().ok()? != FORMAT || reader.u8().ok()? != LAST_WRITE_WINS {
+            return None;
+        }
+        let header_bytes = reader.count(1).ok()?;
+        let mut header = Reader::new(reader.bytes(header_bytes).ok()?);
+        if header.varint().ok()? != 1 {
+            return None;
+        }
+        let actor = Actor::decode(&mut header).ok()?;
+        let birth = Stamp(header.u64().ok()?);
+        let flags = header.u8().ok()?;
+        if birth == Stamp::ZERO || flags & !(FLAG_VALUE | FLAG_EXPIRY | FLAG_OPERATION) != 0 {
+            return None;
+        }
+        if flags & FLAG_EXPIRY != 0 {
+            header.varint().ok()?;
+        }
+        if flags & FLAG_OPERATION != 0 {
+            header.bytes(size_of::<u128>()).ok()?;
+        }
+        let is_value = flags & FLAG_VALUE != 0;
+        let value_bytes = if is_value { usize::try_from(header.varint().ok()?).ok()? } else { 0 };
+        header.finish().ok()?;
+        (reader.remaining() == value_bytes).then_some((birth, !is_value, actor))
     }
 
     /// [`Record::decode`] for borrowed bytes, with one copy.

@@ -1,5 +1,7 @@
 //! The join of records as the merge operator of a store.
 
+use std::cmp::Ordering;
+
 use super::Record;
 use crate::store::{Corrupt, Fold, Folded, MergeOperator};
 
@@ -27,6 +29,10 @@ impl MergeOperator for RecordJoin {
             out.extend_from_slice(first);
             return Ok(Folded::Value);
         }
+        if let Some(last) = last_write(base.into_iter().chain(oldest_first.iter().copied())) {
+            out.extend_from_slice(last);
+            return Ok(Folded::Value);
+        }
         let mut joined = decode(key, first)?;
         for state in rest {
             joined = joined
@@ -36,6 +42,21 @@ impl MergeOperator for RecordJoin {
         joined.encode(out);
         Ok(Folded::Value)
     }
+}
+
+/// The winner among last-write-wins states, which is their join. Nothing when that cannot be told by the fronts of all of them.
+fn last_write<'a>(mut states: impl Iterator<Item = &'a [u8]>) -> Option<&'a [u8]> {
+    let mut last = states.next()?;
+    let mut order = Record::last_write_of(last)?;
+    for state in states {
+        let next = Record::last_write_of(state)?;
+        match next.cmp(&order) {
+            Ordering::Greater => (last, order) = (state, next),
+            Ordering::Equal if state != last => return None,
+            Ordering::Equal | Ordering::Less => {}
+        }
+    }
+    Some(last)
 }
 
 fn decode(key: &[u8], state: &[u8]) -> Result<Record, Corrupt> {

@@ -119,6 +119,25 @@ proptest! {
         prop_assert!(records.contains(&forward));
         prop_assert_eq!(&Record::decode(&forward.to_bytes()).unwrap(), &forward);
         prop_assert_eq!(Record::dead_at_of(&forward.to_bytes()).unwrap(), forward.dead_at());
+        let bytes: Vec<Bytes> = records.iter().map(Record::to_bytes).collect();
+        let operands: Vec<&[u8]> = bytes.iter().map(|bytes| &bytes[..]).collect();
+        prop_assert_eq!(&fold(Some(operands[0]), &operands[1..]).unwrap()[..], &forward.to_bytes()[..]);
+    }
+
+    #[test]
+    fn fronts_of_last_writes_tell_what_whole_records_do(
+        by in 0_u64..3,
+        version in versions(),
+        at in any::<prop::sample::Index>(),
+        flip: u8,
+    ) {
+        let mut bytes = Record::last_write(actor(by), version).to_bytes().to_vec();
+        let at = at.index(bytes.len());
+        bytes[at] ^= flip;
+        let whole = Record::decode_slice(&bytes).ok();
+        let whole = whole.as_ref().and_then(|record| record.versions().first());
+        let told = whole.map(|(dot, version)| (version.birth, version.payload == Payload::Tombstone, dot.actor));
+        prop_assert_eq!(Record::last_write_of(&bytes), told);
     }
 
     #[test]
