@@ -88,6 +88,39 @@ fn three_nodes_live_and_stop_on_one_thread() {
     }
 }
 
+/// A round that looks at no sockets begins what was asked on this thread, and hears nothing of what others answer.
+#[test]
+fn a_round_without_sockets_begins_requests() {
+    let bound = [1, 2].map(|node| {
+        TcpTransport::bind_hosted(NodeId(node), "127.0.0.1:0", TcpOptions::default()).expect("a free port")
+    });
+    let members: Vec<Member> =
+        (1..).zip(&bound).map(|(node, (at, _))| Member::new(NodeId(node), at.local_addr())).collect();
+    let (transports, mut loops): (Vec<_>, Vec<_>) = bound.into_iter().unzip();
+    let start = |(transport, node)| Node::builder(NodeId(node)).store(store()).transport(transport).start().unwrap();
+    let nodes: Vec<Node> = transports.into_iter().zip(1..).map(start).collect();
+    let table = meanwhile(&mut loops, || {
+        nodes[0].bootstrap(&members).unwrap();
+        nodes[0].create_table("t", TableOptions::last_write_wins().replicas(2)).unwrap()
+    });
+    let flag = Arc::new(Flag::default());
+    let waker = Waker::from(Arc::clone(&flag));
+    let mut here = pin!(table.get("k").consistency(Consistency::One).into_future());
+    let mut everywhere = pin!(table.get("k").consistency(Consistency::All).into_future());
+    let mut context = Context::from_waker(&waker);
+    assert!(here.as_mut().poll(&mut context).is_pending() && everywhere.as_mut().poll(&mut context).is_pending());
+    assert!(loops[0].round_without_sockets().is_continue());
+    assert!(here.as_mut().poll(&mut context).is_ready(), "this node holds the key");
+    for _ in 0..20 {
+        assert!(loops[1].round(Duration::from_millis(1)).is_continue());
+        assert!(loops[0].round_without_sockets().is_continue());
+        assert!(everywhere.as_mut().poll(&mut context).is_pending(), "the other node's answer lies in a socket");
+    }
+    while everywhere.as_mut().poll(&mut context).is_pending() {
+        rounds(&mut loops);
+    }
+}
+
 /// A node that is stopped on another thread waits for the rounds of its host.
 #[test]
 fn a_node_may_be_stopped_on_another_thread() {

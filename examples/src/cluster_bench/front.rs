@@ -67,9 +67,10 @@ pub fn serve(mut listener: TcpListener, mut node: TcpLoop, table: &Table, house:
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             outcome => outcome?,
         }
+        let mut has_node = false;
         for event in &events {
             match event.token() {
-                NODE => {}
+                NODE => has_node = true,
                 LISTENER => accept(&listener, poll.registry(), &answered, &mut connections)?,
                 Token(index) => {
                     if let Some(connection) = &mut connections[index] {
@@ -81,7 +82,8 @@ pub fn serve(mut listener: TcpListener, mut node: TcpLoop, table: &Table, house:
             }
         }
         // What clients have asked is sent to peers now, and what peers have answered is read.
-        if node.round(Duration::ZERO).is_break() {
+        let round = if has_node { node.round(Duration::ZERO) } else { node.round_without_sockets() };
+        if round.is_break() {
             return Ok(());
         }
         for index in answered.take() {

@@ -29,6 +29,8 @@ const EVENTS_PER_ROUND: usize = 256;
 pub(super) struct EventLoop {
     poll: Poll,
     events: Events,
+    /// The last look at the sockets may not have seen all of them.
+    more_events: bool,
     /// When the node wants its next turn even if nothing arrives.
     turn_at: Option<Instant>,
     shared: Arc<Shared>,
@@ -43,6 +45,7 @@ impl EventLoop {
     pub(super) fn new(poll: Poll, listener: TcpListener, shared: Arc<Shared>) -> io::Result<Self> {
         Ok(Self {
             events: Events::with_capacity(EVENTS_PER_ROUND),
+            more_events: false,
             // The first turn lets the node begin.
             turn_at: Some(Instant::now()),
             guests: Guests::new(listener, poll.registry(), LISTENER)?,
@@ -70,13 +73,25 @@ impl EventLoop {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),
             Err(error) => panic!("waiting for sockets must work: {error}"),
         }
+        // With as many as there is room for, there may be more, of which nobody is told again.
+        self.more_events = events.iter().count() >= EVENTS_PER_ROUND;
+        let went = self.go_on(&events, inbound);
+        self.events = events;
+        went
+    }
+
+    /// A round that does not look at the sockets: for whoever knows that they have nothing new.
+    pub(super) fn round_without_sockets(&mut self, inbound: &dyn Inbound) -> ControlFlow<()> {
+        self.go_on(&Events::with_capacity(0), inbound)
+    }
+
+    fn go_on(&mut self, events: &Events, inbound: &dyn Inbound) -> ControlFlow<()> {
         self.shared.signal.lower();
         if self.shared.signal.is_stop_asked() {
             return Break(());
         }
         let now = Instant::now();
-        let frames = self.receive(&events, now, inbound);
-        self.events = events;
+        let frames = self.receive(events, now, inbound);
         let asked = self.shared.signal.take_turn();
         let after = if frames > 0 || asked || self.turn_at.is_some_and(|at| at <= now) {
             self.shared.counters.turns.increment();
@@ -99,7 +114,8 @@ impl EventLoop {
 
     /// How long the loop may wait for sockets before there is something to do.
     pub(super) fn patience(&self) -> Option<Duration> {
-        if self.shared.signal.is_turn_asked() || self.guests.has_work() || self.links.has_work() {
+        let has_work = self.more_events || self.guests.has_work() || self.links.has_work();
+        if has_work || self.shared.signal.is_turn_asked() {
             return Some(Duration::ZERO);
         }
         let next_at = [self.turn_at, self.timers.next_at()].into_iter().flatten().min()?;

@@ -65,12 +65,25 @@ impl TcpLoop {
     /// # Panics
     /// When an earlier round ran on another thread, or from within a round.
     pub fn round(&mut self, longest: Duration) -> ControlFlow<()> {
+        self.run(|running| running.round(longest))
+    }
+
+    /// A round that looks at no sockets, and so saves a system call: for a host whose descriptor did not become readable the last
+    /// time he waited, and who has made requests since.
+    ///
+    /// # Panics
+    /// As [`TcpLoop::round`].
+    pub fn round_without_sockets(&mut self) -> ControlFlow<()> {
+        self.run(Running::round_without_sockets)
+    }
+
+    fn run(&mut self, round: impl FnOnce(&mut Running) -> ControlFlow<()>) -> ControlFlow<()> {
         if !self.shared.signal.is_loop_thread() {
             self.shared.signal.adopt_thread();
         }
         let mut place = self.hosted.lock();
         let Some(running) = place.as_mut() else { return Break(()) };
-        let round = running.round(longest);
+        let round = round(running);
         if round.is_break() {
             *place = None;
         }
@@ -121,6 +134,13 @@ impl Running {
             },
         };
         self.event_loop.round(Some(longest), &**inbound)
+    }
+
+    fn round_without_sockets(&mut self) -> ControlFlow<()> {
+        match &self.inbound {
+            Some(inbound) => self.event_loop.round_without_sockets(&**inbound),
+            None => self.round(Duration::ZERO),
+        }
     }
 }
 
