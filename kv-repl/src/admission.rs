@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use kv_core::NodeId;
 use kv_core::time::Millis;
 
+use crate::by_number::ByNumber;
 use crate::config::Settings;
 use crate::machine::Origin;
 use crate::status::LoadStatus;
@@ -35,7 +36,10 @@ impl Limits {
 pub(crate) struct Admission {
     limits: Limits,
     /// How many bytes each request takes that was admitted and has no outcome.
-    open: BTreeMap<Origin, usize>,
+    /// Bytes of each client's request, by its number.
+    open: ByNumber<usize>,
+    /// And of what others have asked.
+    open_for_others: BTreeMap<Origin, usize>,
     clients: Load,
     peers: Load,
     by_peer: BTreeMap<NodeId, Load>,
@@ -71,7 +75,8 @@ impl Admission {
     pub(crate) fn new(limits: Limits) -> Self {
         Self {
             limits,
-            open: BTreeMap::new(),
+            open: ByNumber::new(),
+            open_for_others: BTreeMap::new(),
             clients: Load::default(),
             peers: Load::default(),
             by_peer: BTreeMap::new(),
@@ -99,7 +104,10 @@ impl Admission {
             }
             return Err(retry_after);
         }
-        self.open.insert(origin, bytes);
+        match origin {
+            Origin::Client(client) => self.open.insert(client, bytes),
+            Origin::Peer { .. } | Origin::Scan { .. } => drop(self.open_for_others.insert(origin, bytes)),
+        }
         match origin {
             Origin::Client(_) | Origin::Scan { .. } => self.clients.add(bytes),
             Origin::Peer { node, .. } => {
@@ -112,7 +120,11 @@ impl Admission {
 
     /// A request has its outcome. Those that were never admitted may have one, too.
     pub(crate) fn end(&mut self, origin: Origin) {
-        let Some(bytes) = self.open.remove(&origin) else { return };
+        let bytes = match origin {
+            Origin::Client(client) => self.open.remove(client),
+            Origin::Peer { .. } | Origin::Scan { .. } => self.open_for_others.remove(&origin),
+        };
+        let Some(bytes) = bytes else { return };
         match origin {
             Origin::Client(_) | Origin::Scan { .. } => self.clients.remove(bytes),
             Origin::Peer { node, .. } => {
@@ -142,7 +154,7 @@ impl Admission {
 
     /// How many requests have no outcome yet.
     pub(crate) fn requests(&self) -> usize {
-        self.open.len()
+        self.open.len() + self.open_for_others.len()
     }
 
     pub(crate) const fn status(&self) -> LoadStatus {

@@ -5,7 +5,6 @@
 
 mod clock;
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -18,6 +17,7 @@ use kv_core::{NodeId, Store};
 
 use self::clock::Clock;
 use crate::admission::Limits;
+use crate::by_number::ByNumber;
 use crate::events::{Events, Listeners, NodeEvent, listener};
 use crate::inbox::{Arrived, Inbox};
 use crate::liveness::LivenessChange;
@@ -73,7 +73,7 @@ type Look = Box<dyn FnOnce(&Running, Now) + Send>;
 /// What only the thread that runs the turn touches.
 struct Running {
     worker: Worker,
-    clients: BTreeMap<u64, Client>,
+    clients: ByNumber<Client>,
     next_client: u64,
     listeners: Listeners,
     requests: RequestStats,
@@ -117,7 +117,7 @@ impl Driver {
             wake: OnceLock::new(),
             running: Mutex::new(Running {
                 worker,
-                clients: BTreeMap::new(),
+                clients: ByNumber::new(),
                 next_client: 0,
                 listeners: Listeners::default(),
                 requests: RequestStats::default(),
@@ -397,7 +397,7 @@ struct Surroundings<'a> {
     node: NodeId,
     transport: &'a dyn Transport,
     clock: &'a Clock,
-    clients: &'a mut BTreeMap<u64, Client>,
+    clients: &'a mut ByNumber<Client>,
     listeners: &'a mut Listeners,
     requests: &'a mut RequestStats,
 }
@@ -416,7 +416,7 @@ impl Outside for Surroundings<'_> {
     }
 
     fn reply(&mut self, client: u64, outcome: Outcome) {
-        if let Some(Client { reply, kind, asked_at }) = self.clients.remove(&client) {
+        if let Some(Client { reply, kind, asked_at }) = self.clients.remove(client) {
             let (came_to, took) = (OutcomeKind::of(&outcome), self.clock.elapsed().saturating_sub(asked_at));
             self.requests.answered(kind, came_to, took);
             trace::answered(self.node, client, kind, &outcome, took);

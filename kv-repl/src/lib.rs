@@ -44,6 +44,8 @@
 mod sabotage;
 
 mod admission;
+mod by_number;
+mod by_replica;
 mod caches;
 pub mod catalog;
 #[cfg(any(test, feature = "sim"))]

@@ -148,13 +148,9 @@ impl Minter {
         let (dot, _) = change.versions()[0];
         let written = written(&put.key, dot, birth, change.context());
         let meta = self.remember(env, epoch);
-        Ok(Minted {
-            change: change.to_bytes(),
-            record: Some(record),
-            written,
-            meta,
-            epoch: (epoch != env.me.epoch).then_some(epoch),
-        })
+        // A write that nothing stands beside is all there is.
+        let change = if joined == change { record.clone() } else { change.to_bytes() };
+        Ok(Minted { change, record: Some(record), written, meta, epoch: (epoch != env.me.epoch).then_some(epoch) })
     }
 
     fn remember(&mut self, env: &Environment<'_>, epoch: u32) -> Batch {

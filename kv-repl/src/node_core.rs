@@ -62,6 +62,8 @@ pub(crate) struct NodeCore {
     admission: Admission,
     /// Requests that came before the node could serve.
     waiting: VecDeque<Waiting>,
+    /// Empty: where the next event's actions go.
+    actions: Vec<Action>,
 }
 
 struct Waiting {
@@ -115,6 +117,7 @@ impl NodeCore {
             hints,
             admission: Admission::new(Limits::of(&settings)),
             waiting: VecDeque::new(),
+            actions: Vec::new(),
             shared,
         })
     }
@@ -320,7 +323,7 @@ impl NodeCore {
     }
 
     fn handle(&mut self, to: To, now: Now, turn: &mut Turn<'_>, event: Event) {
-        let mut actions = Vec::new();
+        let mut actions = std::mem::take(&mut self.actions);
         self.shared.caches.tick(now);
         let environment = self.shared.environment(now, turn);
         let machine: &mut dyn Machine = match to {
@@ -340,8 +343,8 @@ impl NodeCore {
         self.carry_out(now, turn, actions);
     }
 
-    fn carry_out(&mut self, now: Now, turn: &mut Turn<'_>, actions: Vec<Action>) {
-        for action in actions {
+    fn carry_out(&mut self, now: Now, turn: &mut Turn<'_>, mut actions: Vec<Action>) {
+        for action in actions.drain(..) {
             match action {
                 Action::Store { stripe, batch } => {
                     self.repairs.touch(&batch);
@@ -364,11 +367,17 @@ impl NodeCore {
                 Action::Notify(notice) => self.hear(now, turn, notice),
             }
         }
+        // An event within this event has left a smaller one, or none.
+        self.actions = actions;
     }
 
     /// Tells what one machine has found out to those that it concerns, and to what all of them share.
     fn hear(&mut self, now: Now, turn: &mut Turn<'_>, notice: Notice) {
         trace::notice(self.shared.me.node, &notice);
+        if let Notice::Observed(stamp) = notice {
+            // One for each record that passes, and nobody else's business.
+            return self.writes.minter().observe(stamp, now);
+        }
         let mut actions = Vec::new();
         let environment = self.shared.environment(now, turn);
         match &notice {
@@ -386,7 +395,6 @@ impl NodeCore {
             }
             Notice::Owed { peer, place, ticket } => self.repairs.owe(now.monotonic, *peer, *place, *ticket),
             Notice::Moot { peer, place } => self.repairs.moot(*peer, *place),
-            Notice::Observed(stamp) => self.writes.minter().observe(*stamp, now),
             Notice::TableAdded(_) => self.repairs.look_again(),
             Notice::Shed => self.admission.refused(),
             Notice::Greeted(peer) => {

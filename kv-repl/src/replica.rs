@@ -96,6 +96,19 @@ impl Replica {
         Self::held(env, key)
     }
 
+    /// The digest of what [`Replica::read`] comes to, without a copy of a record of the store.
+    fn read_digest(env: &Environment<'_>, epoch: u64, key: &RecordKey) -> Result<u128, Refusal> {
+        if env.caches.are_of(key.table()) {
+            return Self::read(env, epoch, key).map(|record| digest(record.as_deref()));
+        }
+        check(env, epoch, key)?;
+        counts(env, key)?;
+        let mut found = None;
+        let outcome = env.view.get(Space::DATA, key.as_bytes(), &mut |bytes| found = Some(digest(Some(bytes))));
+        outcome.map_err(|_| Refusal::Damaged)?;
+        Ok(found.unwrap_or_else(|| digest(None)))
+    }
+
     fn folds_now(&mut self, key: &RecordKey) -> bool {
         let slot = usize::try_from(seeded(key.as_bytes(), 0) % SLOTS as u64).expect("less than the number of slots");
         self.unfolded[slot] = (self.unfolded[slot] + 1) % FOLD_EVERY;
@@ -149,15 +162,18 @@ impl Machine for Replica {
                 reply(env, from, &key, Message::WriteReply { tag, refused }, out);
             }
             Message::Read { tag, epoch, key, digest: as_digest } => {
-                let outcome = Self::read(env, epoch, &key);
-                if let Err(refusal) = outcome {
+                let (message, refused) = if as_digest {
+                    let outcome = Self::read_digest(env, epoch, &key);
+                    let refused = outcome.err();
+                    (Message::DigestReply { tag, outcome }, refused)
+                } else {
+                    let outcome = Self::read(env, epoch, &key);
+                    let refused = outcome.as_ref().err().copied();
+                    (Message::ReadReply { tag, outcome }, refused)
+                };
+                if let Some(refusal) = refused {
                     enlighten(env, from, refusal, out);
                 }
-                let message = if as_digest {
-                    Message::DigestReply { tag, outcome: outcome.map(|record| digest(record.as_deref())) }
-                } else {
-                    Message::ReadReply { tag, outcome }
-                };
                 reply(env, from, &key, message, out);
             }
             Message::Scan { tag, epoch, from: start, until, keys_max, bytes_max, digests } => {

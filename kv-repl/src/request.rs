@@ -214,7 +214,14 @@ impl Read {
     /// The newest of [`Read::values`]: all there is in a last-write-wins table, one of several siblings elsewhere.
     #[must_use]
     pub fn value(&self) -> Option<&Bytes> {
-        self.values().pop()
+        match self.record.as_ref()?.versions() {
+            // By far the most reads, for which no list is made.
+            [(_, version)] => match &version.payload {
+                Payload::Value(value) if !version.expiry.is_past(self.as_of) => Some(value),
+                Payload::Value(_) | Payload::Tombstone => None,
+            },
+            _ => self.values().pop(),
+        }
     }
 
     /// What this read saw: give it to the write that replaces these values.

@@ -101,8 +101,9 @@ struct Change {
 }
 
 impl<'a> Turn<'a> {
-    pub(crate) const fn new(store: &'a dyn View) -> Self {
-        Self { store, batch: Batch::new(), touched: Vec::new(), changed: BTreeMap::new(), outputs: Vec::new() }
+    /// A turn that has decided nothing. `outputs` is empty, and lends its memory.
+    pub(crate) const fn new(store: &'a dyn View, outputs: Vec<Output>) -> Self {
+        Self { store, batch: Batch::new(), touched: Vec::new(), changed: BTreeMap::new(), outputs }
     }
 
     /// Adds writes; the view shows them at once.
@@ -277,7 +278,7 @@ mod tests {
         }
         store.commit(&batch).unwrap();
 
-        let mut turn = Turn::new(&store);
+        let mut turn = Turn::new(&store, Vec::new());
         let mut batch = Batch::new();
         batch.put(Space::META, b"a", b"new");
         batch.put(Space::META, b"d", b"changed");

@@ -131,8 +131,20 @@ pub(crate) struct Worker {
     /// About how many bytes that is.
     held_bytes: usize,
     turns: Turns,
+    scratch: Scratch,
     /// The life has noted that it forgets nothing: it decides nothing more.
     finished: bool,
+}
+
+/// Room for so many outputs is kept from one turn to the next.
+const OUTPUTS_KEPT: usize = 4096;
+
+/// Memory that each turn uses anew, and leaves empty.
+#[derive(Default)]
+struct Scratch {
+    outbox: Outbox,
+    to_self: VecDeque<Message>,
+    outputs: Vec<Output>,
 }
 
 impl Worker {
@@ -160,6 +172,7 @@ impl Worker {
             held: BTreeMap::new(),
             held_bytes: 0,
             turns: Turns::default(),
+            scratch: Scratch::default(),
             finished: false,
         })
     }
@@ -175,14 +188,13 @@ impl Worker {
         }
         let (began, mut taken) = (outside.elapsed(), 0);
         let _turn = trace::turn(self.core.shared.me.node);
-        let mut outbox = Outbox::default();
-        let mut to_self = VecDeque::new();
+        let Scratch { mut outbox, mut to_self, mut outputs } = std::mem::take(&mut self.scratch);
         self.release(&mut to_self, &mut outbox, outside);
         let mut inputs = Some(inputs);
         loop {
             self.core.hold(self.held_bytes);
             let store = Arc::clone(&self.store);
-            let mut turn = Turn::new(&*store);
+            let mut turn = Turn::new(&*store, outputs);
             for message in to_self.drain(..) {
                 self.core.message(now, &mut turn, self.core.shared.me.node, message);
             }
@@ -199,9 +211,10 @@ impl Worker {
             if self.core.next_deadline().is_some_and(|at| at <= now.monotonic) {
                 self.core.deadline(now, &mut turn);
             }
-            let (batch, touched, outputs) = turn.finish();
+            let (batch, touched, decided) = turn.finish();
+            outputs = decided;
             let is_stored = self.commit(now, &batch, &touched, outside);
-            for output in outputs {
+            for output in outputs.drain(..) {
                 let output = if is_stored { Some(output) } else { output.without_what_was_to_be_stored() };
                 if let Some(output) = output {
                     self.let_out(output, &mut to_self, &mut outbox, outside);
@@ -220,6 +233,9 @@ impl Worker {
             outside.peers_changed(&peers);
         }
         outbox.flush(&mut self.core.shared, outside);
+        outputs.shrink_to(OUTPUTS_KEPT);
+        to_self.shrink_to(OUTPUTS_KEPT);
+        self.scratch = Scratch { outbox, to_self, outputs };
         let took = outside.elapsed().saturating_sub(began);
         trace::turned(self.core.shared.me.node, taken, took);
         self.turns.ended(taken, took);
@@ -294,6 +310,16 @@ impl Worker {
         }
     }
 
+    /// Up to which commit the store must be durable before something is let out.
+    fn needs(&self, release: Release) -> Sequence {
+        match release {
+            Release::Now => Sequence::default(),
+            Release::Durable(_) | Release::Settled if sabotaged!(ReplyBeforeDurable) => Sequence::default(),
+            Release::Durable(stripe) => self.last_write[usize::from(stripe.0)],
+            Release::Settled => self.committed,
+        }
+    }
+
     fn let_out(
         &mut self,
         output: Output,
@@ -301,13 +327,13 @@ impl Worker {
         outbox: &mut Outbox,
         outside: &mut dyn Outside,
     ) {
-        let needs = output.releases().map(|release| match release {
-            Release::Now => Sequence::default(),
-            Release::Durable(_) | Release::Settled if sabotaged!(ReplyBeforeDurable) => Sequence::default(),
-            Release::Durable(stripe) => self.last_write[usize::from(stripe.0)],
-            Release::Settled => self.committed,
-        });
-        let needs = if sabotaged!(LeaveWithTheFirst) { needs.min() } else { needs.max() }.unwrap_or_default();
+        let needs = match &output {
+            Output::Send { release, .. } | Output::Reply { release, .. } => self.needs(*release),
+            Output::Together { parts, .. } => {
+                let needs = parts.iter().map(|(_, release)| self.needs(*release));
+                if sabotaged!(LeaveWithTheFirst) { needs.min() } else { needs.max() }.unwrap_or_default()
+            }
+        };
         if needs <= self.durable {
             self.emit(output, to_self, outbox, outside);
         } else {

@@ -4,12 +4,12 @@
 //! record. For one that equals none, the record itself has to be fetched; until some replica has sent it, such a digest is no
 //! answer.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use bytes::Bytes;
 use kv_core::NodeId;
 use kv_core::record::Record;
+use smallvec::SmallVec;
 
+use crate::by_replica::{ByReplica, NodeSet, Nodes};
 use crate::digest::digest;
 
 /// One replica's answer.
@@ -24,13 +24,13 @@ pub(super) enum Answer {
 /// The answers to one read so far.
 #[derive(Default, Debug)]
 pub(super) struct Answers {
-    records: BTreeMap<NodeId, Option<Bytes>>,
+    records: ByReplica<Option<Bytes>>,
     /// What replicas had answered before they answered something else. A digest of another replica may stand for it, and a
     /// network may deliver an older answer after a newer one.
     former: Vec<Bytes>,
-    digests: BTreeMap<NodeId, u128>,
+    digests: ByReplica<u128>,
     /// The digests of all records, while there are others to compare with.
-    known: BTreeSet<u128>,
+    known: SmallVec<[u128; 2]>,
 }
 
 /// What replicas hold together, and which of them hold all of it.
@@ -38,7 +38,7 @@ pub(super) struct Answers {
 pub(super) struct Together {
     pub(super) joined: Option<Record>,
     pub(super) bytes: Option<Bytes>,
-    pub(super) holders: BTreeSet<NodeId>,
+    pub(super) holders: NodeSet,
 }
 
 impl Answers {
@@ -46,21 +46,21 @@ impl Answers {
     pub(super) fn add(&mut self, from: NodeId, answer: Answer) {
         match answer {
             Answer::Record(record) => {
-                self.digests.remove(&from);
+                self.digests.remove(from);
                 if !self.digests.is_empty() {
-                    self.known.insert(digest(record.as_deref()));
+                    self.known.push(digest(record.as_deref()));
                 }
                 let before = self.records.insert(from, record);
-                if let Some(Some(before)) = before.filter(|before| *before != self.records[&from])
+                if let Some(Some(before)) = before.filter(|before| Some(before) != self.records.get(from))
                     && !self.former.contains(&before)
                     && !sabotaged!(ForgetFormerAnswers)
                 {
                     self.former.push(before);
                 }
             }
-            Answer::Digest(other) if !self.records.contains_key(&from) => {
+            Answer::Digest(other) if !self.records.contains(from) => {
                 if self.digests.is_empty() {
-                    self.known = self.records.values().map(|record| digest(record.as_deref())).collect();
+                    self.known = self.records.iter().map(|(_, record)| digest(record.as_deref())).collect();
                 }
                 self.digests.insert(from, other);
             }
@@ -70,14 +70,14 @@ impl Answers {
 
     /// Whether a replica has answered at all.
     pub(super) fn has(&self, node: NodeId) -> bool {
-        self.records.contains_key(&node) || self.digests.contains_key(&node)
+        self.records.contains(node) || self.digests.contains(node)
     }
 
     /// Whether it is known what a replica holds.
     pub(super) fn is_read(&self, node: NodeId) -> bool {
         let trusted = sabotaged!(TrustDigests) && !self.records.is_empty();
-        self.records.contains_key(&node)
-            || self.digests.get(&node).is_some_and(|digest| trusted || self.known.contains(digest))
+        self.records.contains(node)
+            || self.digests.get(node).is_some_and(|digest| trusted || self.known.contains(digest))
     }
 
     pub(super) fn len(&self) -> usize {
@@ -86,38 +86,53 @@ impl Answers {
 
     /// Who has answered.
     pub(super) fn nodes(&self) -> impl Iterator<Item = NodeId> {
-        self.records.keys().chain(self.digests.keys()).copied()
+        self.records.nodes().chain(self.digests.nodes())
     }
 
     /// For each digest that is of no record, one replica that has given it.
-    pub(super) fn unread(&self) -> Vec<NodeId> {
-        let mut named = BTreeSet::new();
-        let unread = self.digests.iter().filter(|(node, _)| !self.is_read(**node));
-        unread.filter(|(_, digest)| named.insert(**digest)).map(|(node, _)| *node).collect()
+    pub(super) fn unread(&self) -> Nodes {
+        let mut named: SmallVec<[u128; 2]> = SmallVec::new();
+        let mut unread = Nodes::new();
+        for (node, digest) in self.digests.iter().filter(|(node, _)| !self.is_read(*node)) {
+            if !named.contains(digest) {
+                named.push(*digest);
+                unread.push(node);
+            }
+        }
+        unread
     }
 
     /// The join of all records that were ever answered, or why there is none. Whoever was not read holds something else.
     pub(super) fn together(&self) -> Result<Together, String> {
-        let mut joined: Option<(Record, &Bytes)> = None;
-        for bytes in self.records.values().flatten().chain(&self.former) {
-            joined = Some(match joined {
-                Some((record, last)) if last == bytes => (record, last),
-                before => {
-                    let record = Record::decode(bytes).map_err(|error| error.to_string())?;
-                    match before {
-                        None => (record, bytes),
-                        Some((other, _)) => (other.join(&record).map_err(|mismatch| mismatch.to_string())?, bytes),
-                    }
-                }
-            });
-        }
-        let joined = joined.map(|(record, _)| record);
-        let bytes = joined.as_ref().map(Record::to_bytes);
-        let of_joined = digest(bytes.as_deref());
-        let holders = self.records.iter().filter(|(_, held)| **held == bytes).map(|(node, _)| *node);
+        let (joined, bytes) = self.joined()?;
+        let of_joined = match (self.digests.is_empty(), &self.known[..]) {
+            // Nobody asks for it, or it is that of the only record.
+            (true, _) => 0,
+            (false, &[known]) if self.former.is_empty() => known,
+            (false, _) => digest(bytes.as_deref()),
+        };
+        let holders = self.records.iter().filter(|(_, held)| **held == bytes).map(|(node, _)| node);
         let by_digest = self.digests.iter().filter(|(_, digest)| **digest == of_joined || sabotaged!(TrustDigests));
-        let holders = holders.chain(by_digest.map(|(node, _)| *node)).collect();
+        let holders = holders.chain(by_digest.map(|(node, _)| node)).collect();
         Ok(Together { joined, bytes, holders })
+    }
+
+    /// The join, and its bytes.
+    fn joined(&self) -> Result<(Option<Record>, Option<Bytes>), String> {
+        let mut all = self.records.iter().filter_map(|(_, record)| record.as_ref()).chain(&self.former);
+        let Some(first) = all.next() else { return Ok((None, None)) };
+        let mut joined = Record::decode(first).map_err(|error| error.to_string())?;
+        let (mut last, mut is_first) = (first, true);
+        for bytes in all {
+            if bytes != last {
+                let record = Record::decode(bytes).map_err(|error| error.to_string())?;
+                joined = joined.join(&record).map_err(|mismatch| mismatch.to_string())?;
+                (last, is_first) = (bytes, false);
+            }
+        }
+        // What was not joined to anything needs no encoding: it is what the replica has sent.
+        let bytes = if is_first { first.clone() } else { joined.to_bytes() };
+        Ok((Some(joined), Some(bytes)))
     }
 }
 
@@ -153,17 +168,17 @@ mod tests {
     }
 
     fn holders(answers: &Answers) -> Vec<u64> {
-        answers.together().unwrap().holders.into_iter().map(|node| node.0).collect()
+        answers.together().unwrap().holders.iter().map(|node| node.0).collect()
     }
 
     #[test]
     fn digests_that_match_stand_for_the_record() {
         let one = record(1);
         let answers = of(&[(1, full(Some(&one))), (2, short(Some(&one))), (3, short(Some(&one)))]);
-        assert_eq!(answers.unread(), []);
+        assert!(answers.unread().is_empty());
         assert_eq!(holders(&answers), [1, 2, 3]);
         let nothing = of(&[(1, full(None)), (2, short(None))]);
-        assert_eq!(nothing.unread(), []);
+        assert!(nothing.unread().is_empty());
         assert!(nothing.together().unwrap().joined.is_none());
         assert_eq!(holders(&nothing), [1, 2]);
     }
@@ -173,19 +188,19 @@ mod tests {
         let [one, two] = [1, 2].map(record);
         let mut answers =
             of(&[(1, short(Some(&two))), (2, short(Some(&two))), (3, short(None)), (4, full(Some(&one)))]);
-        assert_eq!(answers.unread(), [NodeId(1), NodeId(3)]);
+        assert_eq!(answers.unread()[..], [NodeId(1), NodeId(3)]);
         assert_eq!([1, 2, 3, 4].map(|node| answers.is_read(NodeId(node))), [false, false, false, true]);
         answers.add(NodeId(1), full(Some(&two)));
         assert_eq!([1, 2, 3, 4].map(|node| answers.is_read(NodeId(node))), [true, true, false, true]);
         answers.add(NodeId(3), full(None));
         // A digest that comes late does not undo what was read.
         answers.add(NodeId(1), short(None));
-        assert_eq!(answers.unread(), []);
+        assert!(answers.unread().is_empty());
         let both = one.join(&two).unwrap();
         assert_eq!(answers.together().unwrap().joined, Some(both.clone()));
         assert_eq!(holders(&answers), [0_u64; 0]);
         answers.add(NodeId(5), short(Some(&both)));
-        assert_eq!(answers.unread(), [NodeId(5)], "nobody has shown that record");
+        assert_eq!(answers.unread()[..], [NodeId(5)], "nobody has shown that record");
     }
 
     #[test]
@@ -193,7 +208,7 @@ mod tests {
         let one = record(1);
         let newer = one.join(&record(2)).unwrap();
         let answers = of(&[(1, full(Some(&newer))), (2, short(Some(&newer))), (1, full(Some(&one)))]);
-        assert_eq!(answers.unread(), []);
+        assert!(answers.unread().is_empty());
         assert_eq!(answers.together().unwrap().joined, Some(newer.clone()));
         assert_eq!(holders(&answers), [2]);
         let forgetful = crate::sabotage::Sabotage::ForgetFormerAnswers
@@ -205,6 +220,6 @@ mod tests {
     fn without_a_record_one_digest_of_each_kind_is_read() {
         let [one, two] = [1, 2].map(record);
         let answers = of(&[(1, short(Some(&one))), (2, short(Some(&one))), (3, short(Some(&two)))]);
-        assert_eq!(answers.unread(), [NodeId(1), NodeId(3)]);
+        assert_eq!(answers.unread()[..], [NodeId(1), NodeId(3)]);
     }
 }

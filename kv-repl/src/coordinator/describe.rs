@@ -137,7 +137,7 @@ impl Describing {
         };
         let replica = |node: &NodeId| ReplicaDescription {
             node: *node,
-            zone: zone(table, *node),
+            zone: zone(table, *node).cloned().unwrap_or_default(),
             reachable: reachable(env, *node),
             liveness: env.peers.liveness(*node),
             says: says(*node),

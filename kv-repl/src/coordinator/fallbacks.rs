@@ -114,7 +114,8 @@ impl Fallbacks {
         let (layout, replicas) = (&table.layout, table.replicas_of(key.token()));
         let home = zone(table, target);
         let may = |node: NodeId| !replicas.contains(&node) || (sabotaged!(FallBackOnReplicas) && node != target);
-        let others = layout.nodes().iter().filter(|member| may(member.id) && (!self.by_zone || member.zone == home));
+        let others =
+            layout.nodes().iter().filter(|member| may(member.id) && (!self.by_zone || Some(&member.zone) == home));
         let strategy = Rendezvous::new(others.map(|member| (member.id, member.weight)));
         let mut order = Vec::new();
         strategy.preference_list(*layout.range_of(layout.partition_of(key.token())).start(), usize::MAX, &mut order);

@@ -58,11 +58,11 @@ impl Latencies {
         (now.saturating_sub(measured.at) <= BELIEVED_FOR).then_some(expected)
     }
 
-    /// Whether a replica takes several times as long as the fastest one of `among`.
-    pub(super) fn is_slow(&self, now: Millis, replica: NodeId, among: &[NodeId]) -> bool {
-        let Some(expected) = self.expected(now, replica) else { return false };
+    /// Tells of a replica whether it takes several times as long as the fastest one of `among`.
+    pub(super) fn slow(&self, now: Millis, among: &[NodeId]) -> impl Fn(NodeId) -> bool {
         let fastest = among.iter().filter_map(|node| self.expected(now, *node)).min();
-        fastest.is_some_and(|fastest| expected.0 > fastest.0.saturating_mul(SLOW_FACTOR))
+        let late = fastest.map(|fastest| fastest.0.saturating_mul(SLOW_FACTOR));
+        move |replica| late.is_some_and(|late| self.expected(now, replica).is_some_and(|expected| expected.0 > late))
     }
 }
 
@@ -80,9 +80,8 @@ mod tests {
             latencies.answered(Millis(now), NodeId(2), Millis(200));
         }
         assert_eq!(latencies.expected(Millis(50), NodeId(1)), Some(LATE_MIN));
-        assert!(latencies.is_slow(Millis(50), NodeId(2), &all));
-        assert!(!latencies.is_slow(Millis(50), NodeId(1), &all) && !latencies.is_slow(Millis(50), NodeId(3), &all));
-        assert!(!latencies.is_slow(Millis(11_000), NodeId(2), &all));
+        let is_slow = |now: u64| all.map(|node| latencies.slow(Millis(now), &all)(node));
+        assert_eq!((is_slow(50), is_slow(11_000)), ([false, true, false], [false; 3]));
         latencies.answered(Millis(11_000), NodeId(2), Millis(2));
         assert!(latencies.expected(Millis(11_000), NodeId(2)).unwrap() < Millis(10), "it begins anew");
     }

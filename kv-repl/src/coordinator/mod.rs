@@ -22,7 +22,9 @@ use kv_core::NodeId;
 use kv_core::key::RecordKey;
 use kv_core::time::Millis;
 use kv_ring::Zone;
+use smallvec::SmallVec;
 
+use crate::by_replica::{Nodes, USUAL};
 use crate::catalog::TableSchema;
 use crate::liveness::Liveness;
 use crate::machine::{Action, Environment, Notice};
@@ -39,8 +41,8 @@ fn placed<'a>(env: &Environment<'a>, key: &RecordKey) -> Option<(&'a TableSchema
 }
 
 /// The zone of a node, as the layout of the table has it.
-fn zone(table: &TableSchema, node: NodeId) -> Zone {
-    table.layout.member(node).map(|member| member.zone.clone()).unwrap_or_default()
+fn zone(table: &TableSchema, node: NodeId) -> Option<&Zone> {
+    table.layout.member(node).map(|member| &member.zone)
 }
 
 /// What a level asks of a key's replicas: of all there are, whatever is believed of them (lesson 11).
@@ -52,8 +54,11 @@ fn requirement(
 ) -> Result<Requirement, TooFewReplicas> {
     let counted = |node: &NodeId| !sabotaged!(CountOnlyTheLiving) || env.peers.liveness(*node) != Liveness::Dead;
     let zones = replicas.iter().filter(|node| counted(node)).filter_map(|node| table.layout.member(*node));
-    let own = zone(table, env.me.node);
-    Requirement::of(consistency, &own, zones.map(|member| (member.id, &member.zone)))
+    let zones = zones.map(|member| (member.id, &member.zone));
+    match zone(table, env.me.node) {
+        Some(own) => Requirement::of(consistency, own, zones),
+        None => Requirement::of(consistency, &Zone::default(), zones),
+    }
 }
 
 /// Notes that a peer has too much to do.
@@ -77,16 +82,19 @@ fn in_turn(
     replicas: &[NodeId],
     tag: u64,
     is_slow: impl Fn(NodeId) -> bool,
-) -> Vec<NodeId> {
+) -> Nodes {
     let (me, own) = (env.me.node, zone(table, env.me.node));
-    let mut order = replicas.to_vec();
-    if !order.is_empty() {
-        let turn = usize::try_from(tag % order.len() as u64).expect("less than a length");
-        order.rotate_left(turn);
-    }
-    order.sort_by_cached_key(|node| {
-        let (liveness, busy) = (env.peers.liveness(*node), env.peers.is_busy(*node, env.now.monotonic));
-        (!reachable(env, *node), liveness, busy, is_slow(*node), zone(table, *node) != own, *node != me)
-    });
-    order
+    let turn = usize::try_from(tag % replicas.len().max(1) as u64).expect("less than a length");
+    let (first, last) = (&replicas[turn..], &replicas[..turn]);
+    let mut order: SmallVec<[_; USUAL]> = first
+        .iter()
+        .chain(last)
+        .map(|node| {
+            let (liveness, busy) = (env.peers.liveness(*node), env.peers.is_busy(*node, env.now.monotonic));
+            let rank = (!reachable(env, *node), liveness, busy, is_slow(*node), zone(table, *node) != own, *node != me);
+            (rank, *node)
+        })
+        .collect();
+    order.sort_by_key(|(rank, _)| *rank);
+    order.into_iter().map(|(_, node)| node).collect()
 }

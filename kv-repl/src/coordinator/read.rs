@@ -13,8 +13,6 @@
 //!
 //! Source of hedges: Dean and Barroso, "The tail at scale" (CACM 2013); of digests: Cassandra.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use kv_core::NodeId;
 use kv_core::record::Record;
 use kv_core::time::Millis;
@@ -25,6 +23,8 @@ use super::latency::Latencies;
 use super::reading::{Means, Reading, Stage, peers};
 use super::retry::{Agenda, Patience};
 use super::{busy, in_turn, placed, reachable, requirement};
+use crate::by_number::ByNumber;
+use crate::by_replica::{ByReplica, NodeSet};
 use crate::config::Settings;
 use crate::identity::Boot;
 use crate::machine::{Action, Environment, Event, Machine, Notice, Origin, Outcome, Release, Request};
@@ -37,7 +37,8 @@ use crate::status::ExtraMessages;
 #[derive(Debug)]
 pub(crate) struct Reads {
     retry_after: Millis,
-    under_way: BTreeMap<u64, Reading>,
+    /// By tag; each by itself, so that the table moves nothing large.
+    under_way: ByNumber<Box<Reading>>,
     agenda: Agenda,
     means: Means,
     /// How long replicas took to answer.
@@ -49,7 +50,7 @@ impl Reads {
     pub(crate) fn new(settings: &Settings, boot: Boot) -> Self {
         Self {
             retry_after: settings.retry_after,
-            under_way: BTreeMap::new(),
+            under_way: ByNumber::new(),
             agenda: Agenda::new(),
             means: Means { latencies: Latencies::default(), budget: Budget::new() },
             round_trips: Histogram::default(),
@@ -89,21 +90,21 @@ impl Reads {
         }
         let tag = self.next_tag;
         self.next_tag += 1;
-        let (now, latencies) = (env.now.monotonic, &self.means.latencies);
-        let replicas = in_turn(env, table, replicas, tag, |node| latencies.is_slow(now, node, replicas));
+        let is_slow = self.means.latencies.slow(env.now.monotonic, replicas);
+        let replicas = in_turn(env, table, replicas, tag, is_slow);
         let first = requirement.choose(&replicas);
-        let mut read = Reading {
+        let mut read = Box::new(Reading {
             tag,
             origin,
             get,
             epoch: env.catalog.map_or(0, |catalog| catalog.epoch_of(&replicas)),
             replicas,
             requirement,
-            asked: BTreeMap::new(),
+            asked: ByReplica::default(),
             stage: Stage::Asking { answers: Answers::default(), behind: false },
             patience: Patience::new(env.now.monotonic, self.retry_after, deadline),
             look_at: Millis::ZERO,
-        };
+        });
         read.begin(env, &first, &mut self.means, out);
         self.agenda.add(read.look_at, tag);
         self.under_way.insert(tag, read);
@@ -112,7 +113,7 @@ impl Reads {
 
     fn answered(&mut self, env: &Environment<'_>, from: NodeId, tag: u64, answer: Answer, out: &mut Vec<Action>) {
         let now = env.now.monotonic;
-        let Some(read) = self.under_way.get_mut(&tag) else { return };
+        let Some(read) = self.under_way.get_mut(tag) else { return };
         if let Some(span) = read.took(now, from) {
             self.means.latencies.answered(now, from, span);
             if from != env.me.node {
@@ -150,28 +151,27 @@ impl Reads {
 
     /// Enough have answered: this is what they hold together.
     fn enough(&mut self, env: &Environment<'_>, tag: u64, together: Together, out: &mut Vec<Action>) {
-        let Some(read) = self.under_way.get_mut(&tag) else { return };
+        let Some(read) = self.under_way.get_mut(tag) else { return };
         let Stage::Asking { answers, .. } = &read.stage else { return };
         let Together { joined, bytes, holders } = together;
         let (Some(joined), Some(bytes)) = (joined, bytes) else { return self.answer(env, tag, None, out) };
         // What is missing in a cache was evicted, and is not brought back (lesson 20).
         let mends = !is_cache(env, &read.get) || sabotaged!(RepairCaches);
-        if read.requirement.is_met(|node| holders.contains(&node)) || !mends || sabotaged!(AnswerBeforeRepair) {
+        if read.requirement.is_met(|node| holders.contains(node)) || !mends || sabotaged!(AnswerBeforeRepair) {
             return self.answer(env, tag, Some(joined), out);
         }
-        let told: BTreeSet<NodeId> = answers.nodes().filter(|node| !holders.contains(node)).collect();
-        let tell: Vec<NodeId> = told.iter().copied().collect();
-        self.means.budget.earn(peers(env, &tell));
-        read.stage = Stage::Repairing { joined, bytes, holders, told };
-        read.tell(tell, out);
+        let told: NodeSet = answers.nodes().filter(|node| !holders.contains(*node)).collect();
+        self.means.budget.earn(peers(env, told.as_slice()));
+        read.stage = Stage::Repairing { joined, bytes, holders, told: told.clone() };
+        read.tell(told.as_slice(), out);
     }
 
     fn repaired(&mut self, env: &Environment<'_>, from: NodeId, tag: u64, out: &mut Vec<Action>) {
-        let Some(read) = self.under_way.get_mut(&tag) else { return };
+        let Some(read) = self.under_way.get_mut(tag) else { return };
         let Stage::Repairing { joined, holders, told, .. } = &mut read.stage else { return };
-        if told.contains(&from) {
+        if told.contains(from) {
             holders.insert(from);
-            if read.requirement.is_met(|node| holders.contains(&node)) {
+            if read.requirement.is_met(|node| holders.contains(node)) {
                 let joined = joined.clone();
                 self.answer(env, tag, Some(joined), out);
             }
@@ -180,7 +180,7 @@ impl Reads {
 
     /// What was read is so old that a replica knows better: it is read anew.
     fn again(&mut self, env: &Environment<'_>, tag: u64, out: &mut Vec<Action>) {
-        if let Some(read) = self.under_way.get_mut(&tag)
+        if let Some(read) = self.under_way.get_mut(tag)
             && matches!(read.stage, Stage::Repairing { .. })
         {
             read.restart();
@@ -191,14 +191,13 @@ impl Reads {
 
     /// A peer will not answer: asks others now, rather than when it is overdue.
     fn unreachable(&mut self, env: &Environment<'_>, peer: NodeId, out: &mut Vec<Action>) {
-        let waiting = self.under_way.values().filter(|read| read.waits_for(peer)).map(|read| read.tag);
-        for tag in waiting.collect::<Vec<u64>>() {
+        for tag in self.under_way.numbers(|read| read.waits_for(peer)) {
             self.replace(env, peer, tag, None, out);
         }
     }
 
     fn replace(&mut self, env: &Environment<'_>, node: NodeId, tag: u64, extra: Option<Extra>, out: &mut Vec<Action>) {
-        if let Some(read) = self.under_way.get_mut(&tag) {
+        if let Some(read) = self.under_way.get_mut(tag) {
             read.replace(env, node, extra, &mut self.means, out);
             self.look_again(tag);
         }
@@ -206,10 +205,13 @@ impl Reads {
 
     /// Notes when a read has to be looked at, after it has asked somebody.
     fn look_again(&mut self, tag: u64) {
-        if let Some(read) = self.under_way.get_mut(&tag) {
-            self.agenda.remove(read.look_at, tag);
-            read.look_at = read.next_look();
-            self.agenda.add(read.look_at, tag);
+        if let Some(read) = self.under_way.get_mut(tag) {
+            let look_at = read.next_look();
+            if look_at != read.look_at {
+                self.agenda.remove(read.look_at, tag);
+                read.look_at = look_at;
+                self.agenda.add(look_at, tag);
+            }
         }
     }
 
@@ -227,8 +229,8 @@ impl Reads {
         }
     }
 
-    fn finish(&mut self, now: Millis, tag: u64) -> Option<Reading> {
-        let read = self.under_way.remove(&tag)?;
+    fn finish(&mut self, now: Millis, tag: u64) -> Option<Box<Reading>> {
+        let read = self.under_way.remove(tag)?;
         self.agenda.remove(read.look_at, tag);
         for (node, span) in read.silent(now) {
             self.means.latencies.silent(now, node, span, read.patience.unmeasured());
@@ -239,7 +241,7 @@ impl Reads {
     fn due(&mut self, env: &Environment<'_>, out: &mut Vec<Action>) {
         let now = env.now.monotonic;
         while let Some(tag) = self.agenda.pop(now) {
-            let read = self.under_way.get_mut(&tag).expect("the agenda lists reads under way");
+            let read = self.under_way.get_mut(tag).expect("the agenda lists reads under way");
             if now >= read.patience.deadline {
                 out.push(reply(read.origin, Err(read.timeout())));
                 self.finish(now, tag);

@@ -1,7 +1,5 @@
 //! One read that is under way: whom it has asked, what has come back, and what it waits for.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use bytes::Bytes;
 use kv_core::NodeId;
 use kv_core::record::Record;
@@ -12,6 +10,7 @@ use super::budget::{Budget, Extra};
 use super::latency::Latencies;
 use super::retry::Patience;
 use super::{placed, requirement};
+use crate::by_replica::{ByReplica, NodeSet, Nodes};
 use crate::machine::{Action, Environment, Origin, Release};
 use crate::message::Message;
 use crate::quorum::Consistency;
@@ -36,9 +35,9 @@ pub(super) struct Reading {
     pub(super) get: Get,
     pub(super) epoch: u64,
     /// In the order in which they are asked.
-    pub(super) replicas: Vec<NodeId>,
+    pub(super) replicas: Nodes,
     pub(super) requirement: Requirement,
-    pub(super) asked: BTreeMap<NodeId, Asked>,
+    pub(super) asked: ByReplica<Asked>,
     pub(super) stage: Stage,
     pub(super) patience: Patience,
     /// When it is looked at again.
@@ -66,7 +65,7 @@ pub(super) enum Stage {
         behind: bool,
     },
     /// The join, who holds it durably, and who has been told.
-    Repairing { joined: Record, bytes: Bytes, holders: BTreeSet<NodeId>, told: BTreeSet<NodeId> },
+    Repairing { joined: Record, bytes: Bytes, holders: NodeSet, told: NodeSet },
 }
 
 /// What to ask for.
@@ -98,7 +97,7 @@ impl Reading {
         let usual = latencies.expected(now, node).unwrap_or(self.patience.unmeasured());
         let overdue_at = Some(now.saturating_add(usual)).filter(|_| !sabotaged!(NeverHedge));
         // Of one that is asked twice nobody can tell which question it answers.
-        let measured = self.asked.contains_key(&node);
+        let measured = self.asked.contains(node);
         self.asked.insert(node, Asked { at: now, what, overdue_at, measured });
         out.push(self.question(node, what));
     }
@@ -130,12 +129,12 @@ impl Reading {
     }
 
     /// Those that were not asked yet for what they hold, or only for a digest that is of no record.
-    pub(super) fn others(&self) -> Vec<NodeId> {
-        self.replicas.iter().copied().filter(|node| self.may_be_asked(*node)).collect()
+    pub(super) fn others(&self) -> impl Iterator<Item = NodeId> {
+        self.replicas.iter().copied().filter(|node| self.may_be_asked(*node))
     }
 
     fn may_be_asked(&self, node: NodeId) -> bool {
-        match (self.asked.get(&node), &self.stage) {
+        match (self.asked.get(node), &self.stage) {
             (None, _) => true,
             (Some(Asked { what: For::Digest, .. }), Stage::Asking { answers, .. }) => {
                 answers.has(node) && !answers.is_read(node)
@@ -146,7 +145,7 @@ impl Reading {
 
     /// Whether the answer of a replica that was asked is still missing.
     pub(super) fn waits_for(&self, node: NodeId) -> bool {
-        match (self.asked.get(&node), &self.stage) {
+        match (self.asked.get(node), &self.stage) {
             (Some(Asked { what: For::Digest, .. }), Stage::Asking { answers, .. }) => !answers.has(node),
             (Some(Asked { what: For::Record, .. }), Stage::Asking { answers, .. }) => !answers.is_read(node),
             (None, _) | (Some(_), Stage::Repairing { .. }) => false,
@@ -160,46 +159,46 @@ impl Reading {
                 self.requirement.is_met(|node| answers.has(node)) && answers.unread().is_empty()
             }
             Stage::Asking { answers, .. } => self.requirement.is_met(|node| answers.is_read(node)),
-            Stage::Repairing { holders, .. } => self.requirement.is_met(|node| holders.contains(&node)),
+            Stage::Repairing { holders, .. } => self.requirement.is_met(|node| holders.contains(node)),
         }
     }
 
     /// Whose records have to be fetched before the read can go on, when enough have answered.
-    pub(super) fn unread(&self) -> Vec<NodeId> {
+    pub(super) fn unread(&self) -> Nodes {
         match &self.stage {
             Stage::Asking { answers, .. } if self.requirement.is_met(|node| answers.has(node)) => {
                 answers.unread().into_iter().filter(|node| self.may_be_asked(*node)).collect()
             }
-            _ => Vec::new(),
+            _ => Nodes::new(),
         }
     }
 
     /// How long a replica took, the first time it answers and if it was asked once.
     pub(super) fn took(&mut self, now: Millis, from: NodeId) -> Option<Millis> {
-        let asked = self.asked.get_mut(&from).filter(|asked| !asked.measured)?;
+        let asked = self.asked.get_mut(from).filter(|asked| !asked.measured)?;
         asked.measured = true;
         Some(now.saturating_sub(asked.at))
     }
 
     /// Who was asked and has not answered, and for how long.
     pub(super) fn silent(&self, now: Millis) -> impl Iterator<Item = (NodeId, Millis)> {
-        let silent = self.asked.iter().filter(|(node, _)| self.waits_for(**node));
-        silent.map(move |(node, asked)| (*node, now.saturating_sub(asked.at)))
+        let silent = self.asked.iter().filter(|(node, _)| self.waits_for(*node));
+        silent.map(move |(node, asked)| (node, now.saturating_sub(asked.at)))
     }
 
     /// When it has to be looked at again.
     pub(super) fn next_look(&self) -> Millis {
-        let hedges = !self.others().is_empty();
-        let overdue = self.asked.iter().filter(|(node, _)| hedges && self.waits_for(**node));
+        let hedges = self.others().next().is_some();
+        let overdue = self.asked.iter().filter(|(node, _)| hedges && self.waits_for(*node));
         overdue.filter_map(|(_, asked)| asked.overdue_at).chain([self.patience.at]).min().unwrap_or(self.patience.at)
     }
 
     /// Asks one more replica in the place of each that takes longer than usual, as far as the budget goes.
     pub(super) fn hedge(&mut self, env: &Environment<'_>, means: &mut Means, out: &mut Vec<Action>) {
         let now = env.now.monotonic;
-        let waits: Vec<NodeId> = self.asked.keys().copied().filter(|node| self.waits_for(*node)).collect();
+        let waits: Nodes = self.asked.nodes().filter(|node| self.waits_for(*node)).collect();
         for node in waits {
-            let asked = self.asked.get_mut(&node).expect("it was asked");
+            let asked = self.asked.get_mut(node).expect("it was asked");
             if asked.overdue_at.is_none_or(|at| at > now) {
                 continue;
             }
@@ -222,7 +221,7 @@ impl Reading {
         means: &mut Means,
         out: &mut Vec<Action>,
     ) {
-        if let Some(asked) = self.asked.get_mut(&node) {
+        if let Some(asked) = self.asked.get_mut(node) {
             asked.overdue_at = None;
         }
         let Some(instead) = self.instead(env) else { return };
@@ -239,14 +238,14 @@ impl Reading {
     /// The first one that can be reached and brings the level nearer than those that were asked and are in time.
     fn instead(&self, env: &Environment<'_>) -> Option<NodeId> {
         let Stage::Asking { answers, .. } = &self.stage else { return None };
-        let in_time = |node| self.asked.get(&node).is_some_and(|asked| asked.overdue_at.is_some());
+        let in_time = |node| self.asked.get(node).is_some_and(|asked| asked.overdue_at.is_some());
         let hoped = |node| answers.is_read(node) || (self.waits_for(node) && in_time(node));
         let so_far = self.requirement.progress(hoped);
         let nearer = |node: &NodeId| {
             sabotaged!(HedgeAnywhere) || self.requirement.progress(|other| other == *node || hoped(other)) > so_far
         };
         let may = |node: &NodeId| super::reachable(env, *node) && !env.peers.is_busy(*node, env.now.monotonic);
-        self.others().into_iter().find(|node| may(node) && nearer(node))
+        self.others().find(|node| may(node) && nearer(node))
     }
 
     /// Asks all of whom it is not known what they hold, or tells all that do not hold the join, as far as the budget goes.
@@ -258,25 +257,25 @@ impl Reading {
         match &mut self.stage {
             Stage::Asking { answers, behind } => {
                 let waits = |node: &NodeId| *behind || !answers.is_read(*node);
-                let again: Vec<NodeId> = self.replicas.iter().copied().filter(waits).filter(|node| may(node)).collect();
+                let again: Nodes = self.replicas.iter().copied().filter(waits).filter(|node| may(node)).collect();
                 again.into_iter().for_each(|node| self.ask(now, node, For::Record, &means.latencies, out));
             }
             Stage::Repairing { told, holders, .. } => {
                 // Any replica can make up the number.
-                let lacking = self.replicas.iter().copied().filter(|node| !holders.contains(node));
-                let again: Vec<NodeId> = lacking.filter(|node| may(node)).collect();
+                let lacking = self.replicas.iter().copied().filter(|node| !holders.contains(*node));
+                let again: Nodes = lacking.filter(|node| may(node)).collect();
                 told.extend(again.iter().copied());
-                self.tell(again, out);
+                self.tell(&again, out);
             }
         }
     }
 
     /// Writes the join to these replicas.
-    pub(super) fn tell(&self, nodes: impl IntoIterator<Item = NodeId>, out: &mut Vec<Action>) {
+    pub(super) fn tell(&self, nodes: &[NodeId], out: &mut Vec<Action>) {
         if let Stage::Repairing { bytes, .. } = &self.stage {
             let (tag, epoch) = (self.tag, self.epoch);
-            out.extend(nodes.into_iter().map(|to| Action::Send {
-                to,
+            out.extend(nodes.iter().map(|to| Action::Send {
+                to: *to,
                 message: Message::Write { tag, epoch, key: self.get.key.clone(), record: bytes.clone() },
                 release: Release::Now,
             }));
@@ -300,7 +299,8 @@ impl Reading {
             if let Stage::Asking { behind, .. } = &mut self.stage {
                 *behind = true;
             }
-            self.fetch(env, &self.others(), means, out);
+            let others: Nodes = self.others().collect();
+            self.fetch(env, &others, means, out);
             return false;
         }
         if Floor::can_remember(joined) || self.get.consistency.is_quorum_of(self.replicas.len()) {
@@ -312,7 +312,8 @@ impl Reading {
         {
             self.requirement = quorum;
         }
-        self.fetch(env, &self.others(), means, out);
+        let others: Nodes = self.others().collect();
+        self.fetch(env, &others, means, out);
         self.is_met()
     }
 
@@ -320,7 +321,7 @@ impl Reading {
     pub(super) fn timeout(&self) -> ReadError {
         let answered = |node| match &self.stage {
             Stage::Asking { answers, .. } => answers.is_read(node),
-            Stage::Repairing { holders, .. } => holders.contains(&node),
+            Stage::Repairing { holders, .. } => holders.contains(node),
         };
         match &self.stage {
             Stage::Asking { answers, behind: true } => ReadError::BehindSession { answered: answers.len() },

@@ -96,7 +96,7 @@ impl Part {
             epoch: env.catalog.map_or(0, |catalog| catalog.epoch_of(replicas)),
             from,
             until,
-            replicas: in_turn(env, table, replicas, tag, |_| false),
+            replicas: in_turn(env, table, replicas, tag, |_| false).into_vec(),
             requirement,
             listings: BTreeMap::new(),
             refused: BTreeSet::new(),

@@ -13,8 +13,6 @@
 //! 8. An answered write that lacks acknowledgements takes memory. There is room for so many of them; for the oldest of more
 //!    nobody waits any longer, so that a slow replica slows nobody else.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use bytes::Bytes;
 use kv_core::NodeId;
 use kv_core::crdt::UpdateRefused;
@@ -34,6 +32,8 @@ use super::writing::{UnderWay, stored_here};
 use super::{busy, placed, reachable, requirement};
 #[cfg(any(test, feature = "sim"))]
 use crate::admission::Limits;
+use crate::by_number::ByNumber;
+use crate::by_replica::{NodeSet, Nodes};
 use crate::caches::NotTaken;
 use crate::catalog::{Catalog, TableSchema};
 use crate::comparison::Place;
@@ -52,7 +52,8 @@ pub(crate) struct Writes {
     minter: Minter,
     catch_ups: CatchUps,
     retry_after: Millis,
-    under_way: BTreeMap<u64, UnderWay>,
+    /// By tag; each by itself, so that the table moves nothing large.
+    under_way: ByNumber<Box<UnderWay>>,
     agenda: Agenda,
     budget: Budget,
     stragglers: Stragglers,
@@ -80,7 +81,7 @@ impl Writes {
             minter,
             catch_ups: CatchUps::new(),
             retry_after: settings.retry_after,
-            under_way: BTreeMap::new(),
+            under_way: ByNumber::new(),
             agenda: Agenda::new(),
             budget: Budget::new(),
             stragglers: Stragglers::new(settings.requests_max, settings.request_bytes_max),
@@ -99,16 +100,18 @@ impl Writes {
     /// Whether a write of a record is under way.
     #[cfg(any(test, feature = "sim"))]
     pub(crate) fn is_under_way(&self, key: &RecordKey) -> bool {
-        self.under_way.values().any(|write| write.key == *key)
+        self.under_way.in_any_order().any(|write| write.key == *key)
     }
 
     /// No write that is under way in a place was born before; `None` when none is.
     pub(crate) fn oldest_birth(&self, catalog: Option<&Catalog>, place: Place) -> Option<Stamp> {
         let table = catalog?.table(place.table)?;
-        let is_there = |write: &&UnderWay| {
-            write.key.table() == place.table && table.layout.partition_of(write.key.token()) == place.partition
-        };
-        self.under_way.values().filter(is_there).map(|write| write.birth).min()
+        let births = self.under_way.in_any_order().filter_map(|write| {
+            let is_there =
+                write.key.table() == place.table && table.layout.partition_of(write.key.token()) == place.partition;
+            is_there.then_some(write.birth)
+        });
+        births.min()
     }
 
     /// How many writes were answered and wait for stragglers.
@@ -138,8 +141,8 @@ impl Writes {
 
     /// The store of this node did not take what a turn decided.
     pub(crate) fn store_failed(&mut self, me: NodeId) {
-        for write in self.under_way.values_mut() {
-            write.refused_here |= write.missing.contains(&me) && !sabotaged!(StoreOnce);
+        for write in self.under_way.in_any_order_mut() {
+            write.refused_here |= write.missing.contains(me) && !sabotaged!(StoreOnce);
         }
     }
 
@@ -191,7 +194,7 @@ impl Writes {
         let tag = self.next_tag;
         self.next_tag += 1;
         out.push(stored_here(env, key, tag));
-        let mut write = UnderWay {
+        let mut write = Box::new(UnderWay {
             origin,
             operation: write.operation(),
             key: key.clone(),
@@ -199,20 +202,19 @@ impl Writes {
             birth: minted.written.birth,
             epoch: env.catalog.map_or(0, |catalog| catalog.epoch_of(replicas)),
             missing: replicas.iter().copied().collect(),
-            missed: BTreeSet::new(),
-            importing: BTreeSet::new(),
+            missed: NodeSet::default(),
+            importing: NodeSet::default(),
             refused_here: false,
             acknowledged: 0,
             requirement,
             fallbacks,
             written: Some(minted.written),
             patience: Patience::new(env.now.monotonic, self.retry_after, deadline),
-        };
+        });
         // Those that have too much to do are spared when the others are enough; they are asked when the pause is over.
         let is_busy = |node: NodeId| env.peers.is_busy(node, env.now.monotonic);
         let spares = write.requirement.is_met(|node| !is_busy(node) && reachable(env, node));
-        let (spared, others): (Vec<NodeId>, Vec<NodeId>) =
-            write.others(env.me.node).partition(|node| spares && is_busy(*node));
+        let (spared, others): (Nodes, Nodes) = write.others(env.me.node).partition(|node| spares && is_busy(*node));
         self.budget.earn(others.len());
         write.send(others, tag, out);
         let away = replicas.iter().copied().filter(|node| !env.peers.is_reachable(*node));
@@ -334,11 +336,11 @@ impl Writes {
     }
 
     fn acknowledged(&mut self, env: &Environment<'_>, from: NodeId, tag: u64, out: &mut Vec<Action>) {
-        let Some(write) = self.under_way.get_mut(&tag) else { return };
-        if !write.missing.remove(&from) && !sabotaged!(CountAcksTwice) {
+        let Some(write) = self.under_way.get_mut(tag) else { return };
+        if !write.missing.remove(from) && !sabotaged!(CountAcksTwice) {
             return;
         }
-        if write.missed.remove(&from) {
+        if write.missed.remove(from) {
             let (key, change) = (write.key.clone(), write.change.clone());
             out.push(Action::Notify(Notice::Caught { target: from, key, change }));
         }
@@ -363,7 +365,7 @@ impl Writes {
         if let Some(Refusal::Overloaded { retry_after }) = refused {
             out.push(busy(env, from, retry_after));
         }
-        let fallbacks = self.under_way.get_mut(&tag).and_then(|write| write.fallbacks.as_mut());
+        let fallbacks = self.under_way.get_mut(tag).and_then(|write| write.fallbacks.as_mut());
         if fallbacks.is_some_and(|fallbacks| fallbacks.answered(from, target, refused.is_none())) {
             self.answer(env.me.node, tag, out);
             self.relieve(env, out);
@@ -372,19 +374,21 @@ impl Writes {
 
     /// Answers a write whose level is met, unless that was done.
     fn answer(&mut self, me: NodeId, tag: u64, out: &mut Vec<Action>) {
-        let Some(write) = self.under_way.get_mut(&tag) else { return };
+        let Some(write) = self.under_way.get_mut(tag) else { return };
         if write.is_met(me)
             && let Some(mut written) = write.written.take()
         {
             (written.acknowledged, written.fallbacks) = write.counts();
             #[cfg(any(test, feature = "sim"))]
             if let Some(told) = &mut self.told {
-                let (key, change, held) = (write.key.clone(), write.change.clone(), !write.missing.contains(&me));
+                let (key, change, held) = (write.key.clone(), write.change.clone(), !write.missing.contains(me));
                 let kept = write.fallbacks.iter().flat_map(Fallbacks::kept).collect();
                 told.push(Acknowledged { key, change, held, kept });
             }
             out.push(reply(write.origin, Ok(written)));
-            self.stragglers.add(tag, write.change.len());
+            if !write.missing.is_empty() {
+                self.stragglers.add(tag, write.change.len());
+            }
         }
     }
 
@@ -397,8 +401,8 @@ impl Writes {
 
     /// Waits no longer for the acknowledgements that an answered write lacks: what has missed it is kept, or owed.
     fn give_up(&mut self, env: &Environment<'_>, tag: u64, out: &mut Vec<Action>) {
-        if let Some(write) = self.under_way.get_mut(&tag) {
-            let missing: Vec<NodeId> = write.missing.iter().copied().collect();
+        if let Some(write) = self.under_way.get_mut(tag) {
+            let missing: Nodes = write.missing.iter().collect();
             write.miss(env.me.node, missing.into_iter(), out);
             write.store_again(env, tag, out);
         }
@@ -406,7 +410,7 @@ impl Writes {
     }
 
     fn forget(&mut self, tag: u64) {
-        if let Some(write) = self.under_way.remove(&tag) {
+        if let Some(write) = self.under_way.remove(tag) {
             self.agenda.remove(write.patience.at, tag);
             self.stragglers.remove(tag, write.change.len());
         }
@@ -414,13 +418,13 @@ impl Writes {
 
     fn due(&mut self, env: &Environment<'_>, out: &mut Vec<Action>) {
         while let Some(tag) = self.agenda.pop(env.now.monotonic) {
-            let write = self.under_way.get_mut(&tag).expect("the agenda lists writes under way");
+            let write = self.under_way.get_mut(tag).expect("the agenda lists writes under way");
             write.renew(env);
-            let silent: Vec<NodeId> = write.missing.difference(&write.importing).copied().collect();
+            let silent: Nodes = write.missing.iter().filter(|node| !write.importing.contains(*node)).collect();
             write.miss(env.me.node, silent.into_iter(), out);
             // Stragglers of an answered write are asked again only while they can be reached.
             let reachable = |node| env.peers.is_reachable(node) || (node == env.me.node && write.refused_here);
-            let hopeless = write.written.is_none() && !write.missing.iter().any(|node| reachable(*node));
+            let hopeless = write.written.is_none() && !write.missing.iter().any(reachable);
             if env.now.monotonic >= write.patience.deadline || hopeless {
                 if write.written.is_some() {
                     let (operation, required) = (write.operation, write.requirement.required());
@@ -469,7 +473,7 @@ impl Machine for Writes {
                 }
             }
             Event::Message { from, message: Message::WriteReply { tag, refused: Some(Refusal::Importing) } } => {
-                if let Some(write) = self.under_way.get_mut(&tag) {
+                if let Some(write) = self.under_way.get_mut(tag) {
                     write.importing.insert(from);
                 }
             }
@@ -478,7 +482,7 @@ impl Machine for Writes {
                 if let Refusal::Overloaded { retry_after } = refusal {
                     out.push(busy(env, from, retry_after));
                 }
-                if let Some(write) = self.under_way.get_mut(&tag) {
+                if let Some(write) = self.under_way.get_mut(tag) {
                     write.miss(env.me.node, std::iter::once(from), out);
                 }
             }

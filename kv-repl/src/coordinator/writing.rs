@@ -1,7 +1,5 @@
 //! One write under way: who has acknowledged it, who is said to have missed it, who else keeps it, and whether that is enough.
 
-use std::collections::BTreeSet;
-
 use bytes::Bytes;
 use kv_core::NodeId;
 use kv_core::hlc::Stamp;
@@ -13,6 +11,7 @@ use super::budget::{Budget, Extra};
 use super::fallbacks::Fallbacks;
 use super::retry::Patience;
 use super::{placed, reachable};
+use crate::by_replica::{NodeSet, Nodes};
 use crate::machine::{Action, Environment, Notice, Origin, Release, Stripe};
 use crate::message::Message;
 use crate::quorum::requirement::Requirement;
@@ -29,11 +28,11 @@ pub(super) struct UnderWay {
     pub(super) birth: Stamp,
     pub(super) epoch: u64,
     /// Replicas that have not acknowledged.
-    pub(super) missing: BTreeSet<NodeId>,
+    pub(super) missing: NodeSet,
     /// Those among them that were said to have missed it.
-    pub(super) missed: BTreeSet<NodeId>,
+    pub(super) missed: NodeSet,
     /// Those that hold it and have acknowledged nothing, because their storage is new.
-    pub(super) importing: BTreeSet<NodeId>,
+    pub(super) importing: NodeSet,
     /// A turn was not stored that may have stored it here: it is stored again.
     pub(super) refused_here: bool,
     pub(super) acknowledged: usize,
@@ -48,7 +47,7 @@ pub(super) struct UnderWay {
 impl UnderWay {
     /// Says that these have missed the change, unless it was said before.
     pub(super) fn miss(&mut self, me: NodeId, nodes: impl Iterator<Item = NodeId>, out: &mut Vec<Action>) {
-        for target in nodes.filter(|node| *node != me && self.missing.contains(node)) {
+        for target in nodes.filter(|node| *node != me && self.missing.contains(*node)) {
             if !sabotaged!(NeverHint) && self.missed.insert(target) {
                 let (key, change) = (self.key.clone(), self.change.clone());
                 out.push(Action::Notify(Notice::Missed { target, key, change }));
@@ -58,7 +57,7 @@ impl UnderWay {
 
     /// Stores the change here, if that may have been refused before. Others may hold it by now: it is joined to what is here.
     pub(super) fn store_again(&mut self, env: &Environment<'_>, tag: u64, out: &mut Vec<Action>) {
-        if !self.missing.contains(&env.me.node) || !std::mem::take(&mut self.refused_here) {
+        if !self.missing.contains(env.me.node) || !std::mem::take(&mut self.refused_here) {
             return;
         }
         if !env.caches.are_of(self.key.table()) {
@@ -77,9 +76,9 @@ impl UnderWay {
             return;
         }
         self.epoch = epoch;
-        let is_here = !self.missing.contains(&env.me.node);
+        let is_here = !self.missing.contains(env.me.node);
         let replicas = placed(env, &self.key).map_or(&[][..], |(_, replicas)| replicas);
-        self.missing.extend(replicas.iter().filter(|node| !is_here || **node != env.me.node));
+        self.missing.extend(replicas.iter().copied().filter(|node| !is_here || *node != env.me.node));
         self.acknowledged = usize::from(is_here);
     }
 
@@ -88,7 +87,7 @@ impl UnderWay {
         if sabotaged!(CountAcksTwice) {
             return self.acknowledged >= self.requirement.required();
         }
-        let has = |node: NodeId| !self.missing.contains(&node);
+        let has = |node: NodeId| !self.missing.contains(node);
         let keeps = |node: NodeId| self.fallbacks.as_ref().is_some_and(|fallbacks| fallbacks.keeps(node));
         let is_held = has(me) || sabotaged!(AnswerWithoutHolding);
         self.requirement.is_met(has) || (is_held && self.requirement.is_met(|node| has(node) || keeps(node)))
@@ -97,11 +96,11 @@ impl UnderWay {
     /// How many replicas have acknowledged, and how many fallbacks it takes besides: as many as keep it for those that have not, if
     /// these are too few.
     pub(super) fn counts(&self) -> (usize, usize) {
-        let is_alone = self.requirement.is_met(|node| !self.missing.contains(&node));
+        let is_alone = self.requirement.is_met(|node| !self.missing.contains(node));
         let fallbacks = self.fallbacks.as_ref().filter(|_| !is_alone);
         // Several may keep it for one replica.
         let fallbacks =
-            fallbacks.map_or(0, |fallbacks| self.missing.iter().filter(|node| fallbacks.keeps(**node)).count());
+            fallbacks.map_or(0, |fallbacks| self.missing.iter().filter(|node| fallbacks.keeps(*node)).count());
         if sabotaged!(TellFallbacksAsReplicas) {
             return (self.acknowledged + fallbacks, 0);
         }
@@ -136,12 +135,12 @@ impl UnderWay {
 
     /// The peers that have not acknowledged.
     pub(super) fn others(&self, me: NodeId) -> impl Iterator<Item = NodeId> {
-        self.missing.iter().copied().filter(move |node| *node != me)
+        self.missing.iter().filter(move |node| *node != me)
     }
 
     /// Sends the change to peers. It may leave before it is durable here, but not before the mark of the clock and the epoch of
     /// the actor are.
-    pub(super) fn send(&self, to: Vec<NodeId>, tag: u64, out: &mut Vec<Action>) {
+    pub(super) fn send(&self, to: Nodes, tag: u64, out: &mut Vec<Action>) {
         out.extend(to.into_iter().map(|to| Action::Send {
             to,
             message: Message::Write { tag, epoch: self.epoch, key: self.key.clone(), record: self.change.clone() },

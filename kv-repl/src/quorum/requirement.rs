@@ -7,9 +7,11 @@ use std::collections::BTreeMap;
 
 use kv_core::NodeId;
 use kv_ring::Zone;
+use smallvec::{SmallVec, smallvec};
 use thiserror::Error;
 
 use super::{Consistency, majority};
+use crate::by_replica::Nodes;
 
 /// A level that the replicas of a key can never meet. Nothing was sent.
 #[derive(Copy, Clone, Eq, PartialEq, Debug, Error)]
@@ -26,14 +28,14 @@ pub struct TooFewReplicas {
 /// So many out of these.
 #[derive(Clone, Eq, PartialEq, Debug)]
 struct Demand {
-    of: Vec<NodeId>,
+    of: Nodes,
     needed: usize,
 }
 
 /// What must have answered before a request is answered.
 #[derive(Clone, Eq, PartialEq, Debug)]
 pub(crate) struct Requirement {
-    demands: Vec<Demand>,
+    demands: SmallVec<[Demand; 1]>,
 }
 
 impl Requirement {
@@ -44,12 +46,12 @@ impl Requirement {
         replicas: impl IntoIterator<Item = (NodeId, &'a Zone)>,
     ) -> Result<Self, TooFewReplicas> {
         let replicas = replicas.into_iter();
-        let of: Vec<NodeId> = match consistency {
+        let of: Nodes = match consistency {
             Consistency::LocalQuorum if sabotaged!(CountEveryZone) => {
                 let all: Vec<_> = replicas.collect();
                 let needed = majority(all.iter().filter(|(_, zone)| *zone == own).count());
                 let of = all.into_iter().map(|(node, _)| node).collect();
-                return Ok(Self { demands: vec![Demand { of, needed }] });
+                return Ok(Self { demands: smallvec![Demand { of, needed }] });
             }
             Consistency::LocalOne | Consistency::LocalQuorum => {
                 replicas.filter(|(_, zone)| *zone == own).map(|(node, _)| node).collect()
@@ -67,11 +69,11 @@ impl Requirement {
         if of.len() < needed {
             return Err(TooFewReplicas { consistency, replicas: of.len(), required: needed });
         }
-        Ok(Self { demands: vec![Demand { of, needed }] })
+        Ok(Self { demands: smallvec![Demand { of, needed }] })
     }
 
     fn of_each<'a>(replicas: impl Iterator<Item = (NodeId, &'a Zone)>) -> Result<Self, TooFewReplicas> {
-        let mut zones: BTreeMap<&Zone, Vec<NodeId>> = BTreeMap::new();
+        let mut zones: BTreeMap<&Zone, Nodes> = BTreeMap::new();
         for (node, zone) in replicas {
             zones.entry(zone).or_default().push(node);
         }
@@ -103,9 +105,9 @@ impl Requirement {
     }
 
     /// As few nodes as meet it, the earlier ones in `order` first. Fewer when those in `order` do not meet it.
-    pub(crate) fn choose(&self, order: &[NodeId]) -> Vec<NodeId> {
-        let mut open: Vec<usize> = self.demands.iter().map(|demand| demand.needed).collect();
-        let mut chosen = Vec::with_capacity(self.required());
+    pub(crate) fn choose(&self, order: &[NodeId]) -> Nodes {
+        let mut open: SmallVec<[usize; 1]> = self.demands.iter().map(|demand| demand.needed).collect();
+        let mut chosen = Nodes::new();
         for node in order {
             let wanted =
                 self.demands.iter().zip(&mut open).find(|(demand, left)| **left > 0 && demand.of.contains(node));

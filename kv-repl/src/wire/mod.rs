@@ -37,6 +37,9 @@ const HEADER_AT: usize = CHECKSUM_AT + 4;
 /// Most bytes that a frame adds around one message: version, checksum, header, kind and length.
 pub(crate) const OVERHEAD_BYTES_MAX: usize = HEADER_AT + 16 + 10 + 8 + 10 + 8 + 10 + 1 + 10;
 
+/// About how many bytes a message takes that holds no record.
+const MESSAGE_BYTES: usize = 64;
+
 /// Who speaks to whom.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub struct Header {
@@ -66,7 +69,14 @@ impl FrameWriter {
     /// A frame without messages.
     #[must_use]
     pub fn new(header: &Header) -> Self {
-        let mut bytes = vec![VERSION, 0, 0, 0, 0];
+        Self::with_room(header, 0)
+    }
+
+    /// The same with room for so many messages, if they are small.
+    #[must_use]
+    pub(crate) fn with_room(header: &Header, messages: usize) -> Self {
+        let mut bytes = Vec::with_capacity(OVERHEAD_BYTES_MAX + messages * MESSAGE_BYTES);
+        bytes.extend_from_slice(&[VERSION, 0, 0, 0, 0]);
         bytes.extend_from_slice(&header.cluster.0.to_le_bytes());
         put_varint(&mut bytes, header.from.0);
         bytes.extend_from_slice(&header.from_incarnation.0.to_le_bytes());

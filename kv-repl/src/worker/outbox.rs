@@ -1,6 +1,6 @@
 //! What a turn says to peers: one frame for each of them and lane, or as many as it takes.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use kv_core::NodeId;
 
@@ -11,26 +11,34 @@ use crate::stats::TrafficStats;
 use crate::transport::Lane;
 use crate::wire::FrameWriter;
 
+/// So many peers are spoken to in one turn, as a rule.
+const SPARE_MAX: usize = 8;
+
 #[derive(Default)]
 pub(super) struct Outbox {
     messages: BTreeMap<(NodeId, Lane), Vec<Message>>,
+    /// Empty ones, for the next turn.
+    spare: Vec<Vec<Message>>,
 }
 
 impl Outbox {
     pub(super) fn add(&mut self, to: NodeId, message: Message) {
-        self.messages.entry((to, message.lane())).or_default().push(message);
+        let spare = &mut self.spare;
+        let messages = self.messages.entry((to, message.lane()));
+        messages.or_insert_with(|| spare.pop().unwrap_or_default()).push(message);
     }
 
     /// Hands everything to the transport.
-    pub(super) fn flush(self, shared: &mut Shared, outside: &mut dyn Outside) {
-        for ((to, lane), messages) in self.messages {
+    pub(super) fn flush(&mut self, shared: &mut Shared, outside: &mut dyn Outside) {
+        while let Some(((to, lane), mut messages)) = self.messages.pop_first() {
             let bytes_max = outside.frame_bytes_max(to);
             let header = shared.header_to(to);
             let traffic = &mut shared.traffic;
             let mut taken = true;
-            let mut frame = FrameWriter::new(&header);
-            let mut messages = VecDeque::from(messages);
-            while let Some(message) = messages.pop_front() {
+            let mut frame = FrameWriter::with_room(&header, messages.len());
+            // What goes next lies at the end.
+            messages.reverse();
+            while let Some(message) = messages.pop() {
                 if put(&mut frame, &message, bytes_max, traffic) {
                     continue;
                 }
@@ -42,7 +50,7 @@ impl Outbox {
                     continue;
                 }
                 match message.halves() {
-                    Some((first, second)) => [second, first].into_iter().for_each(|half| messages.push_front(half)),
+                    Some((first, second)) => messages.extend([second, first]),
                     None => traffic.oversized += 1,
                 }
             }
@@ -50,6 +58,9 @@ impl Outbox {
                 taken &= send(to, lane, frame, traffic, outside);
             }
             shared.sent(to, taken);
+            if self.spare.len() < SPARE_MAX {
+                self.spare.push(messages);
+            }
         }
     }
 }
