@@ -106,6 +106,8 @@ pub fn run(arguments: &NodeArguments) -> Result<(), NodeError> {
         other => return Err(NodeError::Parent(other.to_owned())),
     }
     wait_until(|| node.table(TABLE).is_ok())?;
+    // Whoever has not met this node yet drops what it sends, and there are more writes at once than may be sent again.
+    wait_until(|| node.status().is_some_and(|status| status.peers.iter().all(|peer| peer.reachable)))?;
     let table = node.table(TABLE)?;
     say("ready")?;
     // It fails only when the other thread has ended, and then nobody is served.
