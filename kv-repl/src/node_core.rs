@@ -94,11 +94,13 @@ impl NodeCore {
         me: Identity,
         seeds: &[PeerInfo],
         view: &dyn View,
+        batch: &mut Batch,
     ) -> Result<Self, RestoreError> {
         let Remembered { mark, catalog, mut peers, imported, owed, floors } = Remembered::read(&me, view)?;
         peers.learn(seeds, me.node);
         let hints = Hints::restore(&settings, &me, catalog.as_ref(), owed, view)?;
         let mut repairs = Repairs::new(&settings, &me);
+        repairs.restore(&me, view, batch)?;
         hints.owed().for_each(|(peer, place, ticket)| repairs.owe(Millis::ZERO, peer, place, ticket));
         let floors = Floors::restore(floors, settings.purge_after.is_some());
         let shared = Shared::restore(me, catalog, peers, imported, floors, settings.clock_drift_max);
@@ -283,6 +285,9 @@ impl NodeCore {
                 self.handle(to, now, turn, Event::Deadline);
             }
         }
+        if let Some(notes) = self.repairs.note(now.monotonic) {
+            turn.store(Stripe::HINTS, &notes);
+        }
         let waiting = std::mem::take(&mut self.waiting);
         for request in waiting {
             if self.shared.standing == Standing::Serving {
@@ -347,8 +352,11 @@ impl NodeCore {
         for action in actions.drain(..) {
             match action {
                 Action::Store { stripe, batch } => {
-                    self.repairs.touch(&batch);
+                    let marks = self.repairs.touch(&batch);
                     turn.store(stripe, &batch);
+                    if !marks.is_empty() {
+                        turn.store(stripe, &marks);
+                    }
                 }
                 Action::Cache { key, change } => self.shared.caches.join(&key, &change, self.shared.me.actor()),
                 Action::Send { to, message, release } => turn.outputs.push(Output::Send { to, message, release }),
@@ -487,7 +495,7 @@ impl NodeCore {
     /// is not used again.
     pub(crate) fn store_failed(&mut self, now: Now, refused: &Batch, view: &dyn View) -> Result<(), StoreError> {
         self.shared.floors.store_failed(refused, view)?;
-        self.repairs.forget();
+        self.repairs.refused(refused);
         let known = (self.shared.me.node, self.shared.catalog.as_ref());
         for (peer, place, ticket) in self.hints.store_failed(now.monotonic, known, refused) {
             self.repairs.owe(now.monotonic, peer, place, ticket);
@@ -504,6 +512,12 @@ impl NodeCore {
             trace::halted(self.shared.me.node);
         }
         self.shared.standing = Standing::Halted;
+    }
+
+    /// What the last batch of a life says besides that nothing was forgotten.
+    pub(crate) fn finish(&mut self, batch: &mut Batch) {
+        self.repairs.note_everything(batch);
+        self.shared.me.save(true, batch);
     }
 
     /// So many bytes of answers wait for the disk.

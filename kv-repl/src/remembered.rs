@@ -17,6 +17,7 @@ use crate::imports::read_note;
 use crate::membership::FOUNDING_KEY;
 use crate::mint::MARK_KEY;
 use crate::peers::Peers;
+use crate::repair::is_note;
 use crate::schema::TABLE_KEY_PREFIX;
 
 /// All of it.
@@ -72,7 +73,7 @@ impl Remembered {
                     owed.push(mark);
                 } else if let Some(floor) = read_floor(key, value)? {
                     floors.push(floor);
-                } else {
+                } else if !is_note(key) {
                     peers.restore(key, value)?;
                 }
                 Ok(())

@@ -147,6 +147,8 @@ pub struct RepairStatus {
     pub records_hashed: u64,
     /// Leaves of hash trees in memory.
     pub leaves: usize,
+    /// Leaves that are noted in the store, for the next start.
+    pub leaves_noted: usize,
     /// Records from others that were not joined: of another place or rule, or one of the two cannot be read.
     pub records_unfit: u64,
     /// What the comparisons begun here have moved.

@@ -77,6 +77,8 @@ pub enum Sabotage {
     ServeUnconfirmed,
     /// A write leaves the leaf of the hash tree that it lies in as clean as it was (rule P12).
     ForgetDirt,
+    /// A write leaves the note in the store that says what the leaf was that it lies in (rule P12).
+    LeaveNotes,
     /// What has expired by the local clock is left out of hashes (rule P12, lesson 15).
     HashOnlyLive,
     /// A record that another replica sends for repair takes the place of the one held (rule P6).

@@ -154,7 +154,7 @@ impl Worker {
         let forgot = Identity::forgot(&*store)?;
         let me = Identity::begin(birth.node, birth.incarnation, birth.nonce, &*store, &mut batch)?;
         let me = if sabotaged!(KeepActorAfterCrash) { Identity { epoch: 1, ..me } } else { me };
-        let mut core = NodeCore::restore(settings, me, &birth.seeds, &*store)?;
+        let mut core = NodeCore::restore(settings, me, &birth.seeds, &*store, &mut batch)?;
         if forgot {
             core.forgot(&mut batch);
         }
@@ -400,7 +400,7 @@ impl Worker {
     pub(crate) fn finish(&mut self) -> Result<(), CommitError> {
         self.finished = true;
         let mut batch = Batch::new();
-        self.core.shared.me.save(true, &mut batch);
+        self.core.finish(&mut batch);
         self.committed = self.store.commit(&batch)?;
         self.store.request_sync(self.committed);
         Ok(())

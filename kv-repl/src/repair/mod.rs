@@ -17,6 +17,7 @@ mod joining;
 mod leading;
 mod listing;
 mod measure;
+mod notes;
 mod owed;
 mod print;
 mod promise;
@@ -29,13 +30,14 @@ mod sweep;
 mod tree;
 mod trees;
 
+pub(crate) use self::notes::is_note;
 pub(crate) use self::promise::{Pending, Step};
 
 use std::collections::BTreeMap;
 
-use kv_core::NodeId;
-use kv_core::store::Batch;
+use kv_core::store::{Batch, StoreError};
 use kv_core::time::Millis;
+use kv_core::{NodeId, View};
 
 use self::exchange::Exchange;
 use self::jobs::Jobs;
@@ -62,6 +64,9 @@ use crate::throttle::{ENVELOPE_BYTES, Throttle};
 const EXCHANGES_MAX: usize = 4;
 /// Most records read in one slice: about a millisecond, for which requests wait.
 const SLICE_RECORDS: usize = 1000;
+/// Most leaves that a turn looks at to note them, and most that are noted at the end of a life: six megabytes.
+const NOTED_IN_A_TURN_MAX: usize = 512;
+const NOTED_AT_THE_END_MAX: usize = 100_000;
 /// How long after a slice the next one may come: a fifth of the time, at most, goes to reading.
 const SLICE_PAUSE: Millis = Millis(5);
 
@@ -88,6 +93,8 @@ pub(crate) struct Repairs {
     rest_until: Millis,
     asleep_until: Millis,
     counters: RepairStatus,
+    /// Leaves were read that may not be noted.
+    has_read: bool,
     /// When comparisons that this node began have last ended with both replicas equal.
     compared: BTreeMap<(Place, NodeId), Millis>,
 }
@@ -135,17 +142,45 @@ impl Repairs {
             asleep_until: Millis::ZERO,
             counters: RepairStatus::default(),
             compared: BTreeMap::new(),
+            has_read: false,
         }
     }
 
-    /// Something is about to be stored.
-    pub(crate) fn touch(&mut self, batch: &Batch) {
-        self.trees.touch(batch);
+    /// Goes on with the leaves that earlier lives have noted in `view`; `batch` is the first of this one.
+    pub(crate) fn restore(&mut self, me: &Identity, view: &dyn View, batch: &mut Batch) -> Result<(), StoreError> {
+        self.trees = Trees::restore(me.boot, view, batch)?;
+        Ok(())
+    }
+
+    /// Something is about to be stored, and with it what is returned: leaves that it changes are noted no more.
+    #[must_use]
+    pub(crate) fn touch(&mut self, batch: &Batch) -> Batch {
+        self.trees.touch(batch)
+    }
+
+    /// Notes leaves that were read. Everything that the turn has decided must have been touched.
+    pub(crate) fn note(&mut self, now: Millis) -> Option<Batch> {
+        if !self.has_read || self.rest_until > now {
+            return None;
+        }
+        let mut batch = Batch::new();
+        self.has_read = self.trees.note(NOTED_IN_A_TURN_MAX, &mut batch);
+        if batch.is_empty() {
+            return None;
+        }
+        self.rest_until = now.saturating_add(SLICE_PAUSE);
+        Some(batch)
+    }
+
+    /// The last batch of the life: whatever is known to be clean.
+    pub(crate) fn note_everything(&mut self, batch: &mut Batch) {
+        self.trees.note_everything(NOTED_AT_THE_END_MAX, batch);
     }
 
     /// The store did not take what a turn decided: what was read with it is in doubt.
-    pub(crate) fn forget(&mut self) {
-        self.trees.forget();
+    pub(crate) fn refused(&mut self, refused: &Batch) {
+        self.trees.refused(refused);
+        self.has_read = false;
         self.serving.forget();
         self.rounds.forget();
         self.sweeps.iter_mut().for_each(Sweep::restart);
@@ -190,6 +225,7 @@ impl Repairs {
         RepairStatus {
             comparisons_running: self.exchanges.len(),
             leaves: self.trees.leaves(),
+            leaves_noted: self.trees.noted(),
             requests: self.jobs.progress(),
             ..self.counters.clone()
         }
@@ -197,9 +233,11 @@ impl Repairs {
 
     /// Reads every leaf again that is taken for clean, and says what is wrong with one.
     #[cfg(any(test, feature = "sim"))]
-    pub(crate) fn check(&self, view: &dyn kv_core::View, cluster: ClusterId) -> Option<String> {
+    pub(crate) fn check(&self, view: &dyn View, cluster: ClusterId) -> Option<String> {
         let printer = Printer::new(cluster, Millis::ZERO);
-        self.trees.iter().find_map(|tree| tree.check(view, printer).unwrap_or_else(|error| Some(error.to_string())))
+        let in_memory = self.trees.iter().map(|tree| tree.check(view, printer));
+        let in_the_store = std::iter::once_with(|| tree::check_notes(view, printer));
+        in_memory.chain(in_the_store).find_map(|found| found.unwrap_or_else(|error| Some(error.to_string())))
     }
 
     /// Whether no comparison of that place is under way.
@@ -305,6 +343,7 @@ impl Repairs {
         self.rounds.look_on(env, &mut self.trees, &mut reading, out);
         self.sweep(env, &mut reading, out);
         self.counters.records_hashed += (SLICE_RECORDS - reading.budget) as u64;
+        self.has_read |= reading.budget < SLICE_RECORDS;
         if reading.budget == 0 {
             self.rest_until = now.saturating_add(SLICE_PAUSE);
             // Whoever had nothing left of this slice is the first in the next one.
@@ -445,7 +484,8 @@ impl Machine for Repairs {
         let again = self.exchanges.iter().filter_map(|running| running.exchange.again_at()).min();
         let ended = self.exchanges.iter().any(|running| running.exchange.outcome().is_some()).then_some(Millis::ZERO);
         let sweep = self.look_for_sweeps.then_some(Millis::ZERO);
-        let next = [work, begin.flatten(), again, ended, self.jobs.next_deadline(), self.rounds.next(), sweep];
+        let note = self.has_read.then_some(self.rest_until);
+        let next = [work, begin.flatten(), again, ended, self.jobs.next_deadline(), self.rounds.next(), sweep, note];
         let next = next.into_iter().flatten().min();
         next.map(|at| at.max(self.asleep_until))
     }

@@ -66,7 +66,7 @@ impl Pair {
             let me = Identity { node: NodeId(node), incarnation, boot, nonce: node, epoch: 1, quarantined: false };
             let mut peers = Peers::default();
             peers.greeted(NodeId(3 - node));
-            let store = MemStore::new([(Space::DATA, SpaceOptions::default())]);
+            let store = MemStore::new([Space::META, Space::DATA].map(|space| (space, SpaceOptions::default())));
             Side { machine: Repairs::new(&settings, &me), store, me, peers }
         });
         let now = Millis(1);
@@ -79,8 +79,12 @@ impl Pair {
             batch.put(Space::DATA, key(number).as_bytes(), &record(birth));
         }
         for side in sides {
-            self.sides[*side].machine.touch(&batch);
-            self.sides[*side].store.commit(&batch).expect("a store in memory takes a batch");
+            let marks = self.sides[*side].machine.touch(&batch);
+            let whole = [&batch, &marks].into_iter().fold(Batch::new(), |mut whole, part| {
+                whole.append(part);
+                whole
+            });
+            self.sides[*side].store.commit(&whole).expect("a store in memory takes a batch");
         }
     }
 
@@ -102,8 +106,9 @@ impl Pair {
         machine.handle(&environment, event, &mut out);
         for action in out {
             match action {
-                Action::Store { batch, .. } => {
-                    machine.touch(&batch);
+                Action::Store { mut batch, .. } => {
+                    let marks = machine.touch(&batch);
+                    batch.append(&marks);
                     store.commit(&batch).expect("a store in memory takes a batch");
                 }
                 Action::Send { message, .. } => {
@@ -116,6 +121,9 @@ impl Pair {
                 Action::Reply { outcome: Outcome::Repair(outcome), .. } => self.outcome = Some(outcome),
                 Action::Reply { .. } | Action::Notify(_) | Action::Cache { .. } | Action::Read { .. } => {}
             }
+        }
+        if let Some(notes) = machine.note(self.now) {
+            store.commit(&notes).expect("a store in memory takes a batch");
         }
     }
 

@@ -4,9 +4,8 @@
 //!    of a branch is the sum of those below it, and trees that are cut differently can be compared branch by branch.
 //! 2. The tree keeps only leaves. A leaf covers a run of tokens and holds at most [`LEAF_RECORDS_MAX`] records, or a single
 //!    token; one that turns out to hold more is cut in two. So trees grow with their partitions.
-//! 3. A leaf is unknown at first, and dirty once a write has touched it. Either is read again only when somebody asks.
-//!    Nothing of the tree is stored: after a start every leaf is unknown, so no crash can leave a leaf that is taken for
-//!    clean and is not (rule P12).
+//! 3. A leaf is unknown at first, unless it was noted in an earlier life ([`notes`](super::notes)), and dirty once a write has touched it. Either
+//!    is read again only when somebody asks.
 //! 4. Reading is cut into steps of as many records as the caller allows. A write behind the place that a step has reached
 //!    begins the leaf anew, so what is known of a leaf was true of all of it at one moment.
 //!
@@ -22,6 +21,8 @@ use kv_core::hlc::Stamp;
 use kv_core::record::Record;
 use kv_core::store::StoreError;
 
+#[cfg(any(test, feature = "sim"))]
+use super::notes::Notes;
 use super::print::Printer;
 use super::span::Span;
 
@@ -68,6 +69,8 @@ pub(super) struct Tree {
     scans: BTreeMap<u64, Scan>,
     /// Counts the questions.
     clock: u64,
+    /// No leaf before this token was read since it was noted.
+    unnoted: Option<u64>,
 }
 
 #[derive(Copy, Clone, Debug)]
@@ -104,7 +107,52 @@ pub(super) struct Reading<'a> {
 impl Tree {
     pub(super) fn new(span: Span) -> Self {
         let unknown = Leaf { last: span.last, summary: Summary::default(), state: State::Unknown, as_of: 0 };
-        Self { span, leaves: BTreeMap::from([(span.first, unknown)]), scans: BTreeMap::new(), clock: 0 }
+        Self { span, leaves: BTreeMap::from([(span.first, unknown)]), scans: BTreeMap::new(), clock: 0, unnoted: None }
+    }
+
+    /// The same, with leaves that are known. Where no cuts can make one of them, it is not used.
+    pub(super) fn knowing(span: Span, known: impl Iterator<Item = (Span, Summary)>) -> Self {
+        let mut tree = Self::new(span);
+        known.for_each(|(leaf, summary)| tree.know(leaf, summary));
+        tree
+    }
+
+    fn know(&mut self, known: Span, summary: Summary) {
+        loop {
+            let (&first, leaf) = self.leaves.range(..=known.first).next_back().expect("leaves tile the partition");
+            let span = Span { first, last: leaf.last, ..self.span };
+            if span == known {
+                self.leaves.insert(first, Leaf { last: known.last, summary, state: State::Clean, as_of: 0 });
+                return;
+            }
+            let Some(halves) = span.halves().filter(|_| leaf.state == State::Unknown && known.last <= span.last) else {
+                return;
+            };
+            self.cut(halves);
+        }
+    }
+
+    fn cut(&mut self, halves: [Span; 2]) {
+        for half in halves {
+            let leaf = Leaf { last: half.last, summary: Summary::default(), state: State::Unknown, as_of: 0 };
+            self.leaves.insert(half.first, leaf);
+        }
+    }
+
+    /// From which token on leaves were read that may not be noted.
+    pub(super) const fn unnoted(&self) -> Option<u64> {
+        self.unnoted
+    }
+
+    /// All leaves that were read are noted now, or those before a token.
+    pub(super) const fn noted_until(&mut self, next: Option<u64>) {
+        self.unnoted = next;
+    }
+
+    /// The clean leaves that begin in `span`, in order.
+    pub(super) fn clean_leaves(&self, span: Span) -> impl Iterator<Item = (Span, Summary)> + '_ {
+        let clean = self.leaves.range(span.first..=span.last).filter(|(_, leaf)| leaf.state == State::Clean);
+        clean.map(|(first, leaf)| (Span { first: *first, last: leaf.last, ..self.span }, leaf.summary))
     }
 
     pub(super) const fn span(&self) -> Span {
@@ -200,13 +248,11 @@ impl Tree {
             ControlFlow::Continue(())
         })?;
         if let (Some(halves), true) = (halves, scan.summary.records > LEAF_RECORDS_MAX) {
-            for half in halves {
-                let leaf = Leaf { last: half.last, summary: Summary::default(), state: State::Unknown, as_of: 0 };
-                self.leaves.insert(half.first, leaf);
-            }
+            self.cut(halves);
         } else if ended {
             let known = Leaf { summary: scan.summary, state: State::Clean, as_of: self.clock, ..leaf };
             self.leaves.insert(first, known);
+            self.unnoted = Some(self.unnoted.map_or(first, |from| from.min(first)));
         } else {
             self.scans.insert(first, scan);
         }
@@ -228,6 +274,12 @@ impl Tree {
         }
         Ok(None)
     }
+}
+
+/// Reads every leaf that is noted in the store again, and says which is not what is noted.
+#[cfg(any(test, feature = "sim"))]
+pub(super) fn check_notes(view: &dyn View, printer: Printer) -> Result<Option<String>, StoreError> {
+    Notes::check(view, |leaf| read(leaf, &mut Reading { view, printer, budget: usize::MAX }))
 }
 
 /// A branch below a leaf is not kept: it has at most the records of the leaf.

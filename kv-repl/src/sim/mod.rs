@@ -40,6 +40,8 @@ mod hint_runs;
 #[cfg(test)]
 mod level_rules;
 mod network;
+#[cfg(test)]
+mod note_rules;
 mod options;
 #[cfg(test)]
 mod overload_rules;

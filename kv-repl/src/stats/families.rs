@@ -328,6 +328,8 @@ impl Families<'_> {
         self.count(&[], repair.questions_answered);
         self.gauge("kv_repair_leaves", "Leaves of hash trees in memory.");
         self.size(&[], repair.leaves);
+        self.gauge("kv_repair_leaves_noted", "Leaves whose hashes are in the store for the next start.");
+        self.size(&[], repair.leaves_noted);
     }
 
     fn caches(&mut self, Stats { status, .. }: &Stats) {
