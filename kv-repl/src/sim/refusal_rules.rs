@@ -83,25 +83,35 @@ impl Picky {
     /// A node that cannot store what it knows about itself halts: that is another story.
     fn takes(&self, batch: &Batch) -> bool {
         let Some(refuses) = *self.refuses.lock().expect("nobody panics with it") else { return true };
-        let vital =
-            |operation: &Operation<'_>| operation.space() == Space::META && !is_mark(operation) && !is_floor(operation);
+        let vital = |operation: &Operation<'_>| {
+            operation.space() == Space::META && !is_mark(operation) && !is_floor(operation) && !is_leaf(operation)
+        };
         let refused = batch.iter().any(|operation| refuses(&operation)) && !batch.iter().any(|other| vital(&other));
         self.refused.fetch_add(u64::from(refused), Ordering::Relaxed);
         !refused
     }
 }
 
-fn is_mark(operation: &Operation<'_>) -> bool {
+/// What a node keeps about itself under keys that begin so.
+fn is_kept(operation: &Operation<'_>, prefix: &[u8]) -> bool {
     match operation {
         Operation::Put { space: Space::META, key, .. } | Operation::Delete { space: Space::META, key } => {
-            key.starts_with(b"owed/")
+            key.starts_with(prefix)
         }
         _ => false,
     }
 }
 
+fn is_mark(operation: &Operation<'_>) -> bool {
+    is_kept(operation, b"owed/")
+}
+
 fn is_floor(operation: &Operation<'_>) -> bool {
-    matches!(operation, Operation::Put { space: Space::META, key, .. } if key.starts_with(b"floor/"))
+    is_kept(operation, b"floor/")
+}
+
+fn is_leaf(operation: &Operation<'_>) -> bool {
+    is_kept(operation, b"leaf/")
 }
 
 const fn is_removal(operation: &Operation<'_>) -> bool {
