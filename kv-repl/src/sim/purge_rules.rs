@@ -1,22 +1,23 @@
 //! Rules of forgetting (rules 5, 7 and 8): what is deleted goes once every replica knows, and stays deleted.
 
-use std::time::Duration;
+mod lives;
+mod stage;
 
 use kv_core::NodeId;
-use kv_core::context::CausalContext;
-use kv_core::hlc::Stamp;
 use kv_core::key::{Key, RecordKey};
-use kv_core::record::{Payload, Record};
+use kv_core::record::Record;
 use kv_core::time::Millis;
-use kv_core::version::VersionVector;
 
+use self::lives::{
+    raised_while_one_crashes, replaced_after_a_floor, replaced_and_cut_off_at_once, started_anew_unnoticed,
+};
+use self::stage::*;
 use super::rules::{Scenario, key_of, put_of, values};
 use super::*;
 use crate::comparison::Place;
 use crate::message::Message;
 use crate::quorum::Consistency;
-use crate::request::{Get, Put, Read, WriteError, Written};
-use crate::status::PurgeStatus;
+use crate::request::{Get, Put};
 use crate::table_options::TableOptions;
 use crate::wire::{FrameWriter, Header};
 
@@ -84,109 +85,6 @@ fn every_rule_of_forgetting_is_missed_when_it_is_off() {
         let noticed = sabotage.during(scenario);
         assert!(noticed.is_err(), "{name} does not notice {sabotage:?}");
     }
-}
-
-const SECOND_US: u64 = 1_000_000;
-/// Longer than any request keeps asking.
-const LONG_US: u64 = 4 * SECOND_US;
-/// What is deleted is kept at least that long.
-const KEPT_MS: u64 = 2_000;
-
-fn founded(nodes: u64, options: TableOptions) -> World {
-    founded_comparing(nodes, options, Duration::MAX)
-}
-
-fn founded_comparing(nodes: u64, options: TableOptions, every: Duration) -> World {
-    let stores = Box::new(MemStores::new());
-    let mut world = World::with_repair(3, nodes, NetworkFaults::default(), 5, stores, every);
-    world.purge_after(KEPT_MS);
-    world.found(&[("carts", options.replicas(3))]);
-    world.run_for(SECOND_US);
-    assert!(world.nodes().into_iter().all(|node| world.is_serving(node)));
-    world
-}
-
-fn siblings() -> World {
-    founded(3, TableOptions::siblings())
-}
-
-fn write(world: &mut World, node: u64, put: Put) -> Result<Written, WriteError> {
-    let request = world.put(NodeId(node), put);
-    match world.finish(request) {
-        Answer::Written(outcome) => outcome,
-        other => panic!("a write has ended as {other:?}"),
-    }
-}
-
-fn put(world: &mut World, node: u64, name: &str, value: &'static str, consistency: Consistency) -> Written {
-    let put = Put { consistency, ..put_of(world, name, value, None) };
-    write(world, node, put).expect("it can be written")
-}
-
-fn delete(
-    world: &mut World,
-    node: u64,
-    name: &str,
-    context: Option<CausalContext>,
-    consistency: Consistency,
-) -> Written {
-    let put = Put { payload: Payload::Tombstone, consistency, ..put_of(world, name, "", context) };
-    write(world, node, put).expect("it can be deleted")
-}
-
-fn read(world: &mut World, node: u64, name: &str) -> Read {
-    let get = Get { key: key_of(world, name), consistency: Consistency::All, floor: None };
-    let request = world.get(NodeId(node), get);
-    match world.finish(request) {
-        Answer::Read(Ok(read)) => read,
-        other => panic!("a read has ended as {other:?}"),
-    }
-}
-
-fn cut_off(world: &mut World, node: u64) {
-    for other in world.nodes().into_iter().filter(|other| *other != NodeId(node)) {
-        world.cut(NodeId(node), other);
-        world.cut(other, NodeId(node));
-    }
-}
-
-fn cut_between(world: &mut World, one: u64, other: u64) {
-    world.cut(NodeId(one), NodeId(other));
-    world.cut(NodeId(other), NodeId(one));
-}
-
-fn held(world: &World, name: &str) -> Vec<Option<Record>> {
-    let key = key_of(world, name);
-    let table = world.table("carts").expect("a table");
-    table.replicas_of(key.token()).iter().map(|node| world.record_at(*node, &key)).collect()
-}
-
-fn is_forgotten(world: &World, name: &str) -> bool {
-    held(world, name).iter().all(Option::is_none)
-}
-
-/// Waits for up to half a minute.
-fn forgotten(world: &mut World, name: &str) -> Result<(), String> {
-    for _ in 0..300 {
-        if is_forgotten(world, name) {
-            return sound(world);
-        }
-        world.run_for(SECOND_US / 10);
-    }
-    Err(format!("{name} is still there: {:?}, {:?}", held(world, name), purges(world)))
-}
-
-fn sound(world: &World) -> Result<(), String> {
-    let wrong = world.wrong_floors().into_iter().chain(world.wrong_hashes());
-    wrong.chain(world.ledger().violations().iter().cloned()).next().map_or(Ok(()), Err)
-}
-
-fn purges(world: &World) -> Vec<PurgeStatus> {
-    world.nodes().into_iter().filter_map(|node| world.status(node)).map(|status| status.purge).collect()
-}
-
-fn place_of(world: &World, name: &str) -> Place {
-    world.place_of(&key_of(world, name))
 }
 
 /// The value is at all three, the delete at two.
@@ -362,111 +260,6 @@ fn context_of_before() -> Result<(), String> {
     if read.len() == 2 { sound(&world) } else { Err(format!("a value was replaced by who had not seen it: {read:?}")) }
 }
 
-/// Node 3 starts anew, and node 2 does not hear of that.
-fn started_anew_unnoticed() -> Result<(), String> {
-    let mut world = siblings();
-    put(&mut world, 1, "k", "value", Consistency::All);
-    delete(&mut world, 1, "k", None, Consistency::All);
-    world.cut(NodeId(2), NodeId(3));
-    world.cut(NodeId(3), NodeId(2));
-    world.crash(NodeId(3));
-    world.start(NodeId(3));
-    for _ in 0..100 {
-        world.run_for(SECOND_US / 10);
-        let (promised, level) = world.floor(NodeId(1), place_of(&world, "k")).expect("it runs");
-        if level.settled > Stamp::ZERO {
-            return Err(format!("settled up to {promised:?}, while node 2 may hear of an earlier life of node 3"));
-        }
-    }
-    world.heal_links();
-    forgotten(&mut world, "k")
-}
-
-fn replaced_after_a_floor() -> Result<(), String> {
-    let mut world = siblings();
-    put(&mut world, 1, "k", "value", Consistency::All);
-    put(&mut world, 1, "other", "value", Consistency::All);
-    delete(&mut world, 1, "k", None, Consistency::All);
-    forgotten(&mut world, "k")?;
-    world.wipe(NodeId(3));
-    world.start(NodeId(3));
-    world.run_for(SECOND_US);
-    let request = world.replace(NodeId(3));
-    assert_eq!(world.finish(request), Answer::Cluster(Ok(())));
-    while world.status(NodeId(3)).is_none_or(|status| status.importing > 0) {
-        world.run_for(SECOND_US / 10);
-    }
-    sound(&world)?;
-    // And it takes part in what comes.
-    delete(&mut world, 1, "other", None, Consistency::All);
-    forgotten(&mut world, "other")
-}
-
-/// The one that leads has a new storage. It has heard from node 3 how far its place was settled, and of nothing that is there, when it
-/// can ask nobody but node 2 any more.
-fn replaced_and_cut_off_at_once() -> Result<(), String> {
-    let mut world = siblings();
-    put(&mut world, 1, "stays", "value", Consistency::All);
-    let place = place_of(&world, "stays");
-    // It replaces nothing, and is something to settle the place for.
-    let unaware = CausalContext::seal(&key_of(&world, "stays"), &VersionVector::new());
-    delete(&mut world, 2, "stays", Some(unaware), Consistency::All);
-    while world.floor(NodeId(2), place).is_none_or(|(_, level)| level.settled == Stamp::ZERO) {
-        world.run_for(SECOND_US / 10);
-    }
-    world.wipe(NodeId(1));
-    world.start(NodeId(1));
-    world.run_for(SECOND_US);
-    let request = world.replace(NodeId(1));
-    while world.status(NodeId(1)).is_none_or(|status| status.importing == 0) {
-        world.run_for(10);
-    }
-    // What it says to itself waits for its disk, and comes after what node 2 says.
-    world.set_sync(NodeId(1), 20 * SECOND_US);
-    cut_between(&mut world, 1, 2);
-    while world.floor(NodeId(1), place).is_none_or(|(promised, _)| promised == Stamp::ZERO) {
-        world.run_for(10);
-    }
-    world.heal_links();
-    cut_between(&mut world, 1, 3);
-    world.run_for(5 * SECOND_US);
-    world.heal_links();
-    world.set_sync(NodeId(1), 2_000);
-    world.run_for(40 * SECOND_US);
-    assert_eq!(world.take(request), Answer::Cluster(Ok(())));
-    let importing = world.status(NodeId(1)).expect("it runs").importing;
-    if importing > 0 {
-        return Err(format!("{importing} places are not taken in"));
-    }
-    sound(&world)?;
-    match world.record_at(NodeId(1), &key_of(&world, "stays")) {
-        Some(record) if record.values(Millis::ZERO).len() == 1 => Ok(()),
-        other => Err(format!("the new storage holds {other:?}")),
-    }
-}
-
-/// Node 3 starts anew in the moment in which it should hear that what is deleted can go, and so does the one that leads.
-fn raised_while_one_crashes() -> Result<(), String> {
-    let mut world = founded_comparing(3, TableOptions::siblings(), Duration::from_secs(2));
-    put(&mut world, 1, "k", "value", Consistency::All);
-    delete(&mut world, 1, "k", None, Consistency::All);
-    let place = place_of(&world, "k");
-    let purged =
-        |world: &World, node| world.floor(NodeId(node), place).is_some_and(|(_, level)| level.purged > Stamp::ZERO);
-    while !purged(&world, 1) {
-        world.run_for(10);
-    }
-    world.crash(NodeId(3));
-    world.run_for(SECOND_US / 2);
-    assert!(purged(&world, 2), "who is up has heard");
-    world.kill(NodeId(1));
-    world.start(NodeId(1));
-    world.start(NodeId(3));
-    world.run_for(SECOND_US);
-    assert!(!purged(&world, 3) && held(&world, "k").iter().any(Option::is_some), "node 3 has missed it");
-    forgotten(&mut world, "k")
-}
-
 // ---- rules without a switch of their own ----
 
 #[test]
@@ -546,30 +339,6 @@ fn lesson_04_a_late_tombstone_does_not_swallow_a_key_that_was_created_again() {
             assert_eq!(read.values(), ["again"], "{late:?}");
         }
         assert_eq!(sound(&world), Ok(()));
-    }
-}
-
-#[test]
-fn a_power_cut_at_any_time_leaves_nothing_half_forgotten() {
-    for seed in 0..12 {
-        let mut world = siblings();
-        let names: Vec<String> = (0..10).map(|number| format!("key {number}")).collect();
-        for name in &names {
-            put(&mut world, 1, name, "value", Consistency::All);
-            delete(&mut world, 2, name, None, Consistency::All);
-        }
-        for round in 0..6 {
-            world.run_for(700_000 + seed * 37_000 + round * 1_000);
-            for node in world.nodes() {
-                world.crash(node);
-            }
-            world.nodes().into_iter().for_each(|node| world.start(node));
-            assert_eq!(sound(&world), Ok(()), "seed {seed}");
-        }
-        for name in &names {
-            assert_eq!(forgotten(&mut world, name), Ok(()), "seed {seed}");
-            assert_eq!(values(&mut world, 3, name).expect("all are up"), Vec::<bytes::Bytes>::new());
-        }
     }
 }
 
