@@ -5,19 +5,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use kv_core::NodeId;
 use kv_core::codec::{DecodeError, Reader, put_prefixed, put_varint};
-use kv_core::context::CausalContext;
-use kv_core::key::RecordKey;
-use kv_core::limits::{STORE_KEY_BYTES_MAX, VALUE_BYTES_MAX};
-use kv_core::record::{OperationId, Payload};
 use kv_core::time::Millis;
 
+use super::fields::{decode_key, rest};
 use super::together::{self, put_message};
-use super::{floor, outcome, repair, rumour, scan, sight, update};
-use crate::catalog::{
-    Founding, TableSchema, decode_consistency, decode_options, encode_consistency, encode_options, text,
-};
-use crate::message::{Message, Refusal, Unwelcome};
-use crate::request::Put;
+use super::{floor, outcome, put, refusal, repair, rumour, scan, sight, update};
+use crate::catalog::{Founding, TableSchema, decode_options, encode_options, text};
+use crate::message::{Message, Unwelcome};
 use crate::scan::position::decode_range;
 
 const HELLO: u8 = 1;
@@ -34,7 +28,6 @@ const WRITE: u8 = 11;
 const WRITE_REPLY: u8 = 12;
 const READ: u8 = 13;
 const READ_REPLY: u8 = 14;
-// Further kinds of requests are counted on from here, those of gossip from 32.
 const PING: u8 = 32;
 const PING_REQUEST: u8 = 33;
 const ACK: u8 = 34;
@@ -43,25 +36,21 @@ const NEWS: u8 = 36;
 const EXCHANGE: u8 = 37;
 const REPAIR_ASK: u8 = 40;
 const REPAIR_ANSWER: u8 = 41;
+const DIGEST_REPLY: u8 = 56;
 const FORWARD_UPDATE: u8 = 64;
-const REPLACE: u8 = 80;
-const KEEP: u8 = 88;
-const KEPT: u8 = 89;
 pub(super) const TOGETHER: u8 = 72;
 const DESCRIBE: u8 = 73;
 const DESCRIBED: u8 = 74;
 const SCAN: u8 = 76;
 const LISTED: u8 = 77;
-
-const DIGEST_REPLY: u8 = 56;
+const REPLACE: u8 = 80;
+const KEEP: u8 = 88;
+const KEPT: u8 = 89;
 const FLOOR_ASK: u8 = 96;
 const FLOOR_TOLD: u8 = 97;
 
 /// Flag of a read: a digest is enough.
 const DIGEST: u8 = 1;
-
-/// A causal context is bounded by what a record may hold; this is far above it.
-pub(super) const CONTEXT_BYTES_MAX: usize = 1 << 20;
 
 /// Appends the body and returns the kind.
 pub(super) fn encode(message: &Message, out: &mut Vec<u8>) -> u8 {
@@ -122,7 +111,7 @@ pub(super) fn encode(message: &Message, out: &mut Vec<u8>) -> u8 {
             put_varint(out, *tag);
             put_varint(out, *settled_below);
             put_varint(out, time_left.0);
-            encode_put(put, out);
+            put::encode(put, out);
             FORWARD
         }
         Message::ForwardUpdate { tag, settled_below, time_left, modify } => {
@@ -146,7 +135,7 @@ pub(super) fn encode(message: &Message, out: &mut Vec<u8>) -> u8 {
         }
         Message::WriteReply { tag, refused } => {
             put_varint(out, *tag);
-            encode_answer(*refused, out);
+            refusal::encode_answer(*refused, out);
             WRITE_REPLY
         }
         Message::Keep { tag, epoch, target, key, record } => {
@@ -160,7 +149,7 @@ pub(super) fn encode(message: &Message, out: &mut Vec<u8>) -> u8 {
         Message::Kept { tag, target, refused } => {
             put_varint(out, *tag);
             put_varint(out, target.0);
-            encode_answer(*refused, out);
+            refusal::encode_answer(*refused, out);
             KEPT
         }
         Message::Read { tag, epoch, key, digest } => {
@@ -179,7 +168,7 @@ pub(super) fn encode(message: &Message, out: &mut Vec<u8>) -> u8 {
                     out.push(0);
                     out.extend_from_slice(&digest.to_le_bytes());
                 }
-                Err(refusal) => encode_refusal(*refusal, out),
+                Err(refusal) => refusal::encode(*refusal, out),
             }
             DIGEST_REPLY
         }
@@ -190,7 +179,7 @@ pub(super) fn encode(message: &Message, out: &mut Vec<u8>) -> u8 {
                     out.push(0);
                     out.extend_from_slice(record.as_ref().map_or(&[], |record| &record[..]));
                 }
-                Err(refusal) => encode_refusal(*refusal, out),
+                Err(refusal) => refusal::encode(*refusal, out),
             }
             READ_REPLY
         }
@@ -236,7 +225,7 @@ pub(super) fn encode(message: &Message, out: &mut Vec<u8>) -> u8 {
                     out.push(0);
                     sight::encode(sight, out);
                 }
-                Err(refusal) => encode_refusal(*refusal, out),
+                Err(refusal) => refusal::encode(*refusal, out),
             }
             DESCRIBED
         }
@@ -257,7 +246,7 @@ pub(super) fn encode(message: &Message, out: &mut Vec<u8>) -> u8 {
                     out.push(0);
                     scan::encode(listing, out);
                 }
-                Err(refusal) => encode_refusal(*refusal, out),
+                Err(refusal) => refusal::encode(*refusal, out),
             }
             LISTED
         }
@@ -280,7 +269,7 @@ pub(super) fn encode(message: &Message, out: &mut Vec<u8>) -> u8 {
                     out.push(0);
                     repair::encode_answer(answer, out);
                 }
-                Err(refusal) => encode_refusal(*refusal, out),
+                Err(refusal) => refusal::encode(*refusal, out),
             }
             REPAIR_ANSWER
         }
@@ -297,7 +286,7 @@ pub(super) fn encode(message: &Message, out: &mut Vec<u8>) -> u8 {
                     out.push(0);
                     floor::encode_answer(answer, out);
                 }
-                Err(refusal) => encode_refusal(*refusal, out),
+                Err(refusal) => refusal::encode(*refusal, out),
             }
             FLOOR_TOLD
         }
@@ -342,7 +331,7 @@ pub(super) fn decode(kind: u8, body: &Bytes) -> Result<Option<Message>, DecodeEr
             tag: reader.varint()?,
             settled_below: reader.varint()?,
             time_left: Millis(reader.varint()?),
-            put: Box::new(decode_put(body, reader)?),
+            put: Box::new(put::decode(body, reader)?),
         },
         FORWARD_UPDATE => Message::ForwardUpdate {
             tag: reader.varint()?,
@@ -357,7 +346,7 @@ pub(super) fn decode(kind: u8, body: &Bytes) -> Result<Option<Message>, DecodeEr
             key: decode_key(body, reader)?,
             record: rest(body, reader),
         },
-        WRITE_REPLY => Message::WriteReply { tag: reader.varint()?, refused: decode_refusal(reader)? },
+        WRITE_REPLY => Message::WriteReply { tag: reader.varint()?, refused: refusal::decode(reader)? },
         KEEP => Message::Keep {
             tag: reader.varint()?,
             epoch: reader.varint()?,
@@ -366,7 +355,7 @@ pub(super) fn decode(kind: u8, body: &Bytes) -> Result<Option<Message>, DecodeEr
             record: rest(body, reader),
         },
         KEPT => {
-            Message::Kept { tag: reader.varint()?, target: NodeId(reader.varint()?), refused: decode_refusal(reader)? }
+            Message::Kept { tag: reader.varint()?, target: NodeId(reader.varint()?), refused: refusal::decode(reader)? }
         }
         READ => Message::Read {
             tag: reader.varint()?,
@@ -376,14 +365,14 @@ pub(super) fn decode(kind: u8, body: &Bytes) -> Result<Option<Message>, DecodeEr
         },
         DIGEST_REPLY => Message::DigestReply {
             tag: reader.varint()?,
-            outcome: match decode_refusal(reader)? {
+            outcome: match refusal::decode(reader)? {
                 Some(refusal) => Err(refusal),
                 None => Ok(u128::from_le_bytes(reader.array()?)),
             },
         },
         READ_REPLY => Message::ReadReply {
             tag: reader.varint()?,
-            outcome: match decode_refusal(reader)? {
+            outcome: match refusal::decode(reader)? {
                 Some(refusal) => Err(refusal),
                 // No record is empty, so no bytes stand for no record.
                 None => Ok(Some(rest(body, reader)).filter(|record| !record.is_empty())),
@@ -411,7 +400,7 @@ pub(super) fn decode(kind: u8, body: &Bytes) -> Result<Option<Message>, DecodeEr
         }
         DESCRIBED => Message::Described {
             tag: reader.varint()?,
-            outcome: match decode_refusal(reader)? {
+            outcome: match refusal::decode(reader)? {
                 Some(refusal) => Err(refusal),
                 None => Ok(Box::new(sight::decode(reader)?)),
             },
@@ -424,7 +413,7 @@ pub(super) fn decode(kind: u8, body: &Bytes) -> Result<Option<Message>, DecodeEr
         }
         LISTED => Message::Listed {
             tag: reader.varint()?,
-            outcome: match decode_refusal(reader)? {
+            outcome: match refusal::decode(reader)? {
                 Some(refusal) => Err(refusal),
                 None => Ok(scan::decode(body, reader)?),
             },
@@ -437,7 +426,7 @@ pub(super) fn decode(kind: u8, body: &Bytes) -> Result<Option<Message>, DecodeEr
         }
         REPAIR_ANSWER => Message::RepairAnswer {
             tag: reader.varint()?,
-            answer: match decode_refusal(reader)? {
+            answer: match refusal::decode(reader)? {
                 Some(refusal) => Err(refusal),
                 None => Ok(repair::decode_answer(body, reader)?),
             },
@@ -449,124 +438,11 @@ pub(super) fn decode(kind: u8, body: &Bytes) -> Result<Option<Message>, DecodeEr
         }
         FLOOR_TOLD => Message::FloorTold {
             tag: reader.varint()?,
-            answer: match decode_refusal(reader)? {
+            answer: match refusal::decode(reader)? {
                 Some(refusal) => Err(refusal),
                 None => Ok(floor::decode_answer(reader)?),
             },
         },
         _ => return Ok(None),
     }))
-}
-
-fn encode_answer(refused: Option<Refusal>, out: &mut Vec<u8>) {
-    match refused {
-        None => out.push(0),
-        Some(refusal) => encode_refusal(refusal, out),
-    }
-}
-
-fn encode_refusal(refusal: Refusal, out: &mut Vec<u8>) {
-    match refusal {
-        Refusal::Fenced { epoch } => {
-            out.push(1);
-            put_varint(out, epoch);
-        }
-        Refusal::UnknownTable => out.push(2),
-        Refusal::NotReplica => out.push(3),
-        Refusal::NotServing => out.push(4),
-        Refusal::Damaged => out.push(5),
-        Refusal::Full => out.push(64),
-        Refusal::Overloaded { retry_after } => {
-            out.push(6);
-            put_varint(out, retry_after.0);
-        }
-        Refusal::Importing => out.push(80),
-        Refusal::Early => out.push(65),
-        Refusal::BelowFloor => out.push(96),
-    }
-}
-
-fn decode_refusal(reader: &mut Reader<'_>) -> Result<Option<Refusal>, DecodeError> {
-    Ok(Some(match reader.u8()? {
-        0 => return Ok(None),
-        1 => Refusal::Fenced { epoch: reader.varint()? },
-        2 => Refusal::UnknownTable,
-        3 => Refusal::NotReplica,
-        4 => Refusal::NotServing,
-        5 => Refusal::Damaged,
-        64 => Refusal::Full,
-        6 => Refusal::Overloaded { retry_after: Millis(reader.varint()?) },
-        80 => Refusal::Importing,
-        65 => Refusal::Early,
-        96 => Refusal::BelowFloor,
-        _ => return Err(reader.error("unknown refusal")),
-    }))
-}
-
-const HAS_VALUE: u8 = 1;
-const HAS_CONTEXT: u8 = 2;
-const HAS_TTL: u8 = 4;
-const IS_STRICT: u8 = 8;
-
-fn encode_put(put: &Put, out: &mut Vec<u8>) {
-    put_prefixed(out, put.key.as_bytes());
-    out.extend_from_slice(&put.operation.0.to_le_bytes());
-    out.push(encode_consistency(put.consistency));
-    let value = match &put.payload {
-        Payload::Value(value) => Some(value),
-        Payload::Tombstone => None,
-    };
-    out.push(
-        if value.is_some() { HAS_VALUE } else { 0 }
-            | if put.context.is_some() { HAS_CONTEXT } else { 0 }
-            | if put.ttl.is_some() { HAS_TTL } else { 0 }
-            | if put.strict { IS_STRICT } else { 0 },
-    );
-    if let Some(context) = &put.context {
-        put_prefixed(out, context.as_bytes());
-    }
-    if let Some(ttl) = put.ttl {
-        put_varint(out, ttl.0);
-    }
-    if let Some(value) = value {
-        put_prefixed(out, value);
-    }
-}
-
-fn decode_put(body: &Bytes, reader: &mut Reader<'_>) -> Result<Put, DecodeError> {
-    let key = decode_key(body, reader)?;
-    let operation = OperationId(u128::from_le_bytes(reader.array()?));
-    let consistency = decode_consistency(reader)?;
-    let flags = reader.u8()?;
-    if flags & !(HAS_VALUE | HAS_CONTEXT | HAS_TTL | IS_STRICT) != 0 {
-        return Err(reader.error("unknown flags of a put"));
-    }
-    let context = if flags & HAS_CONTEXT == 0 {
-        None
-    } else {
-        Some(CausalContext::from_bytes(prefixed(body, reader, CONTEXT_BYTES_MAX)?))
-    };
-    let ttl = if flags & HAS_TTL == 0 { None } else { Some(Millis(reader.varint()?)) };
-    let payload = if flags & HAS_VALUE == 0 {
-        Payload::Tombstone
-    } else {
-        Payload::Value(prefixed(body, reader, VALUE_BYTES_MAX)?)
-    };
-    Ok(Put { key, payload, context, ttl, operation, consistency, strict: flags & IS_STRICT != 0 })
-}
-
-pub(super) fn decode_key(body: &Bytes, reader: &mut Reader<'_>) -> Result<RecordKey, DecodeError> {
-    RecordKey::from_bytes(prefixed(body, reader, STORE_KEY_BYTES_MAX)?)
-}
-
-/// A prefixed run of bytes as a slice of `body`, which `reader` reads.
-pub(super) fn prefixed(body: &Bytes, reader: &mut Reader<'_>, bytes_max: usize) -> Result<Bytes, DecodeError> {
-    let length = reader.prefixed(bytes_max)?.len();
-    Ok(body.slice(reader.offset() - length..reader.offset()))
-}
-
-fn rest(body: &Bytes, reader: &mut Reader<'_>) -> Bytes {
-    let start = reader.offset();
-    reader.rest();
-    body.slice(start..)
 }

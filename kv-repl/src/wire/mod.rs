@@ -11,9 +11,12 @@
 //! and counted, so that later versions can add kinds; fields are added at the end of a body, where older readers ignore
 //! them.
 
+mod fields;
 mod floor;
 mod message;
 mod outcome;
+mod put;
+mod refusal;
 mod repair;
 mod rumour;
 mod scan;

@@ -9,7 +9,7 @@ use kv_core::record::OperationId;
 use kv_core::time::Millis;
 use kv_core::version::{Actor, Dot};
 
-use super::message::prefixed;
+use super::fields::prefixed;
 use super::update;
 use crate::catalog::{decode_consistency, encode_consistency};
 use crate::quorum::TooFewReplicas;

@@ -17,7 +17,7 @@ use kv_core::key::{RecordKey, TableId};
 use kv_core::limits::{STORE_KEY_BYTES_MAX, STORE_VALUE_BYTES_MAX};
 use kv_ring::PartitionId;
 
-use super::message::{decode_key, prefixed};
+use super::fields::{decode_key, prefixed};
 use crate::comparison::{Answer, Branch, Differing, Entry, Page, Place, Question};
 
 const COMPARE: u8 = 1;

@@ -10,7 +10,7 @@ use kv_core::codec::{DecodeError, Reader, put_prefixed, put_varint};
 use kv_core::key::RecordKey;
 use kv_core::limits::{STORE_KEY_BYTES_MAX, STORE_VALUE_BYTES_MAX};
 
-use super::message::{decode_key, prefixed};
+use super::fields::{decode_key, prefixed};
 use crate::scan::listing::{Listed, Listing};
 
 const RECORD: u8 = 1;

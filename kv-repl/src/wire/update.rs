@@ -15,7 +15,7 @@ use kv_core::crdt::{CounterOverflow, Kind, Update, UpdateRefused};
 use kv_core::record::OperationId;
 use kv_core::version::Actor;
 
-use super::message::{CONTEXT_BYTES_MAX, decode_key, prefixed};
+use super::fields::{CONTEXT_BYTES_MAX, decode_key, prefixed};
 use crate::catalog::{decode_consistency, encode_consistency};
 use crate::identity::Boot;
 use crate::request::{Attempt, Modify};
