@@ -84,11 +84,12 @@ impl Index {
         }
     }
 
-    /// Everything that is kept for a node was looked at: what is left was born at these times at the earliest.
+    /// Everything that is kept for a node was looked at: what is left was born at these times at the earliest. What was known may be
+    /// better: what was left behind on the way may have gone since, and others have come.
     pub(super) fn renew(&mut self, target: NodeId, oldest: &BTreeMap<Place, Stamp>) {
         for (place, held) in self.targets.get_mut(&target).into_iter().flat_map(|target| &mut target.places) {
             if let Some(oldest) = oldest.get(place) {
-                held.oldest = *oldest;
+                held.oldest = held.oldest.max(*oldest);
             }
         }
     }
@@ -194,6 +195,8 @@ mod tests {
         );
         index.renew(NodeId(1), &[(place(1), Stamp(7))].into());
         assert_eq!(index.oldest_for(NodeId(1)), Some(Stamp(7)));
+        index.renew(NodeId(1), &[(place(1), Stamp(6))].into());
+        assert_eq!(index.oldest_for(NodeId(1)), Some(Stamp(7)), "a floor may have risen above what was there before");
         index.remove(NodeId(2), place(1), 7);
         assert_eq!((index.oldest_of(place(1)), index.holds(NodeId(2))), (Some(Stamp(7)), false));
         index.remove(NodeId(1), place(1), 12);
