@@ -287,6 +287,26 @@ fn what_is_forgotten_takes_no_room() {
     }
 }
 
+/// The replicas hardly ever hold the same of it.
+#[test]
+fn a_place_with_a_key_that_is_written_a_thousand_times_a_second_is_settled() {
+    let mut world = founded(3, TableOptions::last_write_wins());
+    let [name, other] = neighbours(&world);
+    put(&mut world, 1, &name, "value", Consistency::All);
+    delete(&mut world, 1, &name, None, Consistency::All);
+    let began = world.now_us();
+    for node in (1..=3).cycle() {
+        let write = Put { consistency: Consistency::One, ..put_of(&mut world, &other, "value", None) };
+        world.put(NodeId(node), write);
+        world.run_for(1_000);
+        assert!(world.now_us() < began + 30 * SECOND_US, "{:?}, {:?}", held(&world, &name), purges(&world));
+        if is_forgotten(&world, &name) {
+            break;
+        }
+    }
+    assert_eq!(sound(&world), Ok(()));
+}
+
 #[test]
 fn what_has_expired_is_forgotten_alike_whatever_the_clocks() {
     let mut world = siblings();
