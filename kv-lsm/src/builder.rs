@@ -76,7 +76,8 @@ impl Builder {
     }
 
     /// How tables are compressed from now on, where the keyspace does not say so itself: those below the two topmost
-    /// levels, which are rewritten too soon to be worth it. Default: [`Compression::Lz4`].
+    /// levels, which are rewritten too soon to be worth it, and those that overlap nothing and go down as they are. Default:
+    /// [`Compression::Lz4`].
     #[must_use]
     pub const fn compression(mut self, compression: Compression) -> Self {
         self.config.compression = compression;

@@ -9,16 +9,20 @@ use std::time::Instant;
 use crate::blob::files::BlobFiles;
 use crate::blob::separate::{SeparateRules, Separator};
 use crate::compaction::fold::FoldRules;
+use crate::compaction::moves::is_free;
 use crate::compaction::outputs::{Outputs, discard};
+use crate::compaction::pick;
 use crate::compaction::rewrite::{Older, Rewrite, Written};
+use crate::cursor::Cursor;
 use crate::engine::{Engine, LogState, lock};
 use crate::error::Error;
 use crate::files;
+use crate::internal_key::Trailer;
 use crate::manifest::edit::{Edit, Item};
 use crate::memtable::{Memtable, MemtableCursor};
 use crate::range_delete::RangeDeletes;
-use crate::table::meta::TableMeta;
-use crate::version::Version;
+use crate::table::meta::{TableMeta, Upper};
+use crate::version::{Tree, Version};
 use crate::wal::spare::Spare;
 
 /// Ends the log's segment and begins another. The caller holds the log.
@@ -125,7 +129,7 @@ fn write_tables(
             disk: engine.disk.as_ref(),
             directory: &engine.directory,
             new_number: &mut || engine.new_file_number(),
-            table: engine.table_settings(keyspace, 0),
+            table: engine.table_settings(keyspace, destination(engine, tree, memtable, keyspace)?),
             origin: engine.origin(keyspace),
             blob: engine.blob_settings(keyspace),
             created,
@@ -142,6 +146,29 @@ fn write_tables(
         sync.map_err(|error| engine.poison(&Error::io("sync", &engine.directory, error)))?;
     }
     Ok(items)
+}
+
+/// The level that a table of a memtable is written for: where nothing is in its way, it will be moved there as it is.
+fn destination(engine: &Engine, tree: &Tree, memtable: &Memtable, keyspace: u32) -> Result<usize, Error> {
+    if engine.options_of(keyspace).is_fifo() {
+        return Ok(0);
+    }
+    let is_alone = extent(memtable, keyspace)?.is_some_and(|(lower, upper)| is_free(tree, &lower, &upper));
+    Ok(if is_alone { pick::base(tree, engine.config.level1_bytes) } else { 0 })
+}
+
+/// The first and the last key that a memtable speaks of in a keyspace.
+fn extent(memtable: &Memtable, keyspace: u32) -> Result<Option<(Arc<[u8]>, Upper)>, Error> {
+    let ranges = memtable.range_deletes(keyspace);
+    let deletes = || ranges.iter().flat_map(|ranges| ranges.deletes());
+    let mut cursor = MemtableCursor::new(memtable, keyspace);
+    cursor.seek(&[], Trailer::NEWEST)?;
+    let first: Option<Arc<[u8]>> = cursor.entry().map(|entry| entry.key.into());
+    cursor.seek_before(None)?;
+    let last = cursor.entry().map(|entry| Upper { key: entry.key.into(), inclusive: true });
+    let lower = deletes().map(|delete| delete.start).chain(first).min();
+    let upper = deletes().map(|delete| Upper { key: delete.end, inclusive: false }).chain(last).reduce(Upper::max);
+    Ok(lower.zip(upper))
 }
 
 /// Writes what a memtable holds of one keyspace, at most one table.

@@ -94,7 +94,8 @@ impl KeyspaceOptions {
     }
 
     /// How tables are compressed: those of level 0, of level 1, and so on; the last entry stands for all deeper levels too.
-    /// May change; tables stay as they were written. Default: that of the database, see
+    /// A table that overlaps nothing when it is flushed is written for the level that it will be moved to. May change; tables
+    /// stay as they were written. Default: that of the database, see
     /// [`Builder::compression`](crate::Builder::compression).
     #[must_use]
     pub fn compression(mut self, by_level: impl Into<Vec<Compression>>) -> Self {

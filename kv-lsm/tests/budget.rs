@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use kv_lsm::disk::{Disk, MemDisk};
-use kv_lsm::{Background, Batch, Database, Durability, Error, Keyspace, KeyspaceOptions};
+use kv_lsm::{Background, Batch, Compression, Database, Durability, Error, Keyspace, KeyspaceOptions};
 
 /// Counts what is allocated at the moment.
 struct Counting;
@@ -200,7 +200,8 @@ fn engine_rule_07_the_log_is_bounded() {
 #[test]
 fn metrics_tell_what_was_done() {
     let _turn = turn();
-    let db = Database::builder(Path::new("/db")).disk(MemDisk::new()).background(Background::Manual).open().unwrap();
+    let builder = Database::builder(Path::new("/db")).disk(MemDisk::new()).background(Background::Manual);
+    let db = builder.compression(Compression::None).open().unwrap();
     let keyspace = db.keyspace("k", KeyspaceOptions::default()).unwrap();
     for number in 0..100_u32 {
         keyspace.put(number.to_be_bytes(), [7; 100]).unwrap();

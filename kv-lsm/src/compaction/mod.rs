@@ -1,8 +1,9 @@
 //! Making many sorted runs few: what to merge is decided in `pick`, what becomes of the versions of a key in `fold`, the
-//! merging itself is `rewrite`, and `run` carries out a choice.
+//! merging itself is `rewrite`, what needs none is in `moves`, and `run` carries out a choice.
 
 pub(crate) mod collect;
 pub(crate) mod fold;
+pub(crate) mod moves;
 pub(crate) mod outputs;
 pub(crate) mod pick;
 pub(crate) mod rewrite;

@@ -10,6 +10,7 @@
 use std::sync::Arc;
 
 use super::collect::pick_collection;
+use super::moves::movable;
 use crate::keyspace_options::CompactionStrategy;
 use crate::manifest::catalog::LEVELS;
 use crate::table::meta::Upper;
@@ -29,6 +30,7 @@ const DELETED_SHARE: u64 = 2;
 pub(crate) struct PickRules {
     pub(crate) level0_tables: usize,
     pub(crate) level1_bytes: u64,
+    pub(crate) table_bytes: u64,
     pub(crate) blob_garbage_percent: u8,
     pub(crate) strategy: CompactionStrategy,
     /// The earliest moment that is read at, by the oldest snapshot or now: what had expired by then, and what was deleted
@@ -44,15 +46,18 @@ pub(crate) struct Choice {
     pub(crate) output_level: usize,
     /// Those of `output_level` that the inputs overlap; none when it is `level` itself.
     pub(crate) overlaps: Vec<Arc<Table>>,
-    /// Nothing of the inputs is kept: they are not even read.
-    pub(crate) is_drop: bool,
+    pub(crate) method: Method,
 }
 
-impl Choice {
-    /// Whether the table can simply be named on the other level.
-    pub(crate) fn is_move(&self) -> bool {
-        !self.is_drop && self.inputs.len() == 1 && self.overlaps.is_empty() && self.level != self.output_level
-    }
+/// What becomes of the inputs.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(crate) enum Method {
+    /// They are merged.
+    Rewrite,
+    /// They overlap nothing, and are simply named on the other level.
+    Move,
+    /// Nothing of them is kept: they are not even read.
+    Drop,
 }
 
 /// The most pressing compaction, and how pressing it is: at least 1 when levels are too full, below 2 when there is room to
@@ -105,11 +110,20 @@ fn pick_for_sizes(tree: &Tree, rules: PickRules) -> Option<(f64, Choice)> {
     }
     let (score, level) = best?;
     let choice = if level == 0 {
-        choose(tree, 0, tree.levels[0].clone(), base)
+        choose_level0(tree, base, rules.table_bytes)
     } else {
         choose(tree, level, vec![cheapest(tree, level)], level + 1)
     };
     Some((score, choice))
+}
+
+/// What can be moved, if anything can; else all of it. What is left after a move is merged when it is too much by itself.
+fn choose_level0(tree: &Tree, base: usize, table_bytes: u64) -> Choice {
+    let movable = movable(tree, base, table_bytes);
+    if movable.is_empty() {
+        return choose(tree, 0, tree.levels[0].clone(), base);
+    }
+    Choice { level: 0, inputs: movable, output_level: base, overlaps: Vec::new(), method: Method::Move }
 }
 
 /// Lesson 48: the table with the largest share of entries that are there for nobody, or that only hide others.
@@ -129,8 +143,7 @@ fn pick_for_room(tree: &Tree, rules: PickRules) -> Option<(f64, Choice)> {
     }
     let (share, level, table) = best?;
     let choice = if level == 0 {
-        let sizes: [u64; LEVELS] = std::array::from_fn(|level| bytes(&tree.levels[level]));
-        choose(tree, 0, tree.levels[0].clone(), targets(&sizes, rules.level1_bytes).0)
+        choose(tree, 0, tree.levels[0].clone(), base(tree, rules.level1_bytes))
     } else {
         let output_level = if lies_over_others(tree, level, table) { level + 1 } else { level };
         choose(tree, level, vec![Arc::clone(table)], output_level)
@@ -186,7 +199,7 @@ fn pick_oldest(tree: &Tree, rules: PickRules, bytes_max: Option<u64>) -> Option<
         left -= tables[tables.len() - dropped].meta().all_bytes();
     }
     let inputs = tables[tables.len() - dropped..].to_vec();
-    let choice = Choice { level: 0, inputs, output_level: 0, overlaps: Vec::new(), is_drop: true };
+    let choice = Choice { level: 0, inputs, output_level: 0, overlaps: Vec::new(), method: Method::Drop };
     (dropped > 0).then_some((1.5, choice))
 }
 
@@ -209,10 +222,8 @@ pub(crate) fn pick_range(
     }
     let last = (1..LEVELS).rev().find(|&level| !tree.levels[level].is_empty());
     if level == 0 {
-        let sizes: [u64; LEVELS] = std::array::from_fn(|level| bytes(&tree.levels[level]));
-        let (base, _) = targets(&sizes, level1_bytes);
         // Tables of level 0 may overlap each other, so none may be left that is older than one that goes.
-        return Some(choose(tree, 0, tree.levels[0].clone(), base));
+        return Some(choose(tree, 0, tree.levels[0].clone(), base(tree, level1_bytes)));
     }
     let output_level = if Some(level) == last { level } else { level + 1 };
     Some(choose(tree, level, inputs, output_level))
@@ -220,7 +231,9 @@ pub(crate) fn pick_range(
 
 fn choose(tree: &Tree, level: usize, inputs: Vec<Arc<Table>>, output_level: usize) -> Choice {
     let overlaps = if level == output_level { Vec::new() } else { overlapping(&tree.levels[output_level], &inputs) };
-    Choice { level, inputs, output_level, overlaps, is_drop: false }
+    let is_alone = inputs.len() == 1 && overlaps.is_empty() && level != output_level;
+    let method = if is_alone { Method::Move } else { Method::Rewrite };
+    Choice { level, inputs, output_level, overlaps, method }
 }
 
 fn overlapping(tables: &[Arc<Table>], inputs: &[Arc<Table>]) -> Vec<Arc<Table>> {
@@ -238,6 +251,12 @@ fn cheapest(tree: &Tree, level: usize) -> Arc<Table> {
     let tables = &tree.levels[level];
     let cheapest = tables.iter().map(|table| (cost(table), table)).min_by(|a, b| a.0.total_cmp(&b.0));
     Arc::clone(cheapest.expect("a level over its size has tables").1)
+}
+
+/// The level where tables of level 0 go.
+pub(crate) fn base(tree: &Tree, level1_bytes: u64) -> usize {
+    let sizes: [u64; LEVELS] = std::array::from_fn(|level| bytes(&tree.levels[level]));
+    targets(&sizes, level1_bytes).0
 }
 
 /// The base level, and how much each level may hold.

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::fold::FoldRules;
 use super::outputs::{Outputs, discard};
-use super::pick::{Choice, PickRules, pick, pick_range};
+use super::pick::{Choice, Method, PickRules, pick, pick_range};
 use super::rewrite::{Older, Rewrite, Written};
 use crate::blob::files::BlobFiles;
 use crate::blob::separate::Separator;
@@ -71,9 +71,8 @@ pub(crate) fn compact_range(engine: &Engine, keyspace: u32, lower: &[u8], upper:
         // between two inputs, so they must be neighbours.
         let in_place = choice.level == choice.output_level;
         if !(in_place && choice.inputs.iter().all(|table| fresh.contains(&table.meta().number))) {
-            let moved = choice.is_move();
             let written = execute(engine, keyspace, &choice)?;
-            if !moved {
+            if choice.method == Method::Rewrite {
                 fresh.extend(written);
             }
         }
@@ -99,6 +98,7 @@ fn rules(engine: &Engine, keyspace: u32, earliest: Moment) -> PickRules {
     PickRules {
         level0_tables: engine.config.level0_tables,
         level1_bytes: engine.config.level1_bytes,
+        table_bytes: engine.config.table_bytes,
         strategy: engine.options_of(keyspace).strategy,
         earliest,
         blob_garbage_percent: engine.config.blob_garbage_percent,
@@ -108,18 +108,22 @@ fn rules(engine: &Engine, keyspace: u32, earliest: Moment) -> PickRules {
 /// Returns the numbers of the tables that are on the output level now and were not before.
 fn execute(engine: &Engine, keyspace: u32, choice: &Choice) -> Result<Vec<u64>, Error> {
     let mut created = Vec::new();
-    let written = if choice.is_drop {
-        engine.counters.dropped_tables.fetch_add(choice.inputs.len() as u64, Ordering::Relaxed);
-        Written { tables: Vec::new(), blobs: Vec::new() }
-    } else if choice.is_move() {
-        engine.counters.moved_tables.fetch_add(1, Ordering::Relaxed);
-        Written { tables: vec![choice.inputs[0].meta().clone()], blobs: Vec::new() }
-    } else {
-        match rewrite(engine, keyspace, choice, &mut created)? {
+    let count = choice.inputs.len() as u64;
+    let written = match choice.method {
+        Method::Drop => {
+            engine.counters.dropped_tables.fetch_add(count, Ordering::Relaxed);
+            Written { tables: Vec::new(), blobs: Vec::new() }
+        }
+        Method::Move => {
+            engine.counters.moved_tables.fetch_add(count, Ordering::Relaxed);
+            let tables = choice.inputs.iter().map(|table| table.meta().clone()).collect();
+            Written { tables, blobs: Vec::new() }
+        }
+        Method::Rewrite => match rewrite(engine, keyspace, choice, &mut created)? {
             Some(written) => written,
             // Cancelled: the database closes, or was poisoned meanwhile.
             None => return engine.health.check().map(|()| Vec::new()),
-        }
+        },
     };
     let numbers: Vec<u64> = written.tables.iter().map(|table| table.number).collect();
     let removed = |level: usize, tables: &[Arc<Table>]| -> Vec<Item> {
@@ -130,7 +134,7 @@ fn execute(engine: &Engine, keyspace: u32, choice: &Choice) -> Result<Vec<u64>, 
     items.extend(written.items(keyspace, choice.output_level));
     let result = engine.install(Edit(items), |_| {});
     match result {
-        Ok(()) if choice.is_move() => {}
+        Ok(()) if choice.method == Method::Move => {}
         Ok(()) => {
             // Rule E5: the edit that no longer names them is durable.
             choice.inputs.iter().chain(&choice.overlaps).for_each(|table| table.retire());
