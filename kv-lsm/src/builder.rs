@@ -31,6 +31,7 @@ impl Builder {
             memtable_bytes: 64 << 20,
             sealed_max: 2,
             log_segment_bytes: 64 << 20,
+            log_store_behind_bytes: 256 << 10,
             log_spare_segments: 2,
             block_bytes: 16 << 10,
             table_bytes: 64 << 20,
@@ -137,6 +138,14 @@ impl Builder {
     #[must_use]
     pub const fn log_segment_bytes(mut self, bytes: u64) -> Self {
         self.config.log_segment_bytes = bytes;
+        self
+    }
+
+    /// How much of the log may be unsynced before records are stored through [`File::store_at`](crate::disk::File::store_at).
+    #[cfg(any(test, feature = "battery"))]
+    #[must_use]
+    pub(crate) const fn log_store_behind_bytes(mut self, bytes: u64) -> Self {
+        self.config.log_store_behind_bytes = bytes;
         self
     }
 

@@ -157,8 +157,11 @@ fn destination(engine: &Engine, tree: &Tree, memtable: &Memtable, keyspace: u32)
     Ok(if is_alone { pick::base(tree, engine.config.level1_bytes) } else { 0 })
 }
 
-/// The first and the last key that a memtable speaks of in a keyspace.
-fn extent(memtable: &Memtable, keyspace: u32) -> Result<Option<(Arc<[u8]>, Upper)>, Error> {
+/// A first and a last key.
+type Extent = (Arc<[u8]>, Upper);
+
+/// What a memtable speaks of in a keyspace.
+fn extent(memtable: &Memtable, keyspace: u32) -> Result<Option<Extent>, Error> {
     let ranges = memtable.range_deletes(keyspace);
     let deletes = || ranges.iter().flat_map(|ranges| ranges.deletes());
     let mut cursor = MemtableCursor::new(memtable, keyspace);

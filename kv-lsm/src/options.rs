@@ -109,6 +109,8 @@ pub(crate) struct Config {
     /// Sealed memtables that may wait for their flush before writers do.
     pub(crate) sealed_max: usize,
     pub(crate) log_segment_bytes: u64,
+    /// Records are stored, not written, when so much of the log before them is not synced.
+    pub(crate) log_store_behind_bytes: u64,
     /// Retired segments that are kept to be written again.
     pub(crate) log_spare_segments: usize,
     pub(crate) block_bytes: usize,

@@ -41,7 +41,7 @@ use crate::time::{Moment, Time};
 use crate::version::Version;
 use crate::wal::format::SegmentEnd;
 use crate::wal::reader::{Discarded, LogStart, replay};
-use crate::wal::writer::LogWriter;
+use crate::wal::writer::{Ahead, LogWriter};
 
 /// Opens, and creates when there is nothing, the database in `directory`.
 ///
@@ -318,7 +318,10 @@ impl Recovery<'_> {
         log.file().sync().map_err(|error| Error::io("sync", &path, error))?;
         // The names of the tables as well.
         self.disk.sync_dir(&self.directory).map_err(|error| Error::io("sync", &self.directory, error))?;
-        Ok(log.zeros_up_to(self.config.log_segment_bytes))
+        Ok(log.ahead(Ahead {
+            bytes_max: self.config.log_segment_bytes,
+            store_behind_bytes: self.config.log_store_behind_bytes,
+        }))
     }
 
     /// As far as it works: the next recovery tries again.

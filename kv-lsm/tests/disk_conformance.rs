@@ -407,3 +407,46 @@ fn the_working_directory_is_the_empty_path() {
     disk.sync_dir(Path::new("")).unwrap();
     assert!(disk.list(Path::new("")).unwrap().contains(&"Cargo.toml".to_owned()));
 }
+
+#[test]
+fn what_is_stored_is_what_is_written() {
+    for place in places() {
+        let name = place.name;
+        let file = place.open("a", OpenMode::CreateNew).unwrap();
+        let reader = place.open("a", OpenMode::Read).unwrap();
+        assert!(reader.store_at(b"x", 0).is_err(), "{name}: a file opened for reading was changed");
+        let mut expected = Vec::new();
+        let put = |expected: &mut Vec<u8>, bytes: &[u8], at: usize| {
+            expected.resize(expected.len().max(at + bytes.len()), 0);
+            expected[at..at + bytes.len()].copy_from_slice(bytes);
+        };
+        file.store_at(b"beyond the end", 0).unwrap();
+        put(&mut expected, b"beyond the end", 0);
+        file.allocate(300_000).unwrap();
+        expected.resize(300_000, 0);
+        // Small and large ones, in order and not, over writes and under them, synced now and then.
+        for round in 0..2_000_usize {
+            let bytes =
+                vec![u8::try_from(round % 251).unwrap() + 1; if round % 100 == 7 { 20_000 } else { round % 300 }];
+            let at = if round % 50 == 3 { round * 977 % 270_000 } else { (round * 140).min(299_000 - bytes.len()) };
+            match round % 9 {
+                4 => file.write_at(&bytes, at as u64).unwrap(),
+                _ => file.store_at(&bytes, at as u64).unwrap(),
+            }
+            put(&mut expected, &bytes, at);
+            if round % 400 == 0 {
+                file.sync().unwrap();
+            }
+        }
+        assert_eq!(content(&*reader), expected, "{name}");
+        // A file that is cut is not stored to where it was mapped.
+        file.truncate(5_000).unwrap();
+        expected.truncate(5_000);
+        file.store_at(&[9; 100], 280_000).unwrap();
+        put(&mut expected, &[9; 100], 280_000);
+        file.store_at(&[8; 100], 4_950).unwrap();
+        put(&mut expected, &[8; 100], 4_950);
+        assert_eq!(content(&*reader), expected, "{name}");
+        assert_eq!(kind(file.store_at(b"x", u64::MAX)), kind(file.write_at(b"x", u64::MAX)), "{name}");
+    }
+}

@@ -48,6 +48,8 @@ pub struct Settings {
     pub blob_file_bytes: u64,
     /// As [`Builder::blob_garbage_percent`].
     pub blob_garbage_percent: u8,
+    /// Whether all records of the log are stored, and not only those that are far from what is synced.
+    pub stored_log: bool,
 }
 
 impl Default for Settings {
@@ -75,6 +77,7 @@ impl Settings {
         first_in_first_out: false,
         blob_file_bytes: 500,
         blob_garbage_percent: 40,
+        stored_log: false,
     };
 
     /// Nothing rotates unless it is told to.
@@ -101,6 +104,7 @@ impl Settings {
             first_in_first_out: random.one_in(2),
             blob_file_bytes: random.pick(&[1, 300, 2000, 1 << 20]),
             blob_garbage_percent: random.pick(&[1, 30, 60, 100]),
+            stored_log: random.one_in(2),
         }
     }
 
@@ -132,6 +136,7 @@ impl Settings {
             true => builder.memory_bytes(4 * self.memtable_bytes + self.cache_bytes),
             false => builder.cache_bytes(self.cache_bytes),
         };
+        let builder = if self.stored_log { builder.log_store_behind_bytes(0) } else { builder };
         builder
             .background(Background::Manual)
             .memtable_bytes(self.memtable_bytes)

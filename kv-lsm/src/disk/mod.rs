@@ -124,7 +124,17 @@ pub trait File: Send + Sync {
     /// After an error any part of the range may hold old or new bytes.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
 
-    /// Makes durable what every `write_at`, `truncate` and `allocate` that returned before the call did (data and length,
+    /// Writes all of `bytes` at `offset` as [`File::write_at`] does, for less, in a file that is written in small pieces one behind
+    /// the other, is as long already, and is seldom synced. What it returned from survives the death of the process as that of
+    /// `write_at` does; one that did not return may leave any of its bytes.
+    ///
+    /// # Errors
+    /// As [`File::write_at`].
+    fn store_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.write_at(bytes, offset)
+    }
+
+    /// Makes durable what every `write_at`, `store_at`, `truncate` and `allocate` that returned before the call did (data and length,
     /// not the file's name).
     ///
     /// # Errors

@@ -1,14 +1,31 @@
 //! The real disk.
 
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod mapped;
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+mod mapped {
+    //! Nothing is mapped here.
+
+    #[derive(Default)]
+    pub(super) struct Mapping;
+
+    impl Mapping {
+        pub(super) fn store(&mut self, _: &std::fs::File, _: &[u8], _: u64) -> bool {
+            false
+        }
+    }
+}
+
 use std::fs;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::FlockOperation;
 
 use super::{Disk, File, LockGuard, OpenMode};
+use mapped::Mapping;
 
 /// The file systems of this machine.
 ///
@@ -34,7 +51,7 @@ impl Disk for OsDisk {
             OpenMode::ReadWrite => options.write(true),
             OpenMode::CreateNew => options.write(true).create_new(true),
         };
-        Ok(Arc::new(OsFile { file: options.open(path)? }))
+        Ok(Arc::new(OsFile { file: options.open(path)?, mapping: Mutex::default() }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -138,6 +155,7 @@ impl LockGuard for OsLock {}
 
 struct OsFile {
     file: fs::File,
+    mapping: Mutex<Mapping>,
 }
 
 impl File for OsFile {
@@ -149,6 +167,11 @@ impl File for OsFile {
         self.file.write_all_at(bytes, offset)
     }
 
+    fn store_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let mut mapping = self.mapping.lock().unwrap_or_else(PoisonError::into_inner);
+        if mapping.store(&self.file, bytes, offset) { Ok(()) } else { self.write_at(bytes, offset) }
+    }
+
     fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
     }
@@ -158,6 +181,8 @@ impl File for OsFile {
     }
 
     fn truncate(&self, length: u64) -> io::Result<()> {
+        // Nothing is stored beyond the end of a file, ever.
+        *self.mapping.lock().unwrap_or_else(PoisonError::into_inner) = Mapping::default();
         self.file.set_len(length)
     }
 

@@ -19,9 +19,11 @@ const ZEROS_WITHIN_BYTES: u64 = 32 << 10;
 const ZEROS_BYTES_MAX: u64 = 256 << 10;
 /// Blocks of file systems are no larger, or it does not matter.
 const FILE_BLOCK_BYTES: u64 = 4096;
+/// How much room is reserved ahead for records that are stored, and no more than there is already.
+const ROOM_BYTES_MAX: u64 = 1 << 20;
 
-/// Writes one segment after the other. Each append is one `write_at`, so that what it returned from has reached the disk's
-/// cache and survives the death of the process.
+/// Writes one segment after the other. Each append is one `write_at` or, while nobody syncs, one `store_at`, so that what it returned from
+/// has reached the disk's cache and survives the death of the process.
 pub(crate) struct LogWriter {
     disk: Arc<dyn Disk>,
     directory: PathBuf,
@@ -35,12 +37,28 @@ pub(crate) struct LogWriter {
     stale_bytes: u64,
     /// Up to here zeros were written behind what was appended.
     zeroed_bytes: u64,
-    /// Zeros are written up to here at most, in this segment and in those that follow it.
-    zeros_max: u64,
+    /// Up to here room was reserved.
+    room_bytes: u64,
+    limits: Ahead,
     buffer: Vec<u8>,
     /// A write failed here. What it left behind must not be taken for part of a later record, so the next record goes to a
     /// new segment, whose header states where this one ends.
     ended: bool,
+}
+
+/// What a segment holds ahead of what was appended to it, and of those that follow it.
+#[derive(Copy, Clone)]
+pub(crate) struct Ahead {
+    /// Zeros and room end here at the latest: the size of a segment.
+    pub(crate) bytes_max: u64,
+    /// Records are stored, into room that was reserved, when so many bytes before them are not synced: where syncs are
+    /// frequent, each would make the system give out every page anew.
+    pub(crate) store_behind_bytes: u64,
+}
+
+impl Ahead {
+    /// Nothing.
+    const NONE: Self = Self { bytes_max: 0, store_behind_bytes: u64::MAX };
 }
 
 /// A write that failed.
@@ -89,7 +107,8 @@ impl LogWriter {
             chain: 0,
             stale_bytes,
             zeroed_bytes: 0,
-            zeros_max: 0,
+            room_bytes: 0,
+            limits: Ahead::NONE,
             buffer,
             ended: false,
         };
@@ -103,9 +122,9 @@ impl LogWriter {
         Ok(log)
     }
 
-    /// Has zeros written ahead when syncs follow one another closely, up to so many bytes of each file.
-    pub(crate) const fn zeros_up_to(mut self, bytes: u64) -> Self {
-        self.zeros_max = bytes;
+    /// Has zeros written ahead when syncs follow one another closely, and room reserved when they do not.
+    pub(crate) const fn ahead(mut self, limits: Ahead) -> Self {
+        self.limits = limits;
         self
     }
 
@@ -118,7 +137,7 @@ impl LogWriter {
         let end = SegmentEnd { number: self.number, length: self.offset, chain: self.chain };
         let start = self.start + self.offset;
         let next = Self::create(Arc::clone(&self.disk), &self.directory, number, start, end, synced, spare)?;
-        *self = next.zeros_up_to(self.zeros_max);
+        *self = next.ahead(self.limits);
         Ok(())
     }
 
@@ -158,7 +177,33 @@ impl LogWriter {
             }
         }
         let zeros_end = self.zeros_end(synced);
-        self.write(chain_after, zeros_end)
+        let stored = zeros_end == self.offset + self.buffer.len() as u64 && self.has_room(synced);
+        self.write(chain_after, zeros_end, stored)
+    }
+
+    /// Whether the record in the buffer, and the zeros behind it, are to be stored: when syncs are far between, and there is
+    /// room, which is reserved here.
+    fn has_room(&mut self, synced: u64) -> bool {
+        if self.position().saturating_sub(synced) < self.limits.store_behind_bytes {
+            return false;
+        }
+        let end = self.offset + self.buffer.len() as u64;
+        let needed = if end < self.stale_bytes { terminated(end) } else { end };
+        if needed <= self.room_bytes.max(self.stale_bytes).max(self.zeroed_bytes) {
+            return true;
+        }
+        let ahead = self.offset.clamp(FILE_BLOCK_BYTES, ROOM_BYTES_MAX);
+        let room = (needed + ahead).next_multiple_of(FILE_BLOCK_BYTES).min(self.limits.bytes_max);
+        if room < needed {
+            return false;
+        }
+        if self.file.allocate(room).is_err() {
+            // The record itself may find room; if not, that tells what is wrong.
+            self.limits.store_behind_bytes = u64::MAX;
+            return false;
+        }
+        self.room_bytes = room;
+        true
     }
 
     /// Up to where zeros are to be written behind the record in the buffer: a sync of blocks that exist is faster than one of a
@@ -172,7 +217,7 @@ impl LogWriter {
             return end;
         }
         let more = self.offset.min(ZEROS_BYTES_MAX);
-        (end + more).next_multiple_of(FILE_BLOCK_BYTES).min(self.zeros_max).max(end)
+        (end + more).next_multiple_of(FILE_BLOCK_BYTES).min(self.limits.bytes_max).max(end)
     }
 
     /// Appends a marker, which states the synced position.
@@ -184,17 +229,21 @@ impl LogWriter {
         let header = &self.buffer[self.buffer.len() - CHUNK_HEADER_BYTES..];
         let crc = u32::from_le_bytes([header[0], header[1], header[2], header[3]]);
         let end = self.offset + self.buffer.len() as u64;
-        self.write(chain(self.chain, crc), end)
+        self.write(chain(self.chain, crc), end, false)
     }
 
-    fn write(&mut self, chain_after: u32, zeros_end: u64) -> Result<(), AppendError> {
+    fn write(&mut self, chain_after: u32, zeros_end: u64, stored: bool) -> Result<(), AppendError> {
         let end = self.offset + self.buffer.len() as u64;
         if zeros_end > end {
             self.buffer.resize(self.buffer.len() + usize::try_from(zeros_end - end).expect("a segment fits memory"), 0);
         } else {
             self.terminate();
         }
-        match self.file.write_at(&self.buffer, self.offset) {
+        let result = match stored {
+            true => self.file.store_at(&self.buffer, self.offset),
+            false => self.file.write_at(&self.buffer, self.offset),
+        };
+        match result {
             Ok(()) => {
                 self.offset = end;
                 self.chain = chain_after;
@@ -213,8 +262,7 @@ impl LogWriter {
     fn terminate(&mut self) {
         let end = self.offset + self.buffer.len() as u64;
         if end < self.stale_bytes {
-            let end = usize::try_from(end).expect("a segment fits memory");
-            let zeros = next_chunk(end) + CHUNK_HEADER_BYTES - end;
+            let zeros = usize::try_from(terminated(end) - end).expect("a segment fits memory");
             self.buffer.resize(self.buffer.len() + zeros, 0);
         }
     }
@@ -262,6 +310,12 @@ impl LogWriter {
     pub(crate) const fn file(&self) -> &Arc<dyn File> {
         &self.file
     }
+}
+
+/// Where the header of a chunk ends that follows one which ends at `end`.
+fn terminated(end: u64) -> u64 {
+    let end = usize::try_from(end).expect("a segment fits memory");
+    (next_chunk(end) + CHUNK_HEADER_BYTES) as u64
 }
 
 /// Gives the file of a spare the name of a segment. It is of no use when that fails.

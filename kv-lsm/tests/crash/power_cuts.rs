@@ -2,6 +2,7 @@
 
 use kv_lsm::battery::inspect::Inspector;
 use kv_lsm::battery::power_cuts::{Cuts, cut_everywhere};
+use kv_lsm::battery::settings::Settings;
 use kv_lsm::battery::trace::{self, Trace};
 
 use super::effort;
@@ -22,6 +23,16 @@ fn opening_an_empty_directory_survives_every_power_cut() {
 #[test]
 fn log_rotation_survives_every_power_cut() {
     assert!(cut(&trace::rotation(), 3, 40) > 100);
+}
+
+#[test]
+fn a_stored_log_survives_every_power_cut() {
+    for trace in
+        [trace::rotation(), trace::large_records(), trace::flushes(), trace::recycled_segments(), trace::reopenings()]
+    {
+        let settings = Settings { stored_log: true, ..trace.settings };
+        assert!(cut(&Trace { settings, ..trace }, 3, 60) > 50);
+    }
 }
 
 #[test]

@@ -54,6 +54,10 @@ impl File for SimFile {
         self.writable()?.write(self.inode, &self.path, bytes, offset)
     }
 
+    fn store_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.writable()?.store(self.inode, &self.path, bytes, offset)
+    }
+
     fn sync(&self) -> io::Result<()> {
         lock(&self.shared).sync(self.inode, &self.path)
     }

@@ -4,6 +4,7 @@
 //!
 //! - A write is durable after a sync of its file. Until then every sector (512 bytes) of it survives a power cut or not,
 //!   each for itself; so does every change of the length.
+//! - A store is a write, or two, one behind the other: it may be cut in the middle of a sector.
 //! - A name is durable after a sync of its directory. Until then every creation, link, rename and removal survives or not,
 //!   each for itself; the two effects of a rename stay together. A directory itself is durable when `create_dir` or
 //!   `rename_dir` returns.

@@ -323,6 +323,20 @@ impl State {
         }
     }
 
+    /// Writes in two parts: each byte of a store arrives by itself, so that a power cut, and the death of the process, may come
+    /// between any two of them. What is in a sector by then may be on the platter.
+    pub(super) fn store(&mut self, inode: InodeId, path: &Path, bytes: &[u8], offset: u64) -> io::Result<()> {
+        Pages::check_length(offset.saturating_add(bytes.len() as u64))?;
+        let count = self.random.below(bytes.len() as u64 + 1);
+        let (first, second) = bytes.split_at(usize::try_from(count).expect("not above the length of a slice"));
+        for (part, offset) in [(first, offset), (second, offset + count)] {
+            if !part.is_empty() {
+                self.write(inode, path, part, offset)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Writes as far as there is room.
     fn put(&mut self, inode: InodeId, bytes: &[u8], offset: u64) -> io::Result<()> {
         let mut fitting = bytes;

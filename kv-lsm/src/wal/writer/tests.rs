@@ -5,13 +5,13 @@ use crate::disk::MemDisk;
 use crate::wal::reader::{LogStart, replay};
 
 const DIRECTORY: &str = "/db";
-const START: u64 = 500;
+const START: u64 = 50_000;
 
 fn log(zeros_max: u64) -> (Arc<dyn Disk>, LogWriter) {
     let disk: Arc<dyn Disk> = Arc::new(MemDisk::new());
     disk.create_dir(Path::new(DIRECTORY)).unwrap();
     let log = LogWriter::create(Arc::clone(&disk), Path::new(DIRECTORY), 3, START, SegmentEnd::default(), 0, None);
-    (disk, log.unwrap().zeros_up_to(zeros_max))
+    (disk, log.unwrap().ahead(Ahead { bytes_max: zeros_max, store_behind_bytes: u64::MAX }))
 }
 
 fn batch() -> Batch {
@@ -64,6 +64,64 @@ fn a_file_that_is_not_synced_holds_no_more_than_what_was_written() {
     log.append(far, 1001, batch().as_bytes()).unwrap();
     assert_eq!(log.file().len().unwrap(), log.offset);
     assert_eq!(replayed(disk.as_ref()), (1001, 0));
+}
+
+/// The same log, of which all records are stored.
+fn stored(bytes_max: u64) -> (Arc<dyn Disk>, LogWriter) {
+    let (disk, log) = log(0);
+    (disk, log.ahead(Ahead { bytes_max, store_behind_bytes: 0 }))
+}
+
+#[test]
+fn a_log_that_is_stored_has_room_ahead_that_is_no_torn_tail() {
+    let (disk, mut log) = stored(8 << 20);
+    let grew = append(&mut log, 20_000, false);
+    assert!(grew < 20, "the room doubles, up to a mebibyte at a time: {grew} times");
+    let length = log.file().len().unwrap();
+    assert!(length > log.offset && length - log.offset <= ROOM_BYTES_MAX + FILE_BLOCK_BYTES, "{length}");
+    assert_eq!(replayed(disk.as_ref()), (20_000, 0));
+}
+
+#[test]
+fn room_ends_where_the_segment_does() {
+    let (_disk, mut log) = stored(5000);
+    for segment in 4..6 {
+        append(&mut log, 36, false);
+        assert!(log.offset > 4096 && log.file().len().unwrap() == 5000, "{}", log.offset);
+        append(&mut log, 4, false);
+        assert_eq!(log.file().len().unwrap(), log.offset, "what goes beyond it is written");
+        log.rotate(segment, log.position(), None).unwrap();
+    }
+}
+
+#[test]
+fn records_are_stored_only_far_behind_the_last_sync() {
+    let (disk, log) = log(0);
+    let mut log = log.ahead(Ahead { bytes_max: 1 << 20, store_behind_bytes: 10_000 });
+    let room = |log: &LogWriter| log.file().len().unwrap() - log.offset;
+    append(&mut log, 50, false);
+    assert_eq!(room(&log), 0, "too near");
+    let near = log.position() - 9_999;
+    log.append(near, 51, batch().as_bytes()).unwrap();
+    assert_eq!(room(&log), 0, "still too near");
+    let far = log.position() - 10_000;
+    log.append(far, 52, batch().as_bytes()).unwrap();
+    assert!(room(&log) > 0);
+    assert_eq!(replayed(disk.as_ref()), (52, 0));
+}
+
+#[test]
+fn without_room_ahead_a_record_is_written() {
+    use crate::disk::{CallKind, Effect, Fault, SimDisk};
+    let disk = SimDisk::new(1);
+    disk.create_dir(Path::new(DIRECTORY)).unwrap();
+    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+    let log = LogWriter::create(Arc::clone(&shared), Path::new(DIRECTORY), 3, START, SegmentEnd::default(), 0, None);
+    let mut log = log.unwrap().ahead(Ahead { bytes_max: 1 << 20, store_behind_bytes: 0 });
+    disk.inject(Fault::new(Effect::Fail(io::ErrorKind::StorageFull)).on(CallKind::Allocate).for_ever());
+    append(&mut log, 100, false);
+    assert_eq!(disk.faults_met(), 1, "it is tried once for each segment");
+    assert_eq!(replayed(shared.as_ref()), (100, 0));
 }
 
 #[test]
