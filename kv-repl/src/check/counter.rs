@@ -76,6 +76,12 @@ impl CounterHistory {
         self.open_removals -= 1;
     }
 
+    /// The same removal is asked for again, because nobody knows what became of it. The attempt before may be made at any time, also
+    /// after this one has ended.
+    pub fn blind_removal_retried(&mut self) {
+        self.open_removals += 1;
+    }
+
     /// A quorum read is handed to a node.
     #[must_use]
     pub fn read_begins(&self) -> CounterReadBegun {
@@ -173,5 +179,22 @@ mod tests {
         let (late, amount) = history.add_begins().unwrap();
         history.add_acknowledged(late);
         assert_eq!(found(&mut history, 0), 1, "{amount} came later");
+    }
+
+    #[test]
+    fn a_blind_removal_that_was_asked_for_twice_may_take_what_is_added_later() {
+        let taken = |twice: bool| {
+            let (mut history, _) = counted();
+            history.removal_begins(None);
+            if twice {
+                history.blind_removal_retried();
+            }
+            history.blind_removal_ends();
+            let (later, _) = history.add_begins().unwrap();
+            history.add_acknowledged(later);
+            found(&mut history, 0) == 0
+        };
+        assert!(taken(true));
+        assert!(!taken(false));
     }
 }

@@ -59,9 +59,9 @@ impl MapHistory {
         self.keys.abandoned(change);
     }
 
-    /// A change was acknowledged by a quorum at time `now`.
-    pub fn acknowledged_at(&mut self, change: ChangeIndex, now: u64, written: &Written) {
-        self.keys.acknowledged_at(change, now, written.dot);
+    /// A change was acknowledged by a quorum at time `now`, and its client was told that it covers `told`.
+    pub fn acknowledged_at(&mut self, change: ChangeIndex, now: u64, written: &Written, told: VersionVector) {
+        self.keys.acknowledged_at(change, now, written.dot, told);
         if let Some(put) = self.puts.get_mut(&change) {
             put.acknowledged.get_or_insert((now, written.dot, written.birth));
         }
@@ -86,7 +86,7 @@ impl MapHistory {
             let later = self.puts.iter().find(|(index, other)| {
                 other.key == *key
                     && other.acknowledged.is_some_and(|(ended, dot, later)| {
-                        ended < begun.at() && later > birth && !self.keys.may_be_removed(key, index.number(), dot)
+                        ended < begun.at() && later > birth && !self.keys.may_be_removed(key, index.number(), dot, seen)
                     })
             });
             if let Some((_, later)) = later {
@@ -127,7 +127,7 @@ mod tests {
         let mut history = MapHistory::default();
         for (value, counter) in [("first", 1), ("second", 2)] {
             let put = history.put_begins(bytes("color"), bytes(value));
-            history.acknowledged_at(put, counter, &written(counter));
+            history.acknowledged_at(put, counter, &written(counter), VersionVector::of(written(counter).dot));
         }
         let seen: VersionVector = [1, 2].map(|counter| written(counter).dot).into_iter().collect();
         let found = |history: &mut MapHistory, entries: &[(&'static str, &'static str)]| {

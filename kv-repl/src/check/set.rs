@@ -3,10 +3,14 @@
 //! map is the set of its keys.
 //!
 //! - *Inserts win.* An element is in a quorum read when an insert of it was acknowledged before the read began that no removal
-//!   had seen.
+//!   had seen, nor a later insert of it that had taken its place.
 //! - *Nothing comes back.* An element is not in a quorum read when every insert of it was seen by a removal that was acknowledged
 //!   before the read began.
 //! - *No read goes back in time.* A quorum read has seen all that an earlier one had, and every change acknowledged before it began.
+//!
+//! An attempt whose outcome nobody knows may be made at any time, and then takes what its replica holds, unless it says what its
+//! client had seen. It leaves a trace: a quorum read without what it took has seen a dot that names nothing acknowledged, and that nobody
+//! had seen when what was taken was put in. Without such a trace it is no excuse.
 
 use std::collections::BTreeSet;
 
@@ -32,14 +36,32 @@ struct Change {
     /// What it inserts or removes; nothing for a removal of all.
     elements: Option<BTreeSet<Bytes>>,
     what: What,
-    /// When a quorum had acknowledged, and under which name.
-    acknowledged: Option<(u64, Dot)>,
-    /// How many changes had begun by then.
-    begun_before_its_end: usize,
+    /// What was known to have been made when it began.
+    known: VersionVector,
+    acknowledged: Option<Acknowledged>,
     /// It may have been made twice.
     retried: bool,
     /// It was refused for certain.
     abandoned: bool,
+}
+
+/// That a quorum had acknowledged a change.
+#[derive(Debug)]
+struct Acknowledged {
+    at: u64,
+    /// Under which name.
+    dot: Dot,
+    /// What its client was told that it covers: its own name, and of an insert also those whose place it took.
+    told: VersionVector,
+    /// How many changes had begun by then.
+    begun: usize,
+}
+
+impl Change {
+    /// An attempt may be made, or have been made, that was never acknowledged.
+    const fn is_open(&self) -> bool {
+        !self.abandoned && (self.acknowledged.is_none() || self.retried)
+    }
 }
 
 #[derive(Debug)]
@@ -55,6 +77,8 @@ enum What {
 #[derive(Default, Debug)]
 pub struct SetHistory {
     changes: Vec<Change>,
+    /// What names a change that was acknowledged.
+    named: VersionVector,
     /// Every dot that later quorum reads must know of.
     floor: VersionVector,
     pub(super) tally: Tally,
@@ -91,7 +115,7 @@ impl SetHistory {
 
     fn begin(&mut self, elements: Option<BTreeSet<Bytes>>, what: What) -> ChangeIndex {
         let change =
-            Change { elements, what, acknowledged: None, begun_before_its_end: 0, retried: false, abandoned: false };
+            Change { elements, what, known: self.floor.clone(), acknowledged: None, retried: false, abandoned: false };
         self.changes.push(change);
         ChangeIndex(self.changes.len() - 1)
     }
@@ -106,14 +130,14 @@ impl SetHistory {
         self.changes[change.0].retried = true;
     }
 
-    /// A change was acknowledged by a quorum at time `now`.
-    pub fn acknowledged_at(&mut self, change: ChangeIndex, now: u64, dot: Dot) {
+    /// A change was acknowledged by a quorum at time `now`, and its client was told that it covers `told`.
+    pub fn acknowledged_at(&mut self, change: ChangeIndex, now: u64, dot: Dot, told: VersionVector) {
         let begun = self.changes.len();
         let change = &mut self.changes[change.0];
         if change.acknowledged.is_none() {
-            change.acknowledged = Some((now, dot));
-            change.begun_before_its_end = begun;
+            change.acknowledged = Some(Acknowledged { at: now, dot, told, begun });
         }
+        self.named.insert(dot);
         self.floor.insert(dot);
         self.tally.acknowledged += 1;
     }
@@ -141,7 +165,7 @@ impl SetHistory {
                     .violations
                     .push(format!("holds {element:?}, whose inserts were all removed before {}", begun.at));
             }
-            if !is_there && self.must_be_there(element, begun.at) {
+            if !is_there && self.must_be_there(element, begun.at, seen) {
                 self.tally
                     .violations
                     .push(format!("lacks {element:?}, with an insert before {} that nobody saw", begun.at));
@@ -156,36 +180,67 @@ impl SetHistory {
         })
     }
 
-    /// The changes that remove an element, with what their clients had seen.
-    fn removals(&self, element: &Bytes) -> impl Iterator<Item = (&Change, Option<&VersionVector>)> {
+    /// The changes that remove an element, with their numbers and what their clients had seen.
+    fn removals(&self, element: &Bytes) -> impl Iterator<Item = (usize, &Change, Option<&VersionVector>)> {
         let of = move |change: &Change| change.elements.as_ref().map(|elements| elements.contains(element));
-        self.changes.iter().filter(|change| !change.abandoned).filter_map(move |change| match &change.what {
-            What::Remove(seen) if of(change) != Some(false) => Some((change, seen.as_ref())),
-            What::Write(seen) if of(change) == Some(false) => Some((change, seen.as_ref())),
+        let changes = self.changes.iter().enumerate().filter(|(_, change)| !change.abandoned);
+        changes.filter_map(move |(number, change)| match &change.what {
+            What::Remove(seen) if of(change) != Some(false) => Some((number, change, seen.as_ref())),
+            What::Write(seen) if of(change) == Some(false) => Some((number, change, seen.as_ref())),
             _ => None,
         })
     }
 
-    /// Whether a removal may have taken an element that was inserted by the change of this number, under this dot.
-    pub(super) fn may_be_removed(&self, element: &Bytes, number: usize, dot: Dot) -> bool {
-        self.removals(element).any(|(removal, seen)| match seen {
-            Some(seen) => seen.contains(dot),
+    /// Whether a removal may have taken an element that was inserted by the change of this number, under this dot, from a read that has seen
+    /// `seen`.
+    pub(super) fn may_be_removed(&self, element: &Bytes, number: usize, dot: Dot, seen: &VersionVector) -> bool {
+        let insert = &self.changes[number];
+        // Something that was made after it, and that was never acknowledged.
+        let shows_more = |seen: &VersionVector| !self.named.join(&insert.known).covers(seen);
+        let heirs = self.heirs(element, dot);
+        let is_open = self.inserts(element).any(|(_, insert)| insert.is_open());
+        self.removals(element).any(|(removed, removal, had_seen)| match had_seen {
+            Some(had_seen) => {
+                heirs.iter().any(|heir| had_seen.contains(*heir))
+                    || (is_open && number < removed && shows_more(had_seen))
+            }
             // All that its replica held: nothing that began after it had ended.
-            None => removal.acknowledged.is_none() || number < removal.begun_before_its_end,
+            None => {
+                let ended = removal.acknowledged.as_ref();
+                ended.is_some_and(|ended| number < ended.begun && seen.contains(ended.dot))
+                    || (removal.is_open() && shows_more(seen))
+            }
         })
     }
 
-    fn must_be_there(&self, element: &Bytes, at: u64) -> bool {
+    /// The names of an insert and of the later ones of the same element that have taken its place.
+    fn heirs(&self, element: &Bytes, dot: Dot) -> Vec<Dot> {
+        let mut heirs = vec![dot];
+        let acknowledged = || self.inserts(element).filter_map(|(_, insert)| insert.acknowledged.as_ref());
+        let mut next = 0;
+        while let Some(of) = heirs.get(next).copied() {
+            let new: Vec<_> = acknowledged()
+                .filter(|heir| heir.told.contains(of) && !heirs.contains(&heir.dot))
+                .map(|heir| heir.dot)
+                .collect();
+            heirs.extend(new);
+            next += 1;
+        }
+        heirs
+    }
+
+    fn must_be_there(&self, element: &Bytes, at: u64, seen: &VersionVector) -> bool {
         self.inserts(element).any(|(number, insert)| {
-            let before = insert.acknowledged.filter(|(ended, _)| *ended < at);
-            before.is_some_and(|(_, dot)| !self.may_be_removed(element, number, dot))
+            let before = insert.acknowledged.as_ref().filter(|insert| insert.at < at);
+            before.is_some_and(|before| !self.may_be_removed(element, number, before.dot, seen))
         })
     }
 
     fn may_be_there(&self, element: &Bytes, at: u64) -> bool {
-        self.inserts(element).any(|(_, insert)| match insert.acknowledged {
-            Some((_, dot)) if !insert.retried => !self.removals(element).any(|(removal, seen)| {
-                removal.acknowledged.is_some_and(|(ended, _)| ended < at) && seen.is_some_and(|seen| seen.contains(dot))
+        self.inserts(element).any(|(_, insert)| match &insert.acknowledged {
+            Some(Acknowledged { dot, .. }) if !insert.retried => !self.removals(element).any(|(_, removal, seen)| {
+                removal.acknowledged.as_ref().is_some_and(|removal| removal.at < at)
+                    && seen.is_some_and(|seen| seen.contains(*dot))
             }),
             _ => true,
         })
@@ -199,91 +254,4 @@ impl SetHistory {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use kv_core::NodeId;
-    use kv_core::version::{Actor, Incarnation};
-
-    fn dot(counter: u64) -> Dot {
-        Dot { actor: Actor { node: NodeId(1), incarnation: Incarnation(1), epoch: 1 }, counter }
-    }
-
-    fn milk() -> Bytes {
-        Bytes::from_static(b"milk")
-    }
-
-    fn found(history: &mut SetHistory, now: u64, elements: &[Bytes], seen: &VersionVector) -> usize {
-        let before = history.tally().violations.len();
-        let begun = history.read_begins(now);
-        history.read_ends(&begun, &elements.iter().cloned().collect(), seen);
-        history.tally().violations.len() - before
-    }
-
-    /// Milk was inserted at time 1, under dot 1.
-    fn inserted() -> (SetHistory, VersionVector) {
-        let mut history = SetHistory::default();
-        let insert = history.insert_begins(milk());
-        history.acknowledged_at(insert, 1, dot(1));
-        (history, VersionVector::of(dot(1)))
-    }
-
-    #[test]
-    fn an_insert_that_nobody_saw_is_there() {
-        let (mut history, seen) = inserted();
-        history.removal_begins(Some([milk()].into()), Some(VersionVector::new()));
-        assert_eq!(found(&mut history, 2, &[milk()], &seen), 0);
-        assert_eq!(found(&mut history, 2, &[], &seen), 1);
-        assert_eq!(found(&mut history, 2, &[milk(), Bytes::from_static(b"bread")], &seen), 1, "nobody put in bread");
-        assert_eq!(found(&mut history, 2, &[milk()], &VersionVector::new()), 1, "back in time");
-    }
-
-    #[test]
-    fn an_insert_that_was_seen_and_removed_stays_away() {
-        let (mut history, seen) = inserted();
-        let removal = history.removal_begins(None, Some(seen.clone()));
-        assert_eq!(found(&mut history, 2, &[milk()], &seen), 0, "the removal is under way");
-        assert_eq!(found(&mut history, 2, &[], &seen), 0);
-        history.acknowledged_at(removal, 3, dot(2));
-        let both = seen.join(&VersionVector::of(dot(2)));
-        assert_eq!(found(&mut history, 4, &[], &both), 0);
-        assert_eq!(found(&mut history, 4, &[milk()], &both), 1);
-        history.insert_begins(milk());
-        assert_eq!(found(&mut history, 5, &[milk()], &both), 0, "another insert is under way");
-    }
-
-    #[test]
-    fn a_blind_removal_may_take_what_began_before_it_ended() {
-        let (mut history, seen) = inserted();
-        let blind = history.removal_begins(None, None);
-        assert_eq!(found(&mut history, 2, &[], &seen), 0);
-        history.acknowledged_at(blind, 3, dot(2));
-        assert_eq!(found(&mut history, 4, &[milk()], &seen.join(&VersionVector::of(dot(2)))), 0, "nobody knows");
-        let later = history.insert_begins(milk());
-        history.acknowledged_at(later, 5, dot(3));
-        let all = [1, 2, 3].map(dot).into_iter().collect();
-        assert_eq!(found(&mut history, 6, &[], &all), 1);
-    }
-
-    #[test]
-    fn what_was_refused_is_not_there() {
-        let mut history = SetHistory::default();
-        let refused = history.insert_begins(milk());
-        assert_eq!(found(&mut history, 1, &[milk()], &VersionVector::new()), 0);
-        history.abandoned(refused);
-        assert_eq!(found(&mut history, 2, &[milk()], &VersionVector::new()), 1);
-    }
-
-    #[test]
-    fn a_write_replaces_what_its_writer_saw_and_nothing_else() {
-        let [left, right] = ["left", "right"].map(|value| Bytes::from_static(value.as_bytes()));
-        let (mut history, seen) = inserted();
-        for (value, counter) in [(&left, 2), (&right, 3)] {
-            let write = history.write_begins(value.clone(), Some(seen.clone()));
-            history.acknowledged_at(write, 3, dot(counter));
-        }
-        let all = [1, 2, 3].map(dot).into_iter().collect();
-        assert_eq!(found(&mut history, 4, &[left.clone(), right.clone()], &all), 0);
-        assert_eq!(found(&mut history, 4, std::slice::from_ref(&left), &all), 1, "neither writer saw the other");
-        assert_eq!(found(&mut history, 4, &[left, right, milk()], &all), 1, "both saw the milk");
-    }
-}
+mod tests;

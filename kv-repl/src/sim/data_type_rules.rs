@@ -62,9 +62,9 @@ fn every_rule_of_data_types_is_missed_when_it_is_off() {
 }
 
 /// Longer than any request keeps asking.
-const LONG_US: u64 = 4_000_000;
+pub(super) const LONG_US: u64 = 4_000_000;
 
-fn founded(seed: u64, nodes: u64) -> World {
+pub(super) fn founded(seed: u64, nodes: u64) -> World {
     let mut world = World::new(seed, nodes, NetworkFaults::default(), 5, Box::new(MemStores::new()));
     let table = |kind| TableOptions::crdt(kind).replicas(3);
     world.found(&[
@@ -78,11 +78,20 @@ fn founded(seed: u64, nodes: u64) -> World {
     world
 }
 
-fn key_in(world: &World, table: &str, name: &str) -> RecordKey {
+pub(super) fn key_in(world: &World, table: &str, name: &str) -> RecordKey {
     RecordKey::new(world.table(table).expect("a table").id, &Key::from(name)).expect("a short key")
 }
 
-fn change_of(world: &mut World, table: &str, update: Update, context: Option<&CausalContext>) -> Modify {
+/// A key that a node does not hold, and who does.
+pub(super) fn elsewhere(world: &World, table: &str, node: NodeId) -> (RecordKey, Vec<NodeId>) {
+    let schema = world.table(table).expect("a table");
+    let keys = (0..).map(|number| key_in(world, table, &format!("key {number}")));
+    let mut placed = keys.map(|key| (schema.replicas_of(key.token()).to_vec(), key));
+    let (replicas, key) = placed.find(|(replicas, _)| !replicas.contains(&node)).expect("some key lies elsewhere");
+    (key, replicas)
+}
+
+pub(super) fn change_of(world: &mut World, table: &str, update: Update, context: Option<&CausalContext>) -> Modify {
     Modify {
         key: key_in(world, table, "k"),
         update,
@@ -95,7 +104,7 @@ fn change_of(world: &mut World, table: &str, update: Update, context: Option<&Ca
     }
 }
 
-fn make(world: &mut World, node: u64, modify: &Modify) -> Result<Written, WriteError> {
+pub(super) fn make(world: &mut World, node: u64, modify: &Modify) -> Result<Written, WriteError> {
     let request = world.modify(NodeId(node), modify.clone());
     match world.finish(request) {
         Answer::Written(outcome) => outcome,
@@ -103,7 +112,7 @@ fn make(world: &mut World, node: u64, modify: &Modify) -> Result<Written, WriteE
     }
 }
 
-fn change(world: &mut World, node: u64, table: &str, update: Update) -> Written {
+pub(super) fn change(world: &mut World, node: u64, table: &str, update: Update) -> Written {
     let modify = change_of(world, table, update, None);
     make(world, node, &modify).expect("a healthy quorum takes a change")
 }
@@ -121,20 +130,20 @@ fn count(world: &mut World, node: u64) -> i128 {
     read(world, node, "counters").counter().expect("a table of counters")
 }
 
-fn elements(world: &mut World, node: u64) -> Vec<Bytes> {
+pub(super) fn elements(world: &mut World, node: u64) -> Vec<Bytes> {
     let read = read(world, node, "sets");
     read.set().expect("a table of sets").into_iter().cloned().collect()
 }
 
-fn insert(element: &'static str) -> Update {
+pub(super) fn insert(element: &'static str) -> Update {
     Update::Insert(Bytes::from_static(element.as_bytes()))
 }
 
-fn remove(element: &'static str) -> Update {
+pub(super) fn remove(element: &'static str) -> Update {
     Update::Remove(Bytes::from_static(element.as_bytes()))
 }
 
-const AGAIN: Attempt = Attempt::Again { asked: None };
+pub(super) const AGAIN: Attempt = Attempt::Again { asked: None };
 
 fn counts(world: &mut World, node: u64, expected: i128) -> Result<(), String> {
     match count(world, node) {
@@ -143,7 +152,7 @@ fn counts(world: &mut World, node: u64, expected: i128) -> Result<(), String> {
     }
 }
 
-fn cut_off(world: &mut World, node: u64) {
+pub(super) fn cut_off(world: &mut World, node: u64) {
     for other in world.nodes().into_iter().filter(|other| *other != NodeId(node)) {
         world.cut(NodeId(node), other);
         world.cut(other, NodeId(node));
@@ -425,12 +434,8 @@ fn protocol_rule_18_a_delete_by_somebody_who_has_only_counted_removes_nothing() 
 #[test]
 fn protocol_rule_10_a_retry_is_made_where_the_first_attempt_never_arrived() {
     let mut world = founded(2, 4);
-    let table = world.table("counters").expect("it was created");
-    let key = |name: &String| RecordKey::new(table.id, &Key::from(name.as_str())).expect("a short key");
-    let name = (0..).map(|number| format!("key {number}"));
-    let key = name.map(|name| key(&name)).find(|key| !table.replicas_of(key.token()).contains(&NodeId(4)));
-    let key = key.expect("some key lies elsewhere");
-    let preferred = table.replicas_of(key.token())[0];
+    let (key, replicas) = elsewhere(&world, "counters", NodeId(4));
+    let preferred = replicas[0];
     let first = Modify { key: key.clone(), ..change_of(&mut world, "counters", Update::Add(1), None) };
     world.cut(NodeId(4), preferred);
     let lost = make(&mut world, 4, &first);

@@ -52,6 +52,8 @@ mod read_rules;
 #[cfg(test)]
 mod refusal_rules;
 #[cfg(test)]
+mod removal_rules;
+#[cfg(test)]
 mod repair_rules;
 #[cfg(test)]
 mod replacement_rules;

@@ -114,6 +114,7 @@ impl Value {
     /// A client asks for a change again, because it does not know what became of it.
     pub(super) fn retried(&mut self, index: &Index) {
         match (&mut self.history, index) {
+            (History::Counter(history), Index::Removal { blind: true }) => history.blind_removal_retried(),
             (History::Set(history), Index::Change(index)) => history.retried(*index),
             (History::Map(history), Index::Change(index)) => history.retried(*index),
             _ => {}
@@ -131,13 +132,16 @@ impl Value {
     }
 
     pub(super) fn acknowledged(&mut self, now_us: u64, index: &Index, written: &Written) {
+        let told = || written.context.open(&self.key).expect("a context of this key");
         match (&mut self.history, index) {
             (History::Counter(history), Index::Add(index)) => history.add_acknowledged(*index),
-            // A removal that was asked for twice may have been made twice, but not after the second was acknowledged; a
-            // late first one is refused, because whoever passes it on has settled it.
             (History::Counter(history), Index::Removal { blind: true }) => history.blind_removal_ends(),
-            (History::Set(history), Index::Change(index)) => history.acknowledged_at(*index, now_us, written.dot),
-            (History::Map(history), Index::Change(index)) => history.acknowledged_at(*index, now_us, written),
+            (History::Set(history), Index::Change(index)) => {
+                history.acknowledged_at(*index, now_us, written.dot, told());
+            }
+            (History::Map(history), Index::Change(index)) => {
+                history.acknowledged_at(*index, now_us, written, told());
+            }
             (History::Extreme(history), Index::Offer(number)) => history.acknowledged(*number),
             _ => {}
         }
