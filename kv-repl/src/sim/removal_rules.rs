@@ -1,5 +1,7 @@
 //! What a removal takes, and what a checker may take it for.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use kv_core::NodeId;
 use kv_core::context::CausalContext;
@@ -10,7 +12,7 @@ use super::data_type_rules::{
     AGAIN, LONG_US, change, change_of, cut_off, elements, elsewhere, founded, insert, key_in, make, remove,
 };
 use super::*;
-use crate::check::SetHistory;
+use crate::check::{ChangeIndex, SetHistory};
 use crate::quorum::Consistency;
 use crate::request::{Get, Modify, Read, Written};
 
@@ -57,53 +59,58 @@ fn protocol_rule_18_a_removal_takes_the_inserts_whose_place_the_seen_one_had_tak
     assert_eq!(history.tally().violations, Vec::<String>::new());
 }
 
-/// What is read in the end. A node passes an assignment on and dies; its client asks another one again, and somebody who has seen the outcome assigns
-/// something else. Then the first attempt arrives.
-fn assigned_late(with_context: bool) -> Vec<Bytes> {
+/// What is read in the end, and what is wrong with it. A node passes an assignment on and dies; its client asks another one again, and somebody who
+/// has seen the outcome assigns something else. Then the first attempt arrives.
+fn assigned_late(with_context: bool) -> (Vec<Bytes>, Vec<String>) {
     let mut world = founded(5, 4);
     let (key, replicas) = elsewhere(&world, "notes", NodeId(4));
     let other = replicas[1];
-    let assign = |world: &mut World, text: &'static str, context: Option<&CausalContext>| {
-        let write = Update::Write(Bytes::from_static(text.as_bytes()));
-        Modify { key: key.clone(), ..change_of(world, "notes", write, context) }
+    let mut history = SetHistory::default();
+    let opened = |context: &CausalContext| context.open(&key).expect("a context of this key");
+    let assign = |world: &mut World, history: &mut SetHistory, text: &'static str, context: Option<&CausalContext>| {
+        let text = Bytes::from_static(text.as_bytes());
+        let index = history.write_begins(text.clone(), context.map(opened));
+        (index, Modify { key: key.clone(), ..change_of(world, "notes", Update::Write(text), context) })
     };
-    let before = assign(&mut world, "before", None);
-    let before = make(&mut world, other.0, &before).expect("a healthy cluster writes").context;
-    let first = assign(&mut world, "first", with_context.then_some(&before));
+    let done = |world: &mut World, history: &mut SetHistory, (index, modify): (ChangeIndex, Modify)| {
+        let written = make(world, other.0, &modify).expect("a quorum has not been asked yet");
+        history.acknowledged_at(index, world.now_us(), written.dot, opened(&written.context));
+        written.context
+    };
+    let values = |world: &mut World, history: &mut SetHistory| {
+        let begun = history.read_begins(world.now_us());
+        let read = ask(world, other, &key, Consistency::Quorum);
+        let values: BTreeSet<Bytes> = read.register().expect("a table of registers").into_iter().cloned().collect();
+        history.read_ends(&begun, &values, &opened(read.context()));
+        (values.into_iter().collect::<Vec<_>>(), read.context().clone())
+    };
+    let before = assign(&mut world, &mut history, "before", None);
+    let before = done(&mut world, &mut history, before);
+    let (index, first) = assign(&mut world, &mut history, "first", with_context.then_some(&before));
     world.network.faults.straggler = 1.0;
     let request = world.modify(NodeId(4), first.clone());
     world.run_for(1_000);
     world.network.faults.straggler = 0.0;
     world.crash(NodeId(4));
     assert_eq!(world.take(request), Answer::Gone);
-    make(&mut world, other.0, &Modify { attempt: AGAIN, ..first }).expect("two replicas have not been asked");
-    let read = ask(&mut world, other, &key, Consistency::Quorum);
-    assert_eq!(read.register().unwrap(), ["first"]);
-    let second = assign(&mut world, "second", Some(read.context()));
-    make(&mut world, other.0, &second).expect("a healthy cluster writes");
+    history.retried(index);
+    done(&mut world, &mut history, (index, Modify { attempt: AGAIN, ..first }));
+    let (held, seen) = values(&mut world, &mut history);
+    assert_eq!(held, ["first"]);
+    let second = assign(&mut world, &mut history, "second", Some(&seen));
+    done(&mut world, &mut history, second);
     world.run_for(100_000);
-    assert_eq!(ask(&mut world, other, &key, Consistency::Quorum).register().unwrap(), ["second"]);
+    assert_eq!(values(&mut world, &mut history).0, ["second"]);
     world.run_for(LONG_US);
-    let read = ask(&mut world, other, &key, Consistency::All);
-    let mut values: Vec<Bytes> = read.register().unwrap().into_iter().cloned().collect();
-    values.sort();
-    values
+    (values(&mut world, &mut history).0, history.tally().violations.clone())
 }
 
 #[test]
 fn protocol_rule_18_a_late_first_attempt_takes_nothing_new_when_it_says_what_it_had_seen() {
-    assert_eq!(assigned_late(true), ["first", "second"]);
-    assert_eq!(assigned_late(false), ["first"], "as documented: it takes what its replica holds");
-}
-
-/// Runs that once blamed a removal or a late assignment for a loss.
-#[test]
-fn removals_are_not_blamed_for_what_they_may_take() {
-    for seed in [1251, 2999] {
-        let options = Options { purge_after_ms: 0, spell_ms: 0, ..Options::from_seed(seed) };
-        let report = run(&options, Box::new(MemStores::new()));
-        assert_eq!(report.violations, Vec::<String>::new(), "seed {seed}");
-    }
+    let (held, wrong) = assigned_late(true);
+    assert_eq!((held, wrong), (vec!["first".into(), "second".into()], Vec::new()));
+    let (held, wrong) = assigned_late(false);
+    assert_eq!((held, wrong), (vec!["first".into()], Vec::new()), "as documented: it takes what its replica holds");
 }
 
 #[test]
@@ -114,5 +121,5 @@ fn what_a_removal_takes_unseen_is_noticed() {
         report.violations.iter().any(|violation| violation.contains("that nobody saw"))
     };
     let noticed = Sabotage::ClearUnseen.during(|| (0..20).filter(|seed| lost(*seed)).count());
-    assert!(noticed >= 5, "in {noticed} runs of 20");
+    assert!(noticed >= 10, "in {noticed} runs of 20");
 }
