@@ -392,9 +392,10 @@ mod tests {
     }
 
     /// A place that was left behind by a raise, a new storage that rose too early, and checkers that took what was right for wrong.
+    /// What they found has scenarios and tests of its own; these runs go other ways with each change of what nodes do.
     #[test]
     fn seeds_that_have_found_something_find_nothing() {
-        for seed in [44, 83, 180, 400, 624, 722, 2241, 2414, 4361, 4520] {
+        for seed in [44, 83, 180, 400, 624, 722, 2241, 2414, 4361, 4520, 4985] {
             let report = run(&Options::from_seed(seed), Box::new(MemStores::new()));
             assert_eq!(report.violations, Vec::<String>::new(), "seed {seed}");
         }

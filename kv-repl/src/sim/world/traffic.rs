@@ -25,10 +25,17 @@ impl World {
                 *self.requests_sent.entry((from, to)).or_default() += 1;
             }
             match message {
-                Message::Together(parts) => parts.into_iter().for_each(|part| self.record_dots(part)),
-                message => self.record_dots(message),
+                Message::Together(parts) => parts.into_iter().for_each(|part| self.look_at(to, part)),
+                message => self.look_at(to, message),
             }
         }
+    }
+
+    fn look_at(&mut self, to: NodeId, message: Message) {
+        if let Message::Keep { target, key, record, .. } = &message {
+            self.fallbacks.asked(to, *target, key.clone(), record.clone());
+        }
+        self.record_dots(message);
     }
 
     /// Every version that travels is held against those that travelled before under its dot.
