@@ -29,7 +29,7 @@ use super::round::{Asking, Ended, Round, Stage};
 use super::site::Site;
 use super::tree::Reading;
 use super::trees::Trees;
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, TableSchema};
 use crate::comparison::{Branch, FloorAnswer, FloorStep, Level, Place};
 use crate::machine::{Action, Environment};
 use crate::message::Refusal;
@@ -104,8 +104,8 @@ impl Rounds {
         let Some(lag) = self.lag else { return };
         for table in catalog.tables()[self.tables..].iter().filter(|table| table.options.is_purged()) {
             for partition in table.layout.partitions_of(me) {
-                if table.layout.replicas(partition).iter().min() == Some(&me) {
-                    let place = Place { table: table.id, partition };
+                let place = Place { table: table.id, partition };
+                if leads(me, table, place) {
                     let wait = draw(self.seed, place, me, Millis::ZERO) % lag.0.max(1);
                     self.due.insert((now.saturating_add(Millis(wait)), place));
                 }
@@ -265,11 +265,9 @@ impl Rounds {
     /// Another replica says that a place is settled up to there. Where that is not as it is here, one of the two has missed a raise, and
     /// still has what all others have forgotten: there is something to be done, even if nothing that is here is dead.
     pub(super) fn compare_level(&mut self, env: &Environment<'_>, place: Place, settled: Stamp) {
-        let leads = || {
-            let table = env.catalog.and_then(|catalog| catalog.table(place.table));
-            table.is_some_and(|table| table.layout.replicas(place.partition).iter().min() == Some(&env.me.node))
-        };
-        if settled != env.floors.of(place).level.settled && leads() {
+        let table = env.catalog.and_then(|catalog| catalog.table(place.table));
+        let is_led_here = table.is_some_and(|table| leads(env.me.node, table, place));
+        if settled != env.floors.of(place).level.settled && is_led_here {
             self.uneven.insert(place);
         }
     }
@@ -466,4 +464,9 @@ impl Rounds {
             ..PurgeStatus::default()
         }
     }
+}
+
+/// Whether a node is the one of the replicas of a place that leads.
+fn leads(node: NodeId, table: &TableSchema, place: Place) -> bool {
+    table.layout.replicas(place.partition).iter().min() == Some(&node)
 }
