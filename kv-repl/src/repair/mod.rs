@@ -1,7 +1,7 @@
 //! Anti-entropy: replicas compare what they hold, whether anybody reads it or not, and give each other what is missing.
 //!
 //! [`tree`] keeps the hashes, [`exchange`] is one comparison at the replica that begins it, [`serving`] the answers of the other one,
-//! [`schedule`] says when, [`jobs`] is what operators ask for.
+//! [`schedule`] says when, [`jobs`] is what operators ask for, [`noting`] spares a node that starts again from reading everything.
 //!
 //! On them rests the floor of each place, below which what is deleted is forgotten (rule P7): [`leading`] raises it, [`promise`] is what
 //! each replica has to say to that, and [`sweep`] drops what lies below.
@@ -18,6 +18,7 @@ mod leading;
 mod listing;
 mod measure;
 mod notes;
+mod noting;
 mod owed;
 mod print;
 mod promise;
@@ -35,9 +36,9 @@ pub(crate) use self::promise::{Pending, Step};
 
 use std::collections::BTreeMap;
 
-use kv_core::store::{Batch, StoreError};
+use kv_core::NodeId;
+use kv_core::store::Batch;
 use kv_core::time::Millis;
-use kv_core::{NodeId, View};
 
 use self::exchange::Exchange;
 use self::jobs::Jobs;
@@ -64,9 +65,6 @@ use crate::throttle::{ENVELOPE_BYTES, Throttle};
 const EXCHANGES_MAX: usize = 4;
 /// Most records read in one slice: about a millisecond, for which requests wait.
 const SLICE_RECORDS: usize = 1000;
-/// Most leaves that a turn looks at to note them, and most that are noted at the end of a life: six megabytes.
-const NOTED_IN_A_TURN_MAX: usize = 512;
-const NOTED_AT_THE_END_MAX: usize = 100_000;
 /// How long after a slice the next one may come: a fifth of the time, at most, goes to reading.
 const SLICE_PAUSE: Millis = Millis(5);
 
@@ -146,37 +144,6 @@ impl Repairs {
         }
     }
 
-    /// Goes on with the leaves that earlier lives have noted in `view`; `batch` is the first of this one.
-    pub(crate) fn restore(&mut self, me: &Identity, view: &dyn View, batch: &mut Batch) -> Result<(), StoreError> {
-        self.trees = Trees::restore(me.boot, view, batch)?;
-        Ok(())
-    }
-
-    /// Something is about to be stored, and with it what is returned: leaves that it changes are noted no more.
-    #[must_use]
-    pub(crate) fn touch(&mut self, batch: &Batch) -> Batch {
-        self.trees.touch(batch)
-    }
-
-    /// Notes leaves that were read. Everything that the turn has decided must have been touched.
-    pub(crate) fn note(&mut self, now: Millis) -> Option<Batch> {
-        if !self.has_read || self.rest_until > now {
-            return None;
-        }
-        let mut batch = Batch::new();
-        self.has_read = self.trees.note(NOTED_IN_A_TURN_MAX, &mut batch);
-        if batch.is_empty() {
-            return None;
-        }
-        self.rest_until = now.saturating_add(SLICE_PAUSE);
-        Some(batch)
-    }
-
-    /// The last batch of the life: whatever is known to be clean.
-    pub(crate) fn note_everything(&mut self, batch: &mut Batch) {
-        self.trees.note_everything(NOTED_AT_THE_END_MAX, batch);
-    }
-
     /// The store did not take what a turn decided: what was read with it is in doubt.
     pub(crate) fn refused(&mut self, refused: &Batch) {
         self.trees.refused(refused);
@@ -233,7 +200,7 @@ impl Repairs {
 
     /// Reads every leaf again that is taken for clean, and says what is wrong with one.
     #[cfg(any(test, feature = "sim"))]
-    pub(crate) fn check(&self, view: &dyn View, cluster: ClusterId) -> Option<String> {
+    pub(crate) fn check(&self, view: &dyn kv_core::View, cluster: ClusterId) -> Option<String> {
         let printer = Printer::new(cluster, Millis::ZERO);
         let in_memory = self.trees.iter().map(|tree| tree.check(view, printer));
         let in_the_store = std::iter::once_with(|| tree::check_notes(view, printer));

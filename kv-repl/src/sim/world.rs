@@ -1,6 +1,7 @@
 //! The simulated cluster: nodes, links, disks and clocks, and the order in which things happen to them.
 
 mod clients;
+mod collected;
 mod faults;
 mod floors;
 mod hints;
@@ -21,6 +22,7 @@ use kv_core::store::Space;
 use kv_core::time::{Millis, Now};
 use kv_core::{NodeId, Store};
 
+use self::collected::Collected;
 use super::factory::StoreFactory;
 use super::network::{Network, NetworkFaults};
 use crate::admission::Limits;
@@ -29,15 +31,14 @@ use crate::check::{CoverageLedger, DotLedger, FallbackLedger, FloorLedger, HintL
 use crate::config::{Config, Settings};
 use crate::description::{DescribeError, Description};
 use crate::inbox::{Arrived, Asked, Inbox};
-use crate::liveness::LivenessChange;
 use crate::machine::Outcome;
 use crate::repair_request::{RepairError, RepairReport};
 use crate::request::{Read, ReadError, WriteError, Written};
 use crate::scan::{Page, ScanError};
 use crate::stats::Stats;
 use crate::status::{Standing, Status};
-use crate::transport::{Lane, PeerInfo};
-use crate::worker::{Input, Outside, Worker};
+use crate::transport::Lane;
+use crate::worker::{Input, Worker};
 
 /// Wall clocks start here, so that a skew never goes below zero.
 const EPOCH_MS: u64 = 1_700_000_000_000;
@@ -463,41 +464,4 @@ fn answer(outcome: Outcome) -> Answer {
         Outcome::Describe(outcome) => Answer::Described(outcome.map(Box::new)),
         Outcome::Scan(outcome) => Answer::Scanned(outcome),
     }
-}
-
-#[derive(Default)]
-struct Collected {
-    refused: Vec<NodeId>,
-    elapsed: Duration,
-    frames: Vec<(NodeId, Lane, Bytes)>,
-    replies: Vec<(u64, Outcome)>,
-    changes: Vec<LivenessChange>,
-}
-
-impl Outside for Collected {
-    fn elapsed(&self) -> Duration {
-        self.elapsed
-    }
-
-    fn send(&mut self, to: NodeId, lane: Lane, frame: Bytes) -> bool {
-        let taken = !self.refused.contains(&to);
-        if taken {
-            self.frames.push((to, lane, frame));
-        }
-        taken
-    }
-
-    fn frame_bytes_max(&self, _to: NodeId) -> usize {
-        FRAME_BYTES_MAX
-    }
-
-    fn reply(&mut self, client: u64, outcome: Outcome) {
-        self.replies.push((client, outcome));
-    }
-
-    fn changed(&mut self, change: LivenessChange) {
-        self.changes.push(change);
-    }
-
-    fn peers_changed(&mut self, _peers: &[PeerInfo]) {}
 }
