@@ -10,7 +10,14 @@ use crate::compaction::run;
 use crate::engine::{Engine, lock};
 use crate::error::Error;
 use crate::flush;
+use crate::priority;
 use crate::wal::writer::AppendError;
+
+/// Readers and writers go first when there is not a processor for everybody: a third of their share for flushes, a tenth for
+/// compactions, which can wait longer. What that defers holds writers back later, and smoothly (`backpressure`), so that a
+/// writer does not take from readers what its work in the background costs.
+const FLUSH_NICENESS: i32 = 5;
+const COMPACTION_NICENESS: i32 = 10;
 
 /// How long a failed piece of work rests before it is tried again.
 const RETRY: Duration = Duration::from_millis(100);
@@ -177,6 +184,7 @@ fn sync_loop(engine: &Engine) {
 }
 
 fn flush_loop(engine: &Engine) {
+    priority::lower(FLUSH_NICENESS);
     while !is_closing(engine) {
         let seen = engine.work_wanted.generation();
         match flush_step(engine) {
@@ -188,6 +196,7 @@ fn flush_loop(engine: &Engine) {
 }
 
 fn compaction_loop(engine: &Engine) {
+    priority::lower(COMPACTION_NICENESS);
     while !is_closing(engine) {
         let seen = engine.work_wanted.generation();
         match compaction_step(engine) {

@@ -102,6 +102,7 @@ mod merge_iter;
 mod metrics;
 mod options;
 mod pin;
+mod priority;
 mod range_delete;
 mod read;
 mod recover;
