@@ -2,6 +2,7 @@
 //! what was deleted or has expired.
 
 use std::ops::{ControlFlow, Range};
+use std::path::Path;
 use std::sync::Arc;
 
 use kv_core::store::{Fold, Folded, MergeOperator};
@@ -32,6 +33,17 @@ pub(crate) struct ReadRules<'a> {
     pub(crate) operator: Option<&'a dyn MergeOperator>,
     pub(crate) want: Want,
     pub(crate) health: &'a Health,
+}
+
+impl ReadRules<'_> {
+    /// Whether the newest version of a key, if no deleted range covers it, is its value as it lies there.
+    pub(crate) fn is_plain(&self, trailer: Trailer) -> bool {
+        trailer.kind() == Kind::Put
+            && !trailer.is_expiring()
+            && !trailer.is_separated()
+            && self.want == Want::Value
+            && trailer.sequence() <= self.health.trusted_sequence()
+    }
 }
 
 /// The same for a scan, which may outlive the handle that began it.
@@ -134,19 +146,21 @@ impl<'a> Resolver<'a> {
     /// Whether the next older version, with this trailer, is the value as it lies there, and nothing else matters. Then it need
     /// not be added.
     pub(crate) fn is_plain(&self, trailer: Trailer) -> bool {
-        let has_value = trailer.kind() == Kind::Put && !trailer.is_expiring() && !trailer.is_separated();
-        has_value
-            && self.outcome.is_none()
+        self.outcome.is_none()
             && self.operands.parts.is_empty()
-            && self.rules.want == Want::Value
             && trailer.sequence() >= self.covered
-            && trailer.sequence() <= self.rules.health.trusted_sequence()
+            && self.rules.is_plain(trailer)
     }
 
     /// The next older version. Breaks when no older one matters.
     pub(crate) fn add(&mut self, trailer: Trailer, value: &[u8]) -> ControlFlow<()> {
-        debug_assert!(trailer.sequence() <= self.rules.sequence, "a read is bounded by its sequence number");
-        debug_assert!(trailer.sequence() < self.last, "of one key, what lies in a shallower source is newer");
+        // Sources are asked from the newest to the oldest, for what the read may see. Damage whose checksums are right can say
+        // otherwise.
+        if trailer.sequence() > self.rules.sequence || trailer.sequence() >= self.last {
+            let directory = self.blobs.map_or(Path::new(""), |blobs| &blobs.directory);
+            self.outcome = Some(Err(Error::corrupt(directory, 0, "expected the versions of a key newest first")));
+            return ControlFlow::Break(());
+        }
         self.last = trailer.sequence();
         if trailer.sequence() < self.covered {
             return ControlFlow::Break(());
@@ -237,6 +251,30 @@ impl<'a> Resolver<'a> {
             }
             Ok(Folded::Absent) => Ok(false),
             Err(corrupt) => Err(Error::Merge { keyspace, reason: corrupt.what }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_in_a_wrong_order_are_damage() {
+        let health = Health::new();
+        let as_of = AsOf::At(kv_core::time::Millis(0));
+        let rules = ReadRules { keyspace: 1, sequence: 9, as_of, operator: None, want: Want::Value, health: &health };
+        for (sequences, is_damage) in [(&[9, 7, 5][..], false), (&[7, 7], true), (&[5, 6], true), (&[10], true)] {
+            let (mut operands, mut found) = (Operands::default(), |_: &[u8]| panic!("there is no value"));
+            let mut resolver = Resolver::new(rules, None, b"k", &mut operands, &mut found);
+            let last =
+                sequences.iter().map(|&sequence| resolver.add(Trailer::new(sequence, Kind::Merge), b"+1")).last();
+            assert_eq!(last, Some(if is_damage { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }));
+            let result = resolver.finish();
+            match is_damage {
+                true => assert!(matches!(result, Err(Error::Corrupt { .. })), "{sequences:?}: {result:?}"),
+                false => assert!(matches!(result, Err(Error::NoMergeOperator { keyspace: 1 })), "{result:?}"),
+            }
         }
     }
 }
