@@ -117,7 +117,8 @@ impl Builder {
     }
 
     /// Memory for decoded blocks of tables, and for the indexes and filters of the tables that are open, which take up to half of
-    /// it. Default: 64 MiB. Take what the machine can spare.
+    /// it. Default: 64 MiB. Take what the machine can spare. From 32 MiB on it comes in regions of 2 MiB that ask for large pages,
+    /// and that stay with the database once they were used.
     #[must_use]
     pub const fn cache_bytes(mut self, bytes: u64) -> Self {
         self.config.cache_bytes = bytes;

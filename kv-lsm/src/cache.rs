@@ -9,13 +9,16 @@
 //! hand anyway, so that a hit touches nothing else.
 
 use std::ops::Deref;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwapOption;
 
+use crate::block_memory::BlockMemory;
 use crate::held::Held;
-use crate::table::block::Block;
+use crate::prefetch::prefetch;
+use crate::table::block::{self, Block};
 
 /// What a block costs beside its bytes: its place in the list, and what is known of it.
 const BLOCK_BYTES: u64 = 192;
@@ -46,7 +49,23 @@ impl Deref for CachedBlock {
     }
 }
 
-type Slots = Box<[ArcSwapOption<CachedBlock>]>;
+/// A place for a block.
+#[derive(Default)]
+struct Place {
+    block: ArcSwapOption<CachedBlock>,
+    /// Where its heads lie, so that they are on their way while the block is still looked for. Only a hint: the block may be gone.
+    heads: AtomicPtr<u8>,
+}
+
+impl Place {
+    fn set(&self, block: Option<Arc<CachedBlock>>) {
+        let heads = block.as_ref().map_or(ptr::null_mut(), |block| block.heads().as_ptr().cast_mut().cast());
+        self.heads.store(heads, Ordering::Relaxed);
+        self.block.store(block);
+    }
+}
+
+type Slots = Box<[Place]>;
 
 /// The blocks of one table that is open, as far as they are in the cache. They leave it with the table.
 pub(crate) struct TableBlocks {
@@ -57,8 +76,28 @@ pub(crate) struct TableBlocks {
 impl TableBlocks {
     /// A slot for each of so many blocks, all of them empty.
     pub(crate) fn new(cache: &Arc<BlockCache>, blocks: usize) -> Self {
-        let slots = (0..blocks).map(|_| ArcSwapOption::empty()).collect();
+        let slots = (0..blocks).map(|_| Place::default()).collect();
         Self { slots: Arc::new(slots), cache: Arc::clone(cache) }
+    }
+
+    /// How many slots there are.
+    pub(crate) fn count(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// The same blocks in another number of slots. What has none any more leaves the cache.
+    pub(crate) fn resized(self, count: usize) -> Self {
+        let resized = Self::new(&self.cache, count);
+        let mut sieve = self.cache.sieve();
+        for (slot, other) in self.slots.iter().zip(&resized.slots[..]) {
+            if let Some(block) = slot.block.load_full() {
+                sieve.node(block.place).slots = Arc::clone(&resized.slots);
+                other.set(Some(block));
+                slot.set(None);
+            }
+        }
+        drop(sieve);
+        resized
     }
 
     /// What the slots take.
@@ -68,27 +107,60 @@ impl TableBlocks {
 
     /// A block, if it is there.
     pub(crate) fn get(&self, index: usize) -> Option<Held<CachedBlock>> {
-        let block = Held::load(&self.slots[index])?;
+        let place = self.slots.get(index)?;
+        block::prefetch_heads(place.heads.load(Ordering::Relaxed));
+        let block = Held::load(&place.block)?;
         if !block.touched.load(Ordering::Relaxed) {
             block.touched.store(true, Ordering::Relaxed);
         }
         Some(block)
     }
 
-    /// Puts a block into its slot, if there is room for it at all, and hands it back.
+    /// Asks for what [`TableBlocks::approach_block`] looks at.
+    pub(crate) fn approach(&self, index: usize) {
+        if let Some(place) = self.slots.get(index) {
+            prefetch(ptr::from_ref(place).cast());
+        }
+    }
+
+    /// Asks for what a search of a block looks at first.
+    pub(crate) fn approach_block(&self, index: usize) {
+        if let Some(place) = self.slots.get(index) {
+            block::prefetch_heads(place.heads.load(Ordering::Relaxed));
+            if let Some(block) = Held::load(&place.block) {
+                prefetch(ptr::from_ref::<CachedBlock>(&block).cast());
+            }
+        }
+    }
+
+    /// The same for who does not count as a reader.
+    pub(crate) fn peek(&self, index: usize) -> Option<Held<CachedBlock>> {
+        Held::load(&self.slots.get(index)?.block)
+    }
+
+    /// Whether a block is there, and was read.
+    pub(crate) fn is_read(&self, index: usize) -> bool {
+        self.peek(index).is_some_and(|block| block.touched.load(Ordering::Relaxed))
+    }
+
+    /// Puts a block into its slot, if it has one and there is room for it at all, and hands it back.
     pub(crate) fn insert(&self, index: usize, block: Block) -> Held<CachedBlock> {
         let bytes = block.bytes() as u64 + BLOCK_BYTES;
+        self.cache.sieve().make_room(bytes);
+        // Where the room is that was made; and not while others wait.
+        let block = block.placed(&self.cache.memory);
         let mut sieve = self.cache.sieve();
         if let Some(present) = self.get(index) {
             // Somebody else was faster.
             return present;
         }
         let mut block = CachedBlock::apart(block);
+        let Some(slot) = self.slots.get(index) else { return Held::own(Arc::new(block)) };
         let Some(place) = sieve.place_for(bytes) else { return Held::own(Arc::new(block)) };
         sieve.push(place, &self.slots, index, bytes);
         block.place = place;
         let block = Arc::new(block);
-        self.slots[index].store(Some(Arc::clone(&block)));
+        slot.set(Some(Arc::clone(&block)));
         Held::own(block)
     }
 }
@@ -97,7 +169,7 @@ impl Drop for TableBlocks {
     fn drop(&mut self) {
         let mut sieve = self.cache.sieve();
         for slot in self.slots.iter() {
-            let place = slot.load().as_ref().map(|block| block.place);
+            let place = slot.block.load().as_ref().map(|block| block.place);
             if let Some(place) = place {
                 sieve.remove(place);
             }
@@ -170,7 +242,7 @@ impl Sieve {
         }
         self.bytes -= node.bytes;
         self.free.push(place);
-        node.slots[node.index].store(None);
+        node.slots[node.index].set(None);
     }
 
     /// Takes blocks away until so many bytes more would fit.
@@ -182,7 +254,7 @@ impl Sieve {
             let node = self.node(place);
             self.hand = node.newer;
             let node = self.node(place);
-            let touched = node.slots[node.index].load().as_ref().is_some_and(|block| {
+            let touched = node.slots[node.index].block.load().as_ref().is_some_and(|block| {
                 let touched = block.touched.load(Ordering::Relaxed);
                 block.touched.store(false, Ordering::Relaxed);
                 touched
@@ -199,13 +271,19 @@ impl Sieve {
 /// Blocks up to so many bytes.
 pub(crate) struct BlockCache {
     sieve: Mutex<Sieve>,
+    memory: Arc<BlockMemory>,
 }
 
 impl BlockCache {
-    pub(crate) const fn new(bytes_max: u64) -> Self {
+    pub(crate) fn new(bytes_max: u64) -> Self {
         let sieve =
             Sieve { nodes: Vec::new(), free: Vec::new(), oldest: NONE, newest: NONE, hand: NONE, bytes: 0, bytes_max };
-        Self { sieve: Mutex::new(sieve) }
+        Self { sieve: Mutex::new(sieve), memory: Arc::new(BlockMemory::new(bytes_max)) }
+    }
+
+    /// What blocks lie in, and what else is looked at as often may.
+    pub(crate) const fn memory(&self) -> &Arc<BlockMemory> {
+        &self.memory
     }
 
     fn sieve(&self) -> MutexGuard<'_, Sieve> {
@@ -249,7 +327,7 @@ mod tests {
     }
 
     fn present(table: &TableBlocks) -> Vec<usize> {
-        (0..table.slots.len()).filter(|&index| table.slots[index].load().is_some()).collect()
+        (0..table.slots.len()).filter(|&index| table.slots[index].block.load().is_some()).collect()
     }
 
     #[test]
@@ -274,6 +352,25 @@ mod tests {
         assert_eq!((present(&table).len(), cache.bytes()), (0, 0), "though all were read");
         table.insert(0, block(0));
         assert_eq!((present(&table).len(), cache.bytes()), (0, 0), "there is no room at all");
+    }
+
+    #[test]
+    fn blocks_stay_where_there_are_more_slots_and_go_where_there_are_fewer() {
+        let cache = room_for(10);
+        let table = TableBlocks::new(&cache, 4);
+        for index in [0, 2, 3] {
+            table.insert(index, block(index as u64));
+        }
+        let bytes = cache.bytes();
+        let table = table.resized(9);
+        table.insert(8, block(8));
+        assert_eq!((present(&table), cache.bytes()), (vec![0, 2, 3, 8], bytes / 3 * 4));
+        let table = table.resized(3);
+        assert_eq!((present(&table), cache.bytes()), (vec![0, 2], bytes / 3 * 2));
+        assert_eq!(number(&table.get(2).unwrap()), 2);
+        assert!(!Arc::ptr_eq(&table.insert(7, block(7)).keep(), &table.insert(7, block(7)).keep()), "it has no slot");
+        cache.set_bytes_max(0);
+        assert_eq!((present(&table), cache.bytes()), (vec![], 0), "the list knows where they are");
     }
 
     #[test]

@@ -3,6 +3,9 @@
 use crate::error::Error;
 use crate::internal_key::Trailer;
 
+/// How many parts of a seek can be done ahead.
+pub(crate) const PARTS: usize = 3;
+
 /// Walks the versions of one keyspace in one source, in the order of [`internal_key::compare`](crate::internal_key::compare).
 ///
 /// After a forward seek only `next` may be called, after a backward seek only `previous`: each use of the engine goes one
@@ -13,6 +16,11 @@ pub(crate) trait Cursor: Send {
 
     /// To the first version at or behind this place.
     fn seek(&mut self, key: &[u8], trailer: Trailer) -> Result<(), Error>;
+
+    /// Does a part of a seek to this place ahead: what only asks for memory, and waits for none. A seek looks at one thing after
+    /// the other, each where the one before says; while one cursor waits for its next, others can ask for theirs. Called with
+    /// `part` from 0 to [`PARTS`], and then `seek` with the same place.
+    fn approach(&mut self, _part: usize, _key: &[u8], _trailer: Trailer) {}
 
     /// To the last version before this place, or to the last of all.
     fn seek_before(&mut self, place: Option<(&[u8], Trailer)>) -> Result<(), Error>;
@@ -29,6 +37,10 @@ impl<C: Cursor + ?Sized> Cursor for Box<C> {
 
     fn seek(&mut self, key: &[u8], trailer: Trailer) -> Result<(), Error> {
         (**self).seek(key, trailer)
+    }
+
+    fn approach(&mut self, part: usize, key: &[u8], trailer: Trailer) {
+        (**self).approach(part, key, trailer);
     }
 
     fn seek_before(&mut self, place: Option<(&[u8], Trailer)>) -> Result<(), Error> {

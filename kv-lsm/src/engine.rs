@@ -27,7 +27,7 @@ use crate::signal::Signal;
 use crate::snapshots::Snapshots;
 use crate::sync::Syncer;
 use crate::table::format::Origin;
-use crate::table::reader::TableEnvironment;
+use crate::table::reader::{Table, TableEnvironment};
 use crate::table::writer::TableSettings;
 use crate::time::{AsOf, Moment, Time};
 use crate::validation::recent::RecentWrites;
@@ -266,14 +266,32 @@ impl Engine {
     /// # Errors
     /// After [`Error::Poisoned`] it is unknown whether the edit is durable. After any other error it is not.
     pub(crate) fn install(&self, edit: Edit, change: impl FnOnce(&mut Version)) -> Result<(), Error> {
+        self.install_tables(edit, &[], change)
+    }
+
+    /// The same with those of the tables that are open already.
+    ///
+    /// # Errors
+    /// As [`Engine::install`].
+    pub(crate) fn install_tables(
+        &self,
+        edit: Edit,
+        ready: &[Arc<Table>],
+        change: impl FnOnce(&mut Version),
+    ) -> Result<(), Error> {
         // Poisoned outside the manifest's lock: the host is woken by it, and may call back.
-        self.try_install(edit, change).map_err(|error| match error {
+        self.try_install(edit, ready, change).map_err(|error| match error {
             EditError::RolledBack(error) => error,
             EditError::Unknown(error) => self.poison(&error),
         })
     }
 
-    fn try_install(&self, mut edit: Edit, change: impl FnOnce(&mut Version)) -> Result<(), EditError> {
+    fn try_install(
+        &self,
+        mut edit: Edit,
+        ready: &[Arc<Table>],
+        change: impl FnOnce(&mut Version),
+    ) -> Result<(), EditError> {
         let mut manifest = lock(&self.manifest);
         self.health.check().map_err(EditError::RolledBack)?;
         let next_keyspace = manifest.catalog().next_keyspace;
@@ -307,7 +325,7 @@ impl Engine {
             })
         };
         self.change_version(|version| {
-            let trees = version.trees_of(manifest.catalog(), changed, &self.directory, &self.environment);
+            let trees = version.trees_of(manifest.catalog(), changed, &self.directory, &self.environment, ready);
             let mut next = Version { trees, ..version.clone() };
             change(&mut next);
             next

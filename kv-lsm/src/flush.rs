@@ -13,6 +13,7 @@ use crate::compaction::moves::is_free;
 use crate::compaction::outputs::{Outputs, discard};
 use crate::compaction::pick;
 use crate::compaction::rewrite::{Older, Rewrite, Written};
+use crate::compaction::warm;
 use crate::cursor::Cursor;
 use crate::engine::{Engine, LogState, lock};
 use crate::error::Error;
@@ -22,6 +23,7 @@ use crate::manifest::edit::{Edit, Item};
 use crate::memtable::{Memtable, MemtableCursor};
 use crate::range_delete::RangeDeletes;
 use crate::table::meta::{TableMeta, Upper};
+use crate::table::reader::Table;
 use crate::version::{Tree, Version};
 use crate::wal::spare::Spare;
 
@@ -96,8 +98,7 @@ pub(crate) fn flush_oldest(engine: &Engine) -> Result<bool, Error> {
     }
     let begin = Instant::now();
     let mut created = Vec::new();
-    let result =
-        write_tables(engine, &version, memtable, &mut created).and_then(|items| install(engine, &version, items));
+    let result = write_tables(engine, &version, memtable, &mut created).and_then(|new| install(engine, &version, new));
     match &result {
         Ok(()) => {}
         Err(Error::Poisoned { .. }) => return result.map(|()| true),
@@ -112,14 +113,22 @@ pub(crate) fn flush_oldest(engine: &Engine) -> Result<bool, Error> {
     Ok(true)
 }
 
+/// What comes of a memtable.
+#[derive(Default)]
+struct NewTables {
+    items: Vec<Item>,
+    /// Those of the tables that are open already.
+    ready: Vec<Arc<Table>>,
+}
+
 fn write_tables(
     engine: &Engine,
     version: &Version,
     memtable: &Arc<Memtable>,
     created: &mut Vec<PathBuf>,
-) -> Result<Vec<Item>, Error> {
+) -> Result<NewTables, Error> {
     let boundaries = engine.snapshots.boundaries(&engine.time);
-    let mut items = Vec::new();
+    let mut new = NewTables::default();
     for keyspace in memtable.spaces() {
         // A keyspace without a tree was dropped.
         let Some(tree) = version.trees.get(&keyspace) else { continue };
@@ -133,19 +142,22 @@ fn write_tables(
             origin: engine.origin(keyspace),
             blob: engine.blob_settings(keyspace),
             created,
+            warming: Some(warm::where_read(&engine.environment, older.clone())),
         };
-        let written = write_keyspace(memtable, keyspace, rules, older, engine.separate_rules(keyspace), outputs)?;
+        let mut written = write_keyspace(memtable, keyspace, rules, older, engine.separate_rules(keyspace), outputs)?;
         let bytes = |tables: &[TableMeta]| tables.iter().map(|table| table.bytes).sum();
         engine.counters.flush_bytes.fetch_add(bytes(&written.tables), Ordering::Relaxed);
         engine.counters.count_blobs(&written.blobs);
-        items.extend(written.items(keyspace, 0));
+        let warm = std::mem::take(&mut written.warm);
+        new.ready.extend(warm::open(warm, &engine.directory, &engine.environment));
+        new.items.extend(written.items(keyspace, 0));
     }
     // The names of the tables, and that of the segment where the log now begins.
     if !sabotaged!(SkipDirectorySync) {
         let sync = engine.disk.sync_dir(&engine.directory);
         sync.map_err(|error| engine.poison(&Error::io("sync", &engine.directory, error)))?;
     }
-    Ok(items)
+    Ok(new)
 }
 
 /// The level that a table of a memtable is written for: where nothing is in its way, it will be moved there as it is.
@@ -201,7 +213,7 @@ pub(crate) fn write_keyspace(
     Ok(written.expect("a flush is not cancelled"))
 }
 
-fn install(engine: &Engine, version: &Version, mut items: Vec<Item>) -> Result<(), Error> {
+fn install(engine: &Engine, version: &Version, NewTables { mut items, ready }: NewTables) -> Result<(), Error> {
     let sealed = version.sealed.last().expect("the caller found one");
     let next = version.sealed.iter().rev().nth(1).unwrap_or(&version.active);
     items.push(Item::Log {
@@ -217,7 +229,7 @@ fn install(engine: &Engine, version: &Version, mut items: Vec<Item>) -> Result<(
     if sabotaged!(RetireLogEarly) {
         remove_log(engine, next.log_segment());
     }
-    engine.install(Edit(items), |version| {
+    engine.install_tables(Edit(items), &ready, |version| {
         let flushed = version.sealed.pop();
         assert!(flushed.is_some_and(|flushed| Arc::ptr_eq(&flushed, sealed)), "memtables are flushed oldest first");
     })?;

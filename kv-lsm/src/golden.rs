@@ -164,7 +164,7 @@ fn the_table_of_the_document_is_what_is_written_and_read() {
     writer.push(b"apple", Trailer::new(3, Kind::Put), b"7").unwrap();
     writer.push(b"apricot", Trailer::new(4, Kind::Delete), b"").unwrap();
     writer.push_range_delete(RangeDelete { start: b"b"[..].into(), end: b"c"[..].into(), sequence: 6 });
-    let meta = writer.finish().unwrap();
+    let meta = writer.finish().unwrap().meta;
     assert_same("table", &content(written.as_ref(), &path));
 
     let read = disk();

@@ -64,6 +64,8 @@ mod batch;
 #[cfg(any(test, feature = "battery"))]
 pub mod battery;
 mod blob;
+#[expect(unsafe_code, reason = "memory in large pages comes from no allocator; the file says why it is sound")]
+mod block_memory;
 mod builder;
 mod cache;
 mod checkpoint;
@@ -102,6 +104,8 @@ mod merge_iter;
 mod metrics;
 mod options;
 mod pin;
+#[expect(unsafe_code, reason = "an instruction that the standard library calls unsafe, as its argument is a pointer")]
+mod prefetch;
 mod priority;
 mod range_delete;
 mod read;

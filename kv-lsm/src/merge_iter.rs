@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::cursor::{Cursor, Entry};
+use crate::cursor::{Cursor, Entry, PARTS};
 use crate::error::Error;
 use crate::internal_key::{Trailer, compare};
 use crate::table::cursor::TableCursor;
@@ -123,6 +123,11 @@ impl<C: Cursor> Cursor for MergeCursor<C> {
     fn seek(&mut self, key: &[u8], trailer: Trailer) -> Result<(), Error> {
         self.heap.clear();
         self.second = None;
+        for part in 0..PARTS {
+            for cursor in &mut self.cursors {
+                cursor.approach(part, key, trailer);
+            }
+        }
         for cursor in &mut self.cursors {
             cursor.seek(key, trailer)?;
         }
@@ -165,6 +170,13 @@ impl<T: AsRef<[Arc<Table>]>> LevelCursor<T> {
     fn enter(&mut self, index: usize) -> &mut TableCursor {
         let cursor = TableCursor::new(Arc::clone(&self.tables.as_ref()[index]), self.keep);
         &mut self.present.insert((index, cursor)).1
+    }
+
+    /// The first table that ends at or behind a key.
+    fn table_from(&self, key: &[u8]) -> Option<usize> {
+        let tables = self.tables.as_ref();
+        let index = tables.partition_point(|table| table.meta().upper.is_before(key));
+        (index < tables.len()).then_some(index)
     }
 
     /// From a table that is used up to the first later one that has a version.
@@ -211,13 +223,28 @@ impl<T: AsRef<[Arc<Table>]> + Send> Cursor for LevelCursor<T> {
     }
 
     fn seek(&mut self, key: &[u8], trailer: Trailer) -> Result<(), Error> {
-        let index = self.tables.as_ref().partition_point(|table| table.meta().upper.is_before(key));
-        if index == self.tables.as_ref().len() {
+        let Some(index) = self.table_from(key) else {
             self.present = None;
             return Ok(());
-        }
-        let result = self.enter(index).seek(key, trailer).and_then(|()| self.skip_forward());
+        };
+        let cursor = match &mut self.present {
+            Some((present, cursor)) if *present == index => cursor,
+            _ => self.enter(index),
+        };
+        let result = cursor.seek(key, trailer).and_then(|()| self.skip_forward());
         self.settle(result)
+    }
+
+    fn approach(&mut self, part: usize, key: &[u8], trailer: Trailer) {
+        if part == 0 {
+            self.present = None;
+            if let Some(index) = self.table_from(key) {
+                self.enter(index);
+            }
+        }
+        if let Some((_, cursor)) = &mut self.present {
+            cursor.approach(part, key, trailer);
+        }
     }
 
     fn seek_before(&mut self, place: Option<(&[u8], Trailer)>) -> Result<(), Error> {

@@ -242,6 +242,7 @@ impl Recovery<'_> {
                 origin: Origin { name: record.name, options: record.options, replaces: Vec::new() },
                 blob,
                 created: &mut Vec::new(),
+                warming: None,
             };
             items.extend(write_keyspace(memtable, keyspace, rules, older, separate, outputs)?.items(keyspace, 0));
         }
@@ -284,7 +285,7 @@ impl Recovery<'_> {
             sealed: Vec::new(),
             trees: BTreeMap::new(),
         };
-        let trees = empty.trees_of(manifest.catalog(), |_| true, &self.directory, &self.environment);
+        let trees = empty.trees_of(manifest.catalog(), |_| true, &self.directory, &self.environment, &[]);
         let keyspaces: Keyspaces = manifest
             .catalog()
             .keyspaces

@@ -26,6 +26,11 @@ impl<T> Default for Slot<T> {
 }
 
 impl<T> Slot<T> {
+    /// What was loaded, for who does not count as a reader.
+    pub(crate) fn peek(&self) -> Option<Held<T>> {
+        Held::load(&self.loaded)
+    }
+
     pub(crate) fn get(&self) -> Option<Held<T>> {
         let loaded = Held::load(&self.loaded)?;
         if !self.touched.load(Ordering::Relaxed) {

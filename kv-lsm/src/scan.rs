@@ -23,6 +23,9 @@ use crate::visible::{Operands, Resolver, ScanRules, Want};
 /// After so many versions of one key that do not matter, the cursors seek instead of stepping.
 const STEPS_BEFORE_SEEK: usize = 16;
 
+/// Seldom does a scan merge more.
+const SOURCES: usize = 8;
+
 /// The ends of a scan.
 pub(crate) type Bounds = (Bound<Vec<u8>>, Bound<Vec<u8>>);
 
@@ -66,7 +69,7 @@ impl Scan {
     /// When the deleted ranges of a table cannot be read.
     pub(crate) fn new(version: &Version, rules: ScanRules, bounds: Bounds, reverse: bool) -> Result<Self, Error> {
         let keyspace = rules.keyspace;
-        let mut cursors = Vec::new();
+        let mut cursors = Vec::with_capacity(SOURCES);
         let mut range_deletes = Vec::new();
         for memtable in version.memtables() {
             cursors.push(Source::Memtable(MemtableCursor::new(memtable, keyspace)));
@@ -188,6 +191,9 @@ impl Scan {
     fn is_past_end(&self, key: &[u8]) -> bool {
         if self.reverse {
             match &self.bounds.0 {
+                // The address of an empty key is no address. To compare with nothing that lies there takes a tenth of a
+                // microsecond, when the C library does it with masked loads of 32 bytes.
+                Bound::Included(start) if start.is_empty() => false,
                 Bound::Included(start) => key < start.as_slice(),
                 Bound::Excluded(start) => key <= start.as_slice(),
                 Bound::Unbounded => false,
@@ -274,6 +280,13 @@ impl Scan {
             versions.parts.push((entry.trailer, start..versions.bytes.len()));
             cursor.previous()?;
         }
+        if let [(trailer, _)] = versions.parts[..]
+            && range_deletes.is_empty()
+            && rules.rules().is_plain(trailer)
+        {
+            std::mem::swap(value, &mut versions.bytes);
+            return Ok(true);
+        }
         let mut found = |bytes: &[u8]| value.extend_from_slice(bytes);
         let mut resolver = Resolver::new(rules.rules(), blobs, key, operands, &mut found);
         for ranges in range_deletes {
@@ -334,6 +347,14 @@ impl Cursor for Source {
             Self::Memtable(cursor) => cursor.seek(key, trailer),
             Self::Table(cursor) => cursor.seek(key, trailer),
             Self::Level(cursor) => cursor.seek(key, trailer),
+        }
+    }
+
+    fn approach(&mut self, part: usize, key: &[u8], trailer: Trailer) {
+        match self {
+            Self::Memtable(cursor) => cursor.approach(part, key, trailer),
+            Self::Table(cursor) => cursor.approach(part, key, trailer),
+            Self::Level(cursor) => cursor.approach(part, key, trailer),
         }
     }
 

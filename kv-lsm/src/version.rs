@@ -53,21 +53,26 @@ impl Version {
         std::iter::once(&self.active).chain(&self.sealed)
     }
 
-    /// The trees that `catalog` describes. Tables that were there before are kept, with what they have open.
+    /// The trees that `catalog` describes. Tables that were there before, or are `ready`, are kept, with what they have open.
     pub(crate) fn trees_of(
         &self,
         catalog: &Catalog,
         changed: impl Fn(u32) -> bool,
         directory: &Path,
         environment: &TableEnvironment,
+        ready: &[Arc<Table>],
     ) -> BTreeMap<u32, Arc<Tree>> {
         let tree = |(&keyspace, levels): (&u32, &crate::manifest::catalog::Levels)| {
             let before = self.trees.get(&keyspace);
             if let Some(before) = before.filter(|_| !changed(keyspace)) {
                 return (keyspace, Arc::clone(before));
             }
-            let known: BTreeMap<u64, &Arc<Table>> =
-                before.iter().flat_map(|tree| tree.tables()).map(|table| (table.meta().number, table)).collect();
+            let known: BTreeMap<u64, &Arc<Table>> = before
+                .iter()
+                .flat_map(|tree| tree.tables())
+                .chain(ready)
+                .map(|table| (table.meta().number, table))
+                .collect();
             let table = |meta: &crate::table::meta::TableMeta| match known.get(&meta.number) {
                 Some(&table) => Arc::clone(table),
                 None => Arc::new(Table::new(meta.clone(), files::table(directory, meta.number), environment.clone())),

@@ -84,13 +84,10 @@ fn lesson_50_indexes_and_filters_stay_within_the_budget() {
     let _turn = turn();
     let directory = tempfile::tempdir().unwrap();
     fill(directory.path());
-    let read = |memory_bytes: Option<u64>| {
+    let read = |memory_bytes: u64| {
         let before = LIVE.load(Ordering::Relaxed);
-        let mut builder = Database::builder(directory.path()).background(Background::Manual);
-        if let Some(bytes) = memory_bytes {
-            builder = builder.memory_bytes(bytes);
-        }
-        let db = builder.open().unwrap();
+        let builder = Database::builder(directory.path()).background(Background::Manual);
+        let db = builder.memory_bytes(memory_bytes).open().unwrap();
         let keyspace = db.keyspace("k", KeyspaceOptions::default()).unwrap();
         let (mut most, mut most_allocated) = (0, 0);
         let mut reads = 0_u32;
@@ -108,10 +105,11 @@ fn lesson_50_indexes_and_filters_stay_within_the_budget() {
         assert!(metrics.filter_negatives > 500 && metrics.cache_misses > 0 && metrics.open_tables > 0, "{metrics}");
         (most, most_allocated)
     };
-    let (most, allocated) = read(None);
-    assert!(most > 2 * BUDGET, "without a budget it would be more: {most}");
+    // A large cache has memory that no allocator counts. This is not one.
+    let (most, allocated) = read(12 * BUDGET);
+    assert!(most > 2 * BUDGET, "with another budget it would be more: {most}");
     assert!(allocated as u64 > 2 * BUDGET, "{allocated} really allocated");
-    let (most, allocated) = read(Some(BUDGET));
+    let (most, allocated) = read(BUDGET);
     assert!(most <= BUDGET, "{most}");
     assert!(allocated as u64 <= BUDGET + SLACK, "{allocated} really allocated");
     assert!(most > BUDGET / 4, "what there is is used: {most}");
@@ -217,7 +215,8 @@ fn metrics_tell_what_was_done() {
     let metrics = db.metrics();
     assert_eq!((metrics.memtable_reads, metrics.level0_reads, metrics.deeper_reads), (1, 2, 1));
     assert_eq!(metrics.exhausted_reads, 1);
-    assert_eq!((metrics.cache_hits, metrics.cache_misses), (1, 2));
+    // After the compaction as well: what it replaced was in the cache, and was read.
+    assert_eq!((metrics.cache_hits, metrics.cache_misses), (2, 1));
     assert_eq!((metrics.syncs, metrics.sync_us.count(), metrics.sync_batches.counts[1]), (100, 100, 100));
     assert_eq!((metrics.flush_us.count(), metrics.snapshots), (1, 1));
     assert!(metrics.write_amplification() > 1.5, "{metrics}");

@@ -7,7 +7,7 @@ use crate::disk::Disk;
 use crate::error::Error;
 use crate::files;
 use crate::table::format::Origin;
-use crate::table::writer::{TableSettings, TableWriter};
+use crate::table::writer::{TableSettings, TableWriter, Warming};
 
 /// Creates them under numbers that no file had before, and remembers them, for the case that they are not named after all.
 pub(crate) struct Outputs<'a> {
@@ -18,6 +18,8 @@ pub(crate) struct Outputs<'a> {
     pub(crate) origin: Origin,
     pub(crate) blob: BlobSettings,
     pub(crate) created: &'a mut Vec<PathBuf>,
+    /// Which blocks of tables go into the cache, if there is one.
+    pub(crate) warming: Option<Warming>,
 }
 
 impl Outputs<'_> {
@@ -26,7 +28,11 @@ impl Outputs<'_> {
     pub(crate) fn table(&mut self) -> Result<TableWriter, Error> {
         let number = (self.new_number)();
         self.created.push(files::table(self.directory, number));
-        Ok(TableWriter::create(self.disk, self.directory, number, self.table)?.of(&self.origin))
+        let writer = TableWriter::create(self.disk, self.directory, number, self.table)?.of(&self.origin);
+        Ok(match &self.warming {
+            Some(warming) => writer.warming(warming),
+            None => writer,
+        })
     }
 
     /// # Errors

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::fold::{FoldRules, KeyVersions, fold_key};
 use super::outputs::Outputs;
+use super::warm::WarmTable;
 use crate::blob::meta::BlobMeta;
 use crate::blob::separate::Separator;
 use crate::cursor::Cursor;
@@ -13,11 +14,11 @@ use crate::manifest::edit::Item;
 use crate::range_delete::{Fragment, RangeDelete, RangeDeletes};
 use crate::table::meta::{TableMeta, Upper};
 use crate::table::reader::Table;
-use crate::table::writer::TableWriter;
+use crate::table::writer::{Finished, TableWriter};
 use crate::version::Tree;
 
 /// The tables that are older than the input.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Older {
     /// Of level 0.
     pub(crate) loose: Vec<Arc<Table>>,
@@ -52,12 +53,20 @@ pub(crate) struct Rewrite<'a> {
 }
 
 /// The files that came of a job, all of them synced, but for their names.
+#[derive(Default)]
 pub(crate) struct Written {
     pub(crate) tables: Vec<TableMeta>,
     pub(crate) blobs: Vec<BlobMeta>,
+    /// Those of the tables of which blocks are in the cache.
+    pub(crate) warm: Vec<WarmTable>,
 }
 
 impl Written {
+    fn push(&mut self, Finished { meta, warm }: Finished) {
+        self.tables.push(meta.clone());
+        self.warm.extend(warm.map(|blocks| WarmTable { meta, blocks }));
+    }
+
     /// The items of an edit that name the files, the tables on `level`.
     pub(crate) fn items(self, keyspace: u32, level: usize) -> Vec<Item> {
         let blobs = self.blobs.into_iter().map(|blob| Item::BlobAdded { keyspace, blob });
@@ -72,7 +81,7 @@ impl Rewrite<'_> {
     /// The disk's, and corruption of the input. What was written is of no use then.
     pub(crate) fn run(mut self, cursor: &mut dyn Cursor) -> Result<Option<Written>, Error> {
         let fragments = self.kept_fragments();
-        let mut tables = Vec::new();
+        let mut written = Written::default();
         let mut writer: Option<TableWriter> = None;
         // Where the deleted ranges of the table being written begin.
         let mut from: Option<Vec<u8>> = None;
@@ -105,7 +114,7 @@ impl Rewrite<'_> {
                 cursor.next()?;
             }
             if let Some(full) = writer.take_if(|writer| writer.bytes() >= self.table_bytes) {
-                tables.push(finish(full, &fragments, from.as_deref(), Some(&key))?);
+                written.push(finish(full, &fragments, from.as_deref(), Some(&key))?);
                 from = Some(key.clone());
             }
             if self.rules.operator.is_some() && !sabotaged!(FoldOntoPointer) {
@@ -128,9 +137,10 @@ impl Rewrite<'_> {
             writer = Some(self.outputs.table()?);
         }
         if let Some(last) = writer {
-            tables.push(finish(last, &fragments, from.as_deref(), None)?);
+            written.push(finish(last, &fragments, from.as_deref(), None)?);
         }
-        Ok(Some(Written { tables, blobs: self.separator.finish()? }))
+        written.blobs = self.separator.finish()?;
+        Ok(Some(written))
     }
 
     /// Of the deletes that cover a fragment, the newest of each interval says it all, and those that nothing older lies
@@ -156,7 +166,7 @@ fn finish(
     fragments: &[Fragment],
     from: Option<&[u8]>,
     until: Option<&[u8]>,
-) -> Result<TableMeta, Error> {
+) -> Result<Finished, Error> {
     for fragment in fragments {
         let start = from.filter(|&from| *fragment.start < *from).map_or_else(|| Arc::clone(&fragment.start), Arc::from);
         let end = until.filter(|&until| *until < *fragment.end).map_or_else(|| Arc::clone(&fragment.end), Arc::from);

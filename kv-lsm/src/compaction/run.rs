@@ -9,6 +9,7 @@ use super::fold::FoldRules;
 use super::outputs::{Outputs, discard};
 use super::pick::{Choice, Method, PickRules, pick, pick_range};
 use super::rewrite::{Older, Rewrite, Written};
+use super::warm;
 use crate::blob::files::BlobFiles;
 use crate::blob::separate::Separator;
 use crate::cursor::Cursor;
@@ -105,19 +106,28 @@ fn rules(engine: &Engine, keyspace: u32, earliest: Moment) -> PickRules {
     }
 }
 
+/// What a choice replaces.
+fn replaced(choice: &Choice) -> warm::Before {
+    let (inputs, overlaps) = (choice.inputs.clone(), choice.overlaps.clone());
+    match choice.level {
+        0 => Older { loose: inputs, levels: vec![overlaps] },
+        _ => Older { loose: Vec::new(), levels: vec![inputs, overlaps] },
+    }
+}
+
 /// Returns the numbers of the tables that are on the output level now and were not before.
 fn execute(engine: &Engine, keyspace: u32, choice: &Choice) -> Result<Vec<u64>, Error> {
     let mut created = Vec::new();
     let count = choice.inputs.len() as u64;
-    let written = match choice.method {
+    let mut written = match choice.method {
         Method::Drop => {
             engine.counters.dropped_tables.fetch_add(count, Ordering::Relaxed);
-            Written { tables: Vec::new(), blobs: Vec::new() }
+            Written::default()
         }
         Method::Move => {
             engine.counters.moved_tables.fetch_add(count, Ordering::Relaxed);
             let tables = choice.inputs.iter().map(|table| table.meta().clone()).collect();
-            Written { tables, blobs: Vec::new() }
+            Written { tables, ..Written::default() }
         }
         Method::Rewrite => match rewrite(engine, keyspace, choice, &mut created)? {
             Some(written) => written,
@@ -131,8 +141,9 @@ fn execute(engine: &Engine, keyspace: u32, choice: &Choice) -> Result<Vec<u64>, 
     };
     let mut items = removed(choice.level, &choice.inputs);
     items.extend(removed(choice.output_level, &choice.overlaps));
+    let ready = warm::open(std::mem::take(&mut written.warm), &engine.directory, &engine.environment);
     items.extend(written.items(keyspace, choice.output_level));
-    let result = engine.install(Edit(items), |_| {});
+    let result = engine.install_tables(Edit(items), &ready, |_| {});
     match result {
         Ok(()) if choice.method == Method::Move => {}
         Ok(()) => {
@@ -198,6 +209,7 @@ fn rewrite(
             origin: Origin { replaces, ..engine.origin(keyspace) },
             blob: engine.blob_settings(keyspace),
             created,
+            warming: Some(warm::where_read(&engine.environment, replaced(choice))),
         },
         cancelled: &|| engine.closing.load(Ordering::Relaxed) || engine.health.is_poisoned(),
     };

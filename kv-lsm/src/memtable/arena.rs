@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::sync::{AtomicPtr, Ordering};
 use crate::internal_key::Trailer;
+use crate::prefetch::prefetch;
 
 /// Chunks begin small, for the many small memtables of tests and of recovery, and double up to this.
 const CHUNK_BYTES_MIN: usize = 4 << 10;
@@ -45,6 +46,11 @@ unsafe impl Send for RecordAt {}
 unsafe impl Sync for RecordAt {}
 
 impl RecordAt {
+    /// Has the record loaded, or the first of it.
+    pub(super) fn prefetch(self) {
+        prefetch(self.0.as_ptr());
+    }
+
     /// The record.
     ///
     /// # Safety

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::Memtable;
-use super::tree::{Place, Run};
+use super::tree::Run;
 use crate::cursor::{Cursor, Entry};
 use crate::error::Error;
 use crate::internal_key::Trailer;
@@ -13,7 +13,6 @@ const RUN_MIN: usize = 4;
 const RUN_MAX: usize = 128;
 
 pub(crate) struct MemtableCursor {
-    space: u32,
     run: Run,
     at: usize,
     run_length: usize,
@@ -21,7 +20,7 @@ pub(crate) struct MemtableCursor {
 
 impl MemtableCursor {
     pub(crate) fn new(memtable: &Memtable, space: u32) -> Self {
-        Self { space, run: Run::new(Arc::clone(&memtable.versions)), at: 0, run_length: RUN_MIN }
+        Self { run: Run::new(Arc::clone(&memtable.versions), space), at: 0, run_length: RUN_MIN }
     }
 
     /// Steps inside the run. Returns whether it is used up and more may follow it.
@@ -44,14 +43,13 @@ impl Cursor for MemtableCursor {
 
     fn seek(&mut self, key: &[u8], trailer: Trailer) -> Result<(), Error> {
         (self.at, self.run_length) = (0, RUN_MIN);
-        self.run.fill_from(Place { space: self.space, key, trailer }, self.run_length);
+        self.run.fill_from(key, trailer, self.run_length);
         Ok(())
     }
 
     fn seek_before(&mut self, place: Option<(&[u8], Trailer)>) -> Result<(), Error> {
         (self.at, self.run_length) = (0, RUN_MIN);
-        let place = place.map(|(key, trailer)| Place { space: self.space, key, trailer });
-        self.run.fill_before(self.space, place, self.run_length);
+        self.run.fill_before(place, self.run_length);
         Ok(())
     }
 

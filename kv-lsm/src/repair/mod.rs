@@ -200,6 +200,7 @@ impl Repair<'_> {
                 origin,
                 blob,
                 created: &mut Vec::new(),
+                warming: None,
             },
             cancelled: &|| false,
         };

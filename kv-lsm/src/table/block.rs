@@ -12,12 +12,15 @@
 //! keys are the last ones of the data blocks.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use kv_core::codec::DecodeError;
 
+use crate::block_memory::{BlockBytes, BlockMemory};
 use crate::cursor::Entry;
 use crate::internal_key::{EXPIRY_BYTES, Trailer, compare};
 use crate::limits::KEY_BYTES_MAX;
+use crate::prefetch::{LINE_BYTES, prefetch};
 
 /// What stands before the suffix of an entry.
 const ENTRY_HEADER_BYTES: usize = 8 + 2;
@@ -113,10 +116,10 @@ fn head(suffix: &[u8]) -> u64 {
 }
 
 /// A head as it lies in a block.
-pub(super) type Head = [u8; 8];
+pub(crate) type Head = [u8; 8];
 
 /// So many heads lie in two or three lines of the processor's cache.
-pub(super) const GROUP: usize = 16;
+pub(super) const GROUP: usize = 8;
 /// Up to so many heads every sixteenth is looked at.
 const WIDE: usize = 64 * GROUP;
 
@@ -139,6 +142,18 @@ pub(super) fn heads_below(heads: &[Head], wanted: u64) -> usize {
     below + heads[below..end].iter().filter(|head| is_below(head)).count()
 }
 
+/// Has those heads of a block loaded that a search looks at first.
+#[inline]
+pub(crate) fn prefetch_heads(heads: *const u8) {
+    /// Two lines have sixteen heads, and one of them is looked at.
+    const STEP_BYTES: usize = GROUP * size_of::<Head>();
+    /// As many as a block of usual size has.
+    const GROUPS: usize = 18;
+    for group in 1..=GROUPS {
+        prefetch(heads.wrapping_add(group * STEP_BYTES - 1));
+    }
+}
+
 /// Where the parts of an entry lie in its block; of the key what follows the common prefix.
 #[derive(Clone, Debug)]
 pub(crate) struct EntryPlace {
@@ -148,9 +163,8 @@ pub(crate) struct EntryPlace {
 }
 
 /// A decoded block, every length in it checked.
-#[derive(Debug)]
 pub(crate) struct Block {
-    bytes: Vec<u8>,
+    bytes: BlockBytes,
     count: usize,
     common_at: usize,
     heads_at: usize,
@@ -163,6 +177,7 @@ impl Block {
     /// # Errors
     /// When the bytes are not a block.
     pub(crate) fn new(bytes: Vec<u8>) -> Result<Self, DecodeError> {
+        let bytes = BlockBytes::from(bytes);
         let wrong = |what| DecodeError { offset: 0, what };
         let (rest, count) = bytes.split_last_chunk::<4>().ok_or_else(|| wrong("a block with a tail"))?;
         let (rest, common) = rest.split_last_chunk::<4>().ok_or_else(|| wrong("a block with a tail"))?;
@@ -195,11 +210,17 @@ impl Block {
         Ok(block)
     }
 
+    /// The same block in memory that is looked at fast.
+    pub(crate) fn placed(self, memory: &Arc<BlockMemory>) -> Self {
+        let bytes = memory.place(self.bytes, self.heads_at);
+        Self { bytes, ..self }
+    }
+
     pub(crate) const fn count(&self) -> usize {
         self.count
     }
 
-    pub(crate) const fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes.len()
     }
 
@@ -210,7 +231,7 @@ impl Block {
     }
 
     #[inline]
-    pub(super) fn heads(&self) -> &[Head] {
+    pub(crate) fn heads(&self) -> &[Head] {
         self.bytes[self.heads_at..self.offsets_at].as_chunks().0
     }
 
@@ -247,6 +268,28 @@ impl Block {
         Entry { key, trailer: Trailer::from_raw(trailer), value }
     }
 
+    /// Has an entry loaded from about where it lies, while what tells the place exactly is loaded as well: most blocks have
+    /// entries of about one size.
+    #[inline]
+    fn prefetch_entry(&self, index: usize) {
+        const LINES: usize = 3;
+        let about = self.common_at * index / self.count.max(1);
+        let start = self.bytes.as_ptr().wrapping_add(about);
+        for line in 0..LINES {
+            prefetch(start.wrapping_add(line * LINE_BYTES));
+        }
+    }
+
+    /// Has entries from one on loaded, for who will walk over some of them.
+    #[inline]
+    pub(crate) fn prefetch_from(&self, index: usize) {
+        const LINES: usize = 10;
+        let start = self.bytes.as_ptr().wrapping_add(offset(self.offsets()[index]));
+        for line in 0..LINES {
+            prefetch(start.wrapping_add(line * LINE_BYTES));
+        }
+    }
+
     /// Index of the first entry at or behind a place.
     pub(crate) fn lower_bound(&self, key: &[u8], trailer: Trailer) -> usize {
         self.lower_bound_by(key, trailer, heads_below)
@@ -273,6 +316,7 @@ impl Block {
         };
         // Where heads are equal, the entries decide: there is seldom more than one.
         let mut low = heads_below(heads, wanted);
+        self.prefetch_entry(low);
         let (mut high, mut step) = (low, 1);
         while high < self.count && u64::from_le_bytes(heads[high]) == wanted && is_before(high) {
             low = high + 1;

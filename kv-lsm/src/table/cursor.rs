@@ -12,12 +12,17 @@ use crate::cursor::{Cursor, Entry};
 use crate::error::Error;
 use crate::internal_key::{Trailer, compare};
 
+/// Seldom is more of a key left behind what all keys of its block begin with.
+const SUFFIX_BYTES: usize = 32;
+
 pub(crate) struct TableCursor {
     table: Arc<Table>,
     opened: Option<Arc<Opened>>,
     /// Whether blocks that are read go into the cache: not those of a compaction.
     keep: bool,
     block: Option<(usize, Arc<CachedBlock>)>,
+    /// Of a seek to come: the block, and the entry if it was looked for.
+    approached: Option<(usize, Option<usize>)>,
     at: usize,
     /// Of the entry it stands on, which a merge looks at several times before it steps.
     trailer: Trailer,
@@ -36,6 +41,7 @@ impl TableCursor {
             opened: None,
             keep,
             block: None,
+            approached: None,
             at: 0,
             trailer: Trailer::NEWEST,
             value: 0..0,
@@ -61,6 +67,8 @@ impl TableCursor {
         }
         let (_, block) = self.block.as_ref().expect("just entered");
         self.key.clear();
+        // One allocation for keys of usual length.
+        self.key.reserve(block.common_prefix().len() + SUFFIX_BYTES);
         self.key.extend_from_slice(block.common_prefix());
         self.common = self.key.len();
         Ok(())
@@ -129,16 +137,41 @@ impl Cursor for TableCursor {
         Some(Entry { key: &self.key, trailer: self.trailer, value: block.part(self.value.clone()) })
     }
 
+    fn approach(&mut self, part: usize, key: &[u8], trailer: Trailer) {
+        if part == 0 {
+            self.approached = None;
+            self.opened = self.opened.take().or_else(|| self.table.opened_before());
+        }
+        // What is not in memory is left to the seek.
+        let Some(opened) = self.opened.as_ref().filter(|_| self.keep) else { return };
+        match (part, self.approached) {
+            (0, _) => {
+                let index = opened.block_of(key, trailer);
+                opened.cached.approach(index);
+                self.approached = Some((index, None));
+            }
+            (1, Some((index, _))) => opened.cached.approach_block(index),
+            (_, Some((index, _))) => {
+                let Some(block) = opened.cached.get(index) else { return };
+                let at = block.lower_bound(key, trailer);
+                block.prefetch_from(at);
+                self.approached = Some((index, Some(at)));
+                self.block = Some((index, block.keep()));
+            }
+            (_, None) => {}
+        }
+    }
+
     fn seek(&mut self, key: &[u8], trailer: Trailer) -> Result<(), Error> {
         let opened = self.opened()?;
-        let index = opened.block_of(key, trailer);
+        let (index, found) = self.approached.take().unwrap_or_else(|| (opened.block_of(key, trailer), None));
         if index == opened.blocks() {
             self.block = None;
             return Ok(());
         }
         self.enter(index)?;
         let (_, block) = self.block.as_ref().expect("just entered");
-        let at = block.lower_bound(key, trailer);
+        let at = found.unwrap_or_else(|| block.lower_bound(key, trailer));
         if at == block.count() {
             // Only when the index claims a later last key than the block has.
             self.at = at - 1;

@@ -3,11 +3,13 @@
 //! It lies in the file as a block: of each data block the last key, and where it is. Every sixteenth head is kept once more, side
 //! by side, where it stays in the fastest memory; the sixteen heads that are left lie in two or three lines.
 
+use std::sync::Arc;
+
 use super::block::{Block, GROUP, Head, heads_below};
 use super::format::Handle;
+use crate::block_memory::BlockMemory;
 use crate::internal_key::Trailer;
 
-#[derive(Debug)]
 pub(super) struct Index {
     block: Block,
     /// The last head of each group of sixteen that is whole.
@@ -28,8 +30,13 @@ impl Index {
         Ok(Self { block, samples })
     }
 
+    /// The same index in memory that is looked at fast.
+    pub(super) fn placed(self, memory: &Arc<BlockMemory>) -> Self {
+        Self { block: self.block.placed(memory), ..self }
+    }
+
     /// Memory in use.
-    pub(super) const fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.block.bytes() + self.samples.len() * size_of::<Head>()
     }
 

@@ -13,6 +13,7 @@ use super::format::{BlockError, FOOTER_BYTES, Footer, Handle, KNOWN, load_block}
 use super::index::Index;
 use super::meta::TableMeta;
 use super::residents::TableMemory;
+use crate::block_memory::BlockBytes;
 use crate::cache::{CachedBlock, TableBlocks};
 use crate::counters::ReadTally;
 use crate::disk::{Disk, File, OpenMode, read_exact_at};
@@ -49,8 +50,8 @@ pub(crate) struct Opened {
     file: Arc<dyn File>,
     index: Index,
     /// Those of the data blocks that are in memory.
-    cached: TableBlocks,
-    filter: Vec<u8>,
+    pub(super) cached: TableBlocks,
+    filter: BlockBytes,
     range_deletes: Arc<RangeDeletes>,
 }
 
@@ -92,8 +93,27 @@ impl Table {
     fn opened(&self) -> Result<Held<Opened>, Error> {
         match self.slot.get() {
             Some(loaded) => Ok(loaded),
-            None => Ok(self.environment.memory.admit(&self.slot, self.open()?)),
+            None => Ok(self.environment.memory.admit(&self.slot, self.open(None)?)),
         }
+    }
+
+    /// Opens it with blocks of it that are in the cache already.
+    ///
+    /// # Errors
+    /// The disk's, and corruption.
+    pub(crate) fn open_with(&self, blocks: TableBlocks) -> Result<(), Error> {
+        self.environment.memory.admit(&self.slot, self.open(Some(blocks))?);
+        Ok(())
+    }
+
+    /// Whether the block at a place is in the cache, and was read.
+    pub(crate) fn is_read_at(&self, key: &[u8], trailer: Trailer) -> bool {
+        self.slot.peek().is_some_and(|opened| opened.cached.is_read(opened.block_of(key, trailer)))
+    }
+
+    /// What was opened, if it was.
+    pub(super) fn opened_before(&self) -> Option<Arc<Opened>> {
+        self.slot.get().map(|opened| opened.keep())
     }
 
     /// For a walk over many blocks, which must not load the index for each of them.
@@ -101,7 +121,7 @@ impl Table {
         self.opened().map(|opened| opened.keep())
     }
 
-    fn open(&self) -> Result<Opened, Error> {
+    fn open(&self, warm: Option<TableBlocks>) -> Result<Opened, Error> {
         let io = |error| Error::io("open", &self.path, error);
         let file = self.environment.disk.open(&self.path, OpenMode::Read).map_err(io)?;
         let length = file.len().map_err(io)?;
@@ -129,7 +149,12 @@ impl Table {
         if range_deletes.iter().any(|delete| delete.sequence > self.meta.sequence_max) {
             return Err(self.corrupt(footer.range_deletes.offset, "deleted ranges no newer than the manifest says"));
         }
-        let cached = TableBlocks::new(&self.environment.memory.blocks, index.count());
+        let memory = self.environment.memory.blocks.memory();
+        let (index, filter) = (index.placed(memory), memory.place(filter.into(), 0));
+        let cached = match warm {
+            Some(warm) => warm.resized(index.count()),
+            None => TableBlocks::new(&self.environment.memory.blocks, index.count()),
+        };
         Ok(Opened { file, index, cached, filter, range_deletes: Arc::new(RangeDeletes::new(range_deletes)) })
     }
 
@@ -186,7 +211,7 @@ impl Table {
         self.block_of_opened(&*self.opened()?, index, keep, &mut ReadTally::default()).map(|block| block.keep())
     }
 
-    /// The same with what was opened before.
+    /// The same with what was opened before. Only who would `keep` it counts as a reader.
     pub(super) fn block_of_opened(
         &self,
         opened: &Opened,
@@ -194,7 +219,7 @@ impl Table {
         keep: bool,
         tally: &mut ReadTally,
     ) -> Result<Held<CachedBlock>, Error> {
-        if let Some(block) = opened.cached.get(index) {
+        if let Some(block) = if keep { opened.cached.get(index) } else { opened.cached.peek(index) } {
             tally.cache_hits += 1;
             return Ok(block);
         }

@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use kv_core::codec::put_prefixed;
 
-use super::block::BlockBuilder;
+use super::block::{Block, BlockBuilder};
 use super::filter;
 use super::format::{Footer, Handle, Origin, Properties, store_block, written_with};
 use super::meta::{TableMeta, Upper};
 use crate::blob::format::Pointer;
 use crate::blob::meta::BlobUse;
+use crate::cache::{BlockCache, TableBlocks};
 use crate::disk::{Disk, File, OpenMode};
 use crate::error::Error;
 use crate::files;
@@ -58,6 +59,24 @@ impl TableSettings {
     }
 }
 
+/// Tells of a place in the order of versions whether it is read.
+pub(crate) type IsRead = dyn Fn(&[u8], Trailer) -> bool;
+
+/// Which blocks go into the cache as they are written.
+#[derive(Clone)]
+pub(crate) struct Warming {
+    pub(crate) cache: Arc<BlockCache>,
+    /// Whether somebody reads what lies at a place already.
+    pub(crate) is_read: Arc<IsRead>,
+}
+
+/// A table that was written.
+pub(crate) struct Finished {
+    pub(crate) meta: TableMeta,
+    /// Those of its blocks that are in the cache, if any are.
+    pub(crate) warm: Option<TableBlocks>,
+}
+
 /// Takes versions in order and writes them to a new file.
 pub(crate) struct TableWriter {
     file: Arc<dyn File>,
@@ -70,6 +89,9 @@ pub(crate) struct TableWriter {
     block: BlockBuilder,
     scratch: Vec<u8>,
     index: BlockBuilder,
+    blocks: usize,
+    warming: Option<Warming>,
+    warm: Option<TableBlocks>,
     hashes: Vec<u64>,
     /// By number of the blob file, bytes of the records that entries point to.
     blobs: BTreeMap<u64, u64>,
@@ -103,6 +125,9 @@ impl TableWriter {
             block: BlockBuilder::default(),
             scratch: Vec::new(),
             index: BlockBuilder::default(),
+            blocks: 0,
+            warming: None,
+            warm: None,
             hashes: Vec::new(),
             blobs: BTreeMap::new(),
             range_deletes: Vec::new(),
@@ -115,6 +140,12 @@ impl TableWriter {
     /// Notes where the table comes from.
     pub(crate) fn of(mut self, origin: &Origin) -> Self {
         self.properties.origin = origin.clone();
+        self
+    }
+
+    /// Puts blocks into the cache as they are written.
+    pub(crate) fn warming(mut self, warming: &Warming) -> Self {
+        self.warming = Some(warming.clone());
         self
     }
 
@@ -169,11 +200,26 @@ impl TableWriter {
         let (last_key, last_trailer) = (last.0.to_vec(), last.1);
         self.scratch.clear();
         self.block.finish(&mut self.scratch);
+        self.keep(&last_key, last_trailer);
         let stored = self.store(self.settings.compression);
         handle[..8].copy_from_slice(&stored.offset.to_le_bytes());
         handle[8..].copy_from_slice(&stored.length.to_le_bytes());
         self.index.push(&last_key, last_trailer, &handle);
         if self.pending.len() >= RUN_BYTES { self.hand_over() } else { Ok(()) }
+    }
+
+    /// Puts the block in `scratch`, which ends at a place, into the cache if it is wanted there.
+    fn keep(&mut self, last_key: &[u8], last: Trailer) {
+        let index = self.blocks;
+        self.blocks += 1;
+        let Some(warming) = self.warming.as_ref().filter(|warming| (warming.is_read)(last_key, last)) else { return };
+        let Ok(block) = Block::new(self.scratch.clone()) else { return };
+        let warm = match self.warm.take() {
+            Some(warm) if index < warm.count() => warm,
+            Some(warm) => warm.resized(2 * (index + 1)),
+            None => TableBlocks::new(&warming.cache, 2 * (index + 1)),
+        };
+        self.warm.insert(warm).insert(index, block);
     }
 
     /// Appends the payload in `scratch` as a block.
@@ -194,7 +240,7 @@ impl TableWriter {
     ///
     /// # Errors
     /// The disk's; the file is then of no use. A failed sync is harmless: nothing names the file.
-    pub(crate) fn finish(mut self) -> Result<TableMeta, Error> {
+    pub(crate) fn finish(mut self) -> Result<Finished, Error> {
         assert!(self.properties.sequence_max > 0, "a table says something");
         if !self.block.is_empty() {
             self.finish_block()?;
@@ -233,7 +279,8 @@ impl TableWriter {
         if !self.settings.unsynced {
             self.file.sync().map_err(|error| Error::io("sync", &self.path, error))?;
         }
-        Ok(self.meta())
+        let warm = self.warm.take();
+        Ok(Finished { meta: self.meta(), warm })
     }
 
     fn meta(self) -> TableMeta {

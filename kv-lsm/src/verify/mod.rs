@@ -153,7 +153,7 @@ impl<'a, 'b> Verify<'a, 'b> {
             sealed: Vec::new(),
             trees: BTreeMap::new(),
         };
-        empty.trees_of(&catalog, |_| true, &self.directory, &self.environment())
+        empty.trees_of(&catalog, |_| true, &self.directory, &self.environment(), &[])
     }
 
     fn log_bytes(&self, segments: &[u64]) -> u64 {

@@ -36,7 +36,7 @@ fn write(disk: &MemDisk, number: u64, versions: &[(&str, u64)], deletes: &[(&str
         let delete = RangeDelete { start: start.as_bytes().into(), end: end.as_bytes().into(), sequence: *sequence };
         writer.push_range_delete(delete);
     }
-    writer.finish().unwrap()
+    writer.finish().unwrap().meta
 }
 
 fn table(disk: &MemDisk, meta: TableMeta) -> Arc<Table> {

@@ -87,8 +87,8 @@ fn a_walk_beside_a_split_is_in_order_and_whole() {
         let reader = {
             let tree = Arc::clone(&tree);
             thread::spawn(move || {
-                let mut run = Run::new(tree);
-                run.fill_from(Place { space: 1, key: &[], trailer: Trailer::NEWEST }, 100);
+                let mut run = Run::new(tree, 1);
+                run.fill_from(&[], Trailer::NEWEST, 100);
                 let keys: Vec<usize> = (0..run.len()).map(|at| usize::from(run.get(at).unwrap().key[0])).collect();
                 assert!(keys.is_sorted(), "{keys:?}");
                 assert!((1..=WIDTH).all(|key| keys.contains(&(2 * key))), "{keys:?}");

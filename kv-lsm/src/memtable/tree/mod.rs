@@ -289,7 +289,8 @@ impl Tree {
         }
     }
 
-    /// Appends at most `count` versions of the place's space to `out`: those at and behind it, ascending.
+    /// Appends at most `count` versions to `out`: those at and behind a place, ascending. Behind the last of the place's space
+    /// there may be some of others: to see that, each record would have to be waited for, though most are not looked at.
     fn collect_from(&self, place: Place<'_>, count: usize, out: &mut Vec<RecordAt>) {
         const ROOM: usize = 64;
         let mut next = place;
@@ -297,9 +298,10 @@ impl Tree {
         loop {
             let found = self.at::<ROOM>(&next);
             for &at in found.records.iter().flatten() {
-                if out.len() == full || self.record(at).space != place.space {
+                if out.len() == full {
                     return;
                 }
+                at.prefetch();
                 out.push(at);
             }
             if out.len() == full {
@@ -313,10 +315,14 @@ impl Tree {
                 (_, _, Some(fence)) => self.place(fence),
                 _ => return,
             };
+            if next.space != place.space {
+                return;
+            }
         }
     }
 
-    /// Appends at most `count` versions of `space` to `out`: those before `place`, or the last ones, descending.
+    /// Appends at most `count` versions to `out`: those before `place`, or the last ones of `space`, descending. Behind the
+    /// first of the space there may be some of others.
     fn collect_before(&self, space: u32, place: Option<Place<'_>>, count: usize, out: &mut Vec<RecordAt>) {
         const ROOM: usize = 64;
         let behind_space = space.checked_add(1).map(|space| Place { space, key: &[], trailer: Trailer::NEWEST });
@@ -325,9 +331,10 @@ impl Tree {
         loop {
             let found = self.before::<ROOM>(next.as_ref());
             for &at in found.records.iter().flatten() {
-                if out.len() == full || self.record(at).space != space {
+                if out.len() == full {
                     return;
                 }
+                at.prefetch();
                 out.push(at);
             }
             if out.len() == full {
@@ -338,6 +345,9 @@ impl Tree {
                 (_, _, Some(fence)) => Some(self.place(fence)),
                 _ => return,
             };
+            if out.last().is_some_and(|&last| self.record(last).space != space) {
+                return;
+            }
         }
     }
 

@@ -21,10 +21,8 @@ type Version = (u32, Vec<u8>, u64, Vec<u8>);
 
 fn versions(run: &Run) -> Vec<Version> {
     (0..run.len())
-        .map(|index| {
-            let record = run.get(index).unwrap();
-            (record.space, record.key.to_vec(), record.trailer.sequence(), record.value.to_vec())
-        })
+        .map_while(|index| run.get(index))
+        .map(|record| (record.space, record.key.to_vec(), record.trailer.sequence(), record.value.to_vec()))
         .collect()
 }
 
@@ -39,25 +37,25 @@ fn check(tree: &Arc<Tree>, model: &Model, space: u32, key: &[u8], sequence: u64,
         |version: &Version| (&version.1[..], std::cmp::Reverse(version.2)) < (key, std::cmp::Reverse(sequence));
     let of_space = || of_model(model).filter(|version| version.0 == space);
 
-    let mut run = Run::new(Arc::clone(tree));
-    run.fill_from(place, count);
+    let mut run = Run::new(Arc::clone(tree), space);
+    run.fill_from(key, place.trailer, count);
     let ascending: Vec<_> = of_space().filter(|version| !is_before(version)).collect();
     assert_eq!(versions(&run), ascending[..count.min(ascending.len())], "from {place:?}");
-    if run.len() == count && count > 0 {
+    if versions(&run).len() == count && count > 0 {
         run.go_on(count);
         let next = &ascending[count..];
         assert_eq!(versions(&run), next[..count.min(next.len())], "on from {place:?}");
     }
 
-    run.fill_before(space, Some(place), count);
+    run.fill_before(Some((key, place.trailer)), count);
     let descending: Vec<_> = of_space().rev().filter(is_before).collect();
     assert_eq!(versions(&run), descending[..count.min(descending.len())], "before {place:?}");
-    if run.len() == count && count > 0 {
+    if versions(&run).len() == count && count > 0 {
         run.go_back(count);
         let next = &descending[count..];
         assert_eq!(versions(&run), next[..count.min(next.len())], "back from {place:?}");
     }
-    run.fill_before(space, None, count);
+    run.fill_before(None, count);
     let last: Vec<_> = of_space().rev().take(count).collect();
     assert_eq!(versions(&run), last, "the last of {space}");
 
@@ -177,21 +175,22 @@ fn readers_beside_the_writer_miss_nothing() {
             inserted.store(number + 1, Ordering::Release);
         }
     });
-    let mut run = Run::new(Arc::clone(&tree));
-    run.fill_from(Place { space: 0, key: &[], trailer: Trailer::NEWEST }, 10);
-    assert_eq!(run.len(), 0);
-    run.fill_from(Place { space: 1, key: &[], trailer: Trailer::NEWEST }, usize::MAX >> 1);
-    assert_eq!(run.len() as u64, COUNT);
+    let count_of = |space: u32| {
+        let mut run = Run::new(Arc::clone(&tree), space);
+        run.fill_from(&[], Trailer::NEWEST, usize::MAX >> 1);
+        versions(&run).len() as u64
+    };
+    assert_eq!((count_of(0), count_of(1), count_of(2)), (0, COUNT, 0));
 }
 
 fn in_order(tree: &Arc<Tree>, place: Place<'_>, known: u64) {
-    let mut run = Run::new(Arc::clone(tree));
+    let mut run = Run::new(Arc::clone(tree), place.space);
     let mut lengths = 0;
     for forward in [true, false] {
         if forward {
-            run.fill_from(place, 200);
+            run.fill_from(place.key, place.trailer, 200);
         } else {
-            run.fill_before(1, Some(place), 200);
+            run.fill_before(Some((place.key, place.trailer)), 200);
         }
         let found = versions(&run);
         for pair in found.windows(2) {
