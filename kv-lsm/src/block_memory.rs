@@ -181,7 +181,7 @@ impl Region {
         // SAFETY: a new mapping, at an address that the system chooses, takes nobody's memory.
         let mapped = unsafe { mmap_anonymous(std::ptr::null_mut(), 2 * REGION_BYTES, access, MapFlags::PRIVATE) };
         let mapped = NonNull::new(mapped.ok()?.cast::<u8>())?;
-        let before = mapped.as_ptr().align_offset(REGION_BYTES);
+        let before = mapped.addr().get().wrapping_neg() % REGION_BYTES;
         // SAFETY: the parts before and behind the region lie in the mapping, and nobody knows of them.
         let start = unsafe {
             let start = mapped.add(before);

@@ -90,7 +90,8 @@ impl Builder {
     ///
     /// Four tenths go to memtables and the rest to the cache, unless one of the two is given: then the other has what is left.
     /// When both are, they must fit. What a call allocates for itself (its batch, a result, the buffers of a compaction) is not
-    /// counted. [`Metrics::memory_bytes`](crate::Metrics::memory_bytes) tells what is in use.
+    /// counted. [`Metrics::memory_bytes`](crate::Metrics::memory_bytes) tells what is in use. Gaps between blocks in large pages
+    /// come on top, an eighth of the cache at most.
     #[must_use]
     pub const fn memory_bytes(mut self, bytes: u64) -> Self {
         self.memory.memory_bytes = Some(bytes);

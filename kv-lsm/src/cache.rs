@@ -22,6 +22,8 @@ use crate::table::block::{self, Block};
 
 /// What a block costs beside its bytes: its place in the list, and what is known of it.
 const BLOCK_BYTES: u64 = 192;
+/// After so many slots whoever waits for the cache has a turn.
+const SLOTS_AT_ONCE: usize = 256;
 /// No place in the list.
 const NONE: u32 = u32::MAX;
 
@@ -88,15 +90,17 @@ impl TableBlocks {
     /// The same blocks in another number of slots. What has none any more leaves the cache.
     pub(crate) fn resized(self, count: usize) -> Self {
         let resized = Self::new(&self.cache, count);
-        let mut sieve = self.cache.sieve();
-        for (slot, other) in self.slots.iter().zip(&resized.slots[..]) {
-            if let Some(block) = slot.block.load_full() {
-                sieve.node(block.place).slots = Arc::clone(&resized.slots);
-                other.set(Some(block));
-                slot.set(None);
+        for (slots, others) in self.slots.chunks(SLOTS_AT_ONCE).zip(resized.slots.chunks(SLOTS_AT_ONCE)) {
+            let mut sieve = self.cache.sieve();
+            for (slot, other) in slots.iter().zip(others) {
+                if let Some(block) = slot.block.load_full() {
+                    let node = sieve.node(block.place);
+                    node.slots = Arc::clone(&resized.slots);
+                    other.set(Some(block));
+                    slot.set(None);
+                }
             }
         }
-        drop(sieve);
         resized
     }
 
@@ -133,7 +137,7 @@ impl TableBlocks {
         }
     }
 
-    /// The same for who does not count as a reader.
+    /// As [`TableBlocks::get`], for who does not count as a reader.
     pub(crate) fn peek(&self, index: usize) -> Option<Held<CachedBlock>> {
         Held::load(&self.slots.get(index)?.block)
     }
@@ -146,32 +150,42 @@ impl TableBlocks {
     /// Puts a block into its slot, if it has one and there is room for it at all, and hands it back.
     pub(crate) fn insert(&self, index: usize, block: Block) -> Held<CachedBlock> {
         let bytes = block.bytes() as u64 + BLOCK_BYTES;
-        self.cache.sieve().make_room(bytes);
+        {
+            let mut sieve = self.cache.sieve();
+            if index >= self.slots.len() || bytes > sieve.bytes_max {
+                return Held::own(Arc::new(CachedBlock::apart(block)));
+            }
+            if let Some(present) = self.get(index) {
+                // Somebody else was faster.
+                return present;
+            }
+            sieve.make_room(bytes);
+        }
         // Where the room is that was made; and not while others wait.
         let block = block.placed(&self.cache.memory);
         let mut sieve = self.cache.sieve();
         if let Some(present) = self.get(index) {
-            // Somebody else was faster.
             return present;
         }
         let mut block = CachedBlock::apart(block);
-        let Some(slot) = self.slots.get(index) else { return Held::own(Arc::new(block)) };
         let Some(place) = sieve.place_for(bytes) else { return Held::own(Arc::new(block)) };
         sieve.push(place, &self.slots, index, bytes);
         block.place = place;
         let block = Arc::new(block);
-        slot.set(Some(Arc::clone(&block)));
+        self.slots[index].set(Some(Arc::clone(&block)));
         Held::own(block)
     }
 }
 
 impl Drop for TableBlocks {
     fn drop(&mut self) {
-        let mut sieve = self.cache.sieve();
-        for slot in self.slots.iter() {
-            let place = slot.block.load().as_ref().map(|block| block.place);
-            if let Some(place) = place {
-                sieve.remove(place);
+        for slots in self.slots.chunks(SLOTS_AT_ONCE) {
+            let mut sieve = self.cache.sieve();
+            for slot in slots {
+                let place = slot.block.load().as_ref().map(|block| block.place);
+                if let Some(place) = place {
+                    sieve.remove(place);
+                }
             }
         }
     }
@@ -352,6 +366,21 @@ mod tests {
         assert_eq!((present(&table).len(), cache.bytes()), (0, 0), "though all were read");
         table.insert(0, block(0));
         assert_eq!((present(&table).len(), cache.bytes()), (0, 0), "there is no room at all");
+    }
+
+    #[test]
+    fn a_block_larger_than_the_cache_takes_nobodys_place() {
+        let cache = room_for(4);
+        let table = TableBlocks::new(&cache, 100);
+        for index in 0..4 {
+            table.insert(index, block(index as u64));
+        }
+        let mut builder = BlockBuilder::default();
+        builder.push(b"large", Trailer::new(1, Kind::Put), &[7; 5000]);
+        let mut bytes = Vec::new();
+        builder.finish(&mut bytes);
+        assert_eq!(table.insert(50, Block::new(bytes).unwrap()).count(), 1);
+        assert_eq!(present(&table), [0, 1, 2, 3]);
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub(crate) trait Cursor: Send {
 
     /// Does a part of a seek to this place ahead: what only asks for memory, and waits for none. A seek looks at one thing after
     /// the other, each where the one before says; while one cursor waits for its next, others can ask for theirs. Called with
-    /// `part` from 0 to [`PARTS`], and then `seek` with the same place.
+    /// each `part` below [`PARTS`] in turn, and then `seek` with the same place.
     fn approach(&mut self, _part: usize, _key: &[u8], _trailer: Trailer) {}
 
     /// To the last version before this place, or to the last of all.

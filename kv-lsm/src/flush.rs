@@ -142,7 +142,9 @@ fn write_tables(
             origin: engine.origin(keyspace),
             blob: engine.blob_settings(keyspace),
             created,
-            warming: Some(warm::where_read(&engine.environment, older.clone())),
+            // Where tables stay on level 0 until they are dropped, there may be thousands to look into.
+            warming: (!engine.options_of(keyspace).is_fifo())
+                .then(|| warm::where_read(&engine.environment, older.clone())),
         };
         let mut written = write_keyspace(memtable, keyspace, rules, older, engine.separate_rules(keyspace), outputs)?;
         let bytes = |tables: &[TableMeta]| tables.iter().map(|table| table.bytes).sum();

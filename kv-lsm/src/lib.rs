@@ -104,7 +104,13 @@ mod merge_iter;
 mod metrics;
 mod options;
 mod pin;
-#[expect(unsafe_code, reason = "an instruction that the standard library calls unsafe, as its argument is a pointer")]
+#[cfg_attr(
+    target_arch = "x86_64",
+    expect(
+        unsafe_code,
+        reason = "an instruction that the standard library calls unsafe, as its argument is a pointer"
+    )
+)]
 mod prefetch;
 mod priority;
 mod range_delete;

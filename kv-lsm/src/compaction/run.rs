@@ -144,6 +144,8 @@ fn execute(engine: &Engine, keyspace: u32, choice: &Choice) -> Result<Vec<u64>, 
     let ready = warm::open(std::mem::take(&mut written.warm), &engine.directory, &engine.environment);
     items.extend(written.items(keyspace, choice.output_level));
     let result = engine.install_tables(Edit(items), &ready, |_| {});
+    // What is not named is closed before it is removed.
+    drop(ready);
     match result {
         Ok(()) if choice.method == Method::Move => {}
         Ok(()) => {

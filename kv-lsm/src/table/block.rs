@@ -118,13 +118,13 @@ fn head(suffix: &[u8]) -> u64 {
 /// A head as it lies in a block.
 pub(crate) type Head = [u8; 8];
 
-/// So many heads lie in two or three lines of the processor's cache.
+/// So many heads are a line of the processor's cache.
 pub(super) const GROUP: usize = 8;
-/// Up to so many heads every sixteenth is looked at.
+/// Up to so many heads one of each line is looked at.
 const WIDE: usize = 64 * GROUP;
 
 /// How many heads, which ascend, are smaller than a number. The loads of each step do not wait for each other, as those of a
-/// binary search do: first every sixteenth head, then sixteen.
+/// binary search do: first the last head of each line, then those of one line.
 #[inline]
 pub(super) fn heads_below(heads: &[Head], wanted: u64) -> usize {
     let is_below = |head: &Head| u64::from_le_bytes(*head) < wanted;
@@ -145,12 +145,10 @@ pub(super) fn heads_below(heads: &[Head], wanted: u64) -> usize {
 /// Has those heads of a block loaded that a search looks at first.
 #[inline]
 pub(crate) fn prefetch_heads(heads: *const u8) {
-    /// Two lines have sixteen heads, and one of them is looked at.
-    const STEP_BYTES: usize = GROUP * size_of::<Head>();
     /// As many as a block of usual size has.
     const GROUPS: usize = 18;
-    for group in 1..=GROUPS {
-        prefetch(heads.wrapping_add(group * STEP_BYTES - 1));
+    for group in 0..GROUPS {
+        prefetch(heads.wrapping_add(group * LINE_BYTES));
     }
 }
 
@@ -273,7 +271,8 @@ impl Block {
     #[inline]
     fn prefetch_entry(&self, index: usize) {
         const LINES: usize = 3;
-        let about = self.common_at * index / self.count.max(1);
+        // Only a guess, also where it is cut.
+        let about = self.common_at.wrapping_mul(index) / self.count.max(1);
         let start = self.bytes.as_ptr().wrapping_add(about);
         for line in 0..LINES {
             prefetch(start.wrapping_add(line * LINE_BYTES));

@@ -1,7 +1,7 @@
 //! The index of a table, as it is searched in memory.
 //!
-//! It lies in the file as a block: of each data block the last key, and where it is. Every sixteenth head is kept once more, side
-//! by side, where it stays in the fastest memory; the sixteen heads that are left lie in two or three lines.
+//! It lies in the file as a block: of each data block the last key, and where it is. The last head of each line is kept once more, side
+//! by side, where it stays in the fastest memory; those that are left lie in one line.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::internal_key::Trailer;
 
 pub(super) struct Index {
     block: Block,
-    /// The last head of each group of sixteen that is whole.
+    /// The last head of each line that is whole.
     samples: Vec<Head>,
 }
 

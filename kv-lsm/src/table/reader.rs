@@ -152,6 +152,7 @@ impl Table {
         let memory = self.environment.memory.blocks.memory();
         let (index, filter) = (index.placed(memory), memory.place(filter.into(), 0));
         let cached = match warm {
+            Some(warm) if warm.count() >= index.count() => warm,
             Some(warm) => warm.resized(index.count()),
             None => TableBlocks::new(&self.environment.memory.blocks, index.count()),
         };
