@@ -102,16 +102,25 @@ impl BlockMemory {
 
     /// A copy that lies in a region, if there is room. The byte at `aligned` begins a line of the processor's cache.
     pub(crate) fn place(self: &Arc<Self>, bytes: BlockBytes, aligned: usize) -> BlockBytes {
+        self.in_region(&bytes, aligned).unwrap_or(bytes)
+    }
+
+    /// A copy, in a region if there is room.
+    pub(crate) fn copy(self: &Arc<Self>, bytes: &[u8], aligned: usize) -> BlockBytes {
+        self.in_region(bytes, aligned).unwrap_or_else(|| bytes.to_vec().into())
+    }
+
+    fn in_region(self: &Arc<Self>, bytes: &[u8], aligned: usize) -> Option<BlockBytes> {
         let before = (LINE_BYTES - aligned % LINE_BYTES) % LINE_BYTES;
-        let Some((piece, start)) = self.regions().take(before + bytes.len()) else { return bytes };
+        let (piece, start) = self.regions().take(before + bytes.len())?;
         // SAFETY: the piece was taken a moment ago for so many bytes, behind those that are left out for the alignment, and is no
         // part of what is copied from.
         let start = unsafe {
             let start = start.add(before);
-            start.copy_from_nonoverlapping(bytes.start, bytes.length);
+            start.as_ptr().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
             start
         };
-        BlockBytes { start, length: bytes.length, owner: Owner::Region { memory: Arc::clone(self), piece } }
+        Some(BlockBytes { start, length: bytes.len(), owner: Owner::Region { memory: Arc::clone(self), piece } })
     }
 
     fn regions(&self) -> MutexGuard<'_, Regions> {

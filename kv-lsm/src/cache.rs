@@ -8,6 +8,7 @@
 //! `kv_core::evict` has this policy for maps. There the marks lie with the policy; here each lies in its block, which a reader has at
 //! hand anyway, so that a hit touches nothing else.
 
+use std::convert::Infallible;
 use std::ops::Deref;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
@@ -149,31 +150,46 @@ impl TableBlocks {
 
     /// Puts a block into its slot, if it has one and there is room for it at all, and hands it back.
     pub(crate) fn insert(&self, index: usize, block: Block) -> Held<CachedBlock> {
-        let bytes = block.bytes() as u64 + BLOCK_BYTES;
+        let Ok(held) = self.insert_with::<Infallible>(index, block.bytes(), |memory| Ok(block.placed(memory)));
+        held
+    }
+
+    /// The same with a block of so many bytes that is made where the room for it is.
+    ///
+    /// # Errors
+    /// Those of `make`.
+    pub(crate) fn insert_with<E>(
+        &self,
+        index: usize,
+        length: usize,
+        make: impl FnOnce(&Arc<BlockMemory>) -> Result<Block, E>,
+    ) -> Result<Held<CachedBlock>, E> {
+        let bytes = length as u64 + BLOCK_BYTES;
         {
             let mut sieve = self.cache.sieve();
             if index >= self.slots.len() || bytes > sieve.bytes_max {
-                return Held::own(Arc::new(CachedBlock::apart(block)));
+                drop(sieve);
+                return Ok(Held::own(Arc::new(CachedBlock::apart(make(&self.cache.memory)?))));
             }
             if let Some(present) = self.get(index) {
                 // Somebody else was faster.
-                return present;
+                return Ok(present);
             }
             sieve.make_room(bytes);
         }
-        // Where the room is that was made; and not while others wait.
-        let block = block.placed(&self.cache.memory);
+        // Not while others wait.
+        let block = make(&self.cache.memory)?;
         let mut sieve = self.cache.sieve();
         if let Some(present) = self.get(index) {
-            return present;
+            return Ok(present);
         }
         let mut block = CachedBlock::apart(block);
-        let Some(place) = sieve.place_for(bytes) else { return Held::own(Arc::new(block)) };
+        let Some(place) = sieve.place_for(bytes) else { return Ok(Held::own(Arc::new(block))) };
         sieve.push(place, &self.slots, index, bytes);
         block.place = place;
         let block = Arc::new(block);
         self.slots[index].set(Some(Arc::clone(&block)));
-        Held::own(block)
+        Ok(Held::own(block))
     }
 }
 

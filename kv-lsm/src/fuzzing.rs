@@ -102,12 +102,12 @@ pub fn manifest(bytes: &[u8]) {
 
 /// A block of a table, as it lies in the file and decoded.
 pub fn data_block(bytes: &[u8]) {
-    drop(load_block(bytes.to_vec(), 1, 0));
+    drop(load_block(bytes, 1, 0));
     let kinds = [Compression::None, Compression::Lz4, Compression::Zstd(1)];
     for compression in kinds.into_iter().filter(|compression| compression.is_supported()) {
         let mut stored = Vec::new();
         store_block(&mut stored, bytes, compression, 1, 0);
-        assert_eq!(load_block(stored, 1, 0).as_deref(), Ok(bytes), "a stored block comes back");
+        assert_eq!(load_block(&stored, 1, 0).as_deref(), Ok(bytes), "a stored block comes back");
     }
     let Ok(block) = Block::new(bytes.to_vec()) else { return };
     assert_eq!(block.bytes(), bytes.len());
@@ -137,14 +137,14 @@ pub fn compressed_block(bytes: &[u8]) {
     let mut stored = [payload, trailer].concat();
     let checksum = seeded(&stored, place_seed(1, 0));
     stored.extend_from_slice(&checksum.to_le_bytes());
-    let Ok(decoded) = load_block(stored, 1, 0) else { return };
+    let Ok(decoded) = load_block(&stored, 1, 0) else { return };
     let [kind, claimed @ ..] = *trailer;
     assert_eq!(decoded.len(), u32::from_le_bytes(claimed) as usize, "a block is as long as it claims");
     // Its length may be claimed, never believed.
     assert!(kind > 1 || decoded.len() <= payload.len().saturating_mul(256), "more than LZ4 can make of it");
     let mut again = Vec::new();
     store_block(&mut again, &decoded, Compression::Lz4, 1, 0);
-    assert_eq!(load_block(again, 1, 0).as_ref(), Ok(&decoded), "what was decoded can be stored");
+    assert_eq!(load_block(&again, 1, 0).as_ref(), Ok(&decoded), "what was decoded can be stored");
 }
 
 /// A whole file, as [`crate::inspect`] reads it: the first byte says of which kind, the rest is the file.

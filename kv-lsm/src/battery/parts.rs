@@ -155,7 +155,7 @@ fn of_table(file: &[u8]) -> Vec<Part> {
         Part { bytes, seal: Seal::Trailer { seed } }
     };
     let index = range(footer.index.offset, footer.index.length);
-    let decoded = load_block(file[index.clone()].to_vec(), footer.identity, index.start as u64).expect("a whole table");
+    let decoded = load_block(&file[index.clone()], footer.identity, index.start as u64).expect("a whole table");
     let entries = Block::new(decoded).expect("a whole table");
     let number = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
     let mut parts: Vec<Part> = (0..entries.count())

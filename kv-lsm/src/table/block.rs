@@ -152,6 +152,12 @@ pub(crate) fn prefetch_heads(heads: *const u8) {
     }
 }
 
+/// Where the heads of a block lie, if it is one.
+fn heads_at(bytes: &[u8]) -> usize {
+    let count = bytes.last_chunk::<4>().map_or(0, |count| u32::from_le_bytes(*count) as usize);
+    bytes.len().saturating_sub(count.saturating_mul(12).saturating_add(12))
+}
+
 /// Where the parts of an entry lie in its block; of the key what follows the common prefix.
 #[derive(Clone, Debug)]
 pub(crate) struct EntryPlace {
@@ -175,7 +181,18 @@ impl Block {
     /// # Errors
     /// When the bytes are not a block.
     pub(crate) fn new(bytes: Vec<u8>) -> Result<Self, DecodeError> {
-        let bytes = BlockBytes::from(bytes);
+        Self::of(bytes.into())
+    }
+
+    /// The same with a copy of the bytes, in memory that is looked at fast.
+    ///
+    /// # Errors
+    /// When the bytes are not a block.
+    pub(crate) fn copy(bytes: &[u8], memory: &Arc<BlockMemory>) -> Result<Self, DecodeError> {
+        Self::of(memory.copy(bytes, heads_at(bytes)))
+    }
+
+    fn of(bytes: BlockBytes) -> Result<Self, DecodeError> {
         let wrong = |what| DecodeError { offset: 0, what };
         let (rest, count) = bytes.split_last_chunk::<4>().ok_or_else(|| wrong("a block with a tail"))?;
         let (rest, common) = rest.split_last_chunk::<4>().ok_or_else(|| wrong("a block with a tail"))?;

@@ -44,7 +44,7 @@ impl Description {
         let length = usize::try_from(handle.length).map_err(|_| corrupt(footer_at, "properties that fit memory"))?;
         let mut stored = vec![0; length];
         read(&mut stored, handle.offset)?;
-        let decoded = load_block(stored, footer.identity, handle.offset).map_err(|error| match error {
+        let decoded = load_block(&stored, footer.identity, handle.offset).map_err(|error| match error {
             BlockError::Corrupt(expected) => corrupt(handle.offset, expected),
             BlockError::Zstd => Compression::unsupported_zstd(path),
         })?;

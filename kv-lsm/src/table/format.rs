@@ -249,7 +249,21 @@ pub(crate) enum BlockError {
 ///
 /// # Errors
 /// What is wrong with it.
-pub(crate) fn load_block(mut stored: Vec<u8>, identity: u64, offset: u64) -> Result<Vec<u8>, BlockError> {
+pub(crate) fn load_block(stored: &[u8], identity: u64, offset: u64) -> Result<Vec<u8>, BlockError> {
+    let mut decoded = Vec::new();
+    unpack_block(stored, identity, offset, &mut decoded).map(<[u8]>::to_vec)
+}
+
+/// The same, with memory for what has to be decoded.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn unpack_block<'b>(
+    stored: &'b [u8],
+    identity: u64,
+    offset: u64,
+    decoded: &'b mut Vec<u8>,
+) -> Result<&'b [u8], BlockError> {
     let corrupt = |expected| Err(BlockError::Corrupt(expected));
     let Some(payload_bytes) = stored.len().checked_sub(BLOCK_TRAILER_BYTES) else {
         return corrupt("a block with a trailer");
@@ -267,19 +281,25 @@ pub(crate) fn load_block(mut stored: Vec<u8>, identity: u64, offset: u64) -> Res
     ];
     let decoded_bytes = u32::from_le_bytes(length) as usize;
     match compression {
-        RAW if decoded_bytes == payload_bytes => {
-            stored.truncate(payload_bytes);
-            Ok(stored)
-        }
+        RAW if decoded_bytes == payload_bytes => Ok(&stored[..payload_bytes]),
         RAW => corrupt("a decoded length equal to the stored one"),
         LZ4 if decoded_bytes / LZ4_RATIO_MAX > payload_bytes => corrupt("a decoded length that LZ4 can reach"),
-        LZ4 => match lz4_flex::block::decompress(&stored[..payload_bytes], decoded_bytes) {
-            Ok(decoded) if decoded.len() == decoded_bytes => Ok(decoded),
-            _ => corrupt("a block that LZ4 can decode"),
-        },
+        LZ4 => {
+            if decoded.len() < decoded_bytes {
+                decoded.resize(decoded_bytes, 0);
+            }
+            let room = &mut decoded[..decoded_bytes];
+            match lz4_flex::block::decompress_into(&stored[..payload_bytes], room) {
+                Ok(length) if length == decoded_bytes => Ok(room),
+                _ => corrupt("a block that LZ4 can decode"),
+            }
+        }
         ZSTD if !Compression::Zstd(1).is_supported() => Err(BlockError::Zstd),
         ZSTD => match zstd::decompress(&stored[..payload_bytes], decoded_bytes) {
-            Some(decoded) if decoded.len() == decoded_bytes => Ok(decoded),
+            Some(unpacked) if unpacked.len() == decoded_bytes => {
+                *decoded = unpacked;
+                Ok(&decoded[..])
+            }
             _ => corrupt("a block that zstd can decode"),
         },
         _ => corrupt("a known kind of compression"),
@@ -301,16 +321,16 @@ mod tests {
             let handle = store_block(&mut stored, &payload, compression, 1, 64);
             assert_eq!(handle, Handle { offset: 64, length: stored.len() as u64 });
             assert_eq!(stored.len() < 500, compression != Compression::None, "compressed when asked to");
-            assert_eq!(load_block(stored.clone(), 1, 64), Ok(payload));
-            assert!(load_block(stored.clone(), 1, 65).is_err(), "another place");
-            assert!(load_block(stored.clone(), 2, 64).is_err(), "another file");
+            assert_eq!(load_block(&stored, 1, 64), Ok(payload));
+            assert!(load_block(&stored, 1, 65).is_err(), "another place");
+            assert!(load_block(&stored, 2, 64).is_err(), "another file");
             for at in 0..stored.len() {
                 let mut flipped = stored.clone();
                 flipped[at] ^= 4;
-                assert!(load_block(flipped, 1, 64).is_err(), "byte {at}");
+                assert!(load_block(&flipped, 1, 64).is_err(), "byte {at}");
             }
             for length in 0..stored.len() {
-                assert!(load_block(stored[..length].to_vec(), 1, 64).is_err(), "cut at {length}");
+                assert!(load_block(&stored[..length], 1, 64).is_err(), "cut at {length}");
             }
         }
     }
@@ -323,7 +343,7 @@ mod tests {
             stored.extend_from_slice(&u32::MAX.to_le_bytes());
             let checksum = seeded(&stored, place_seed(1, 0));
             stored.extend_from_slice(&checksum.to_le_bytes());
-            load_block(stored, 1, 0)
+            load_block(&stored, 1, 0)
         };
         assert_eq!(claiming(LZ4), Err(BlockError::Corrupt("a decoded length that LZ4 can reach")));
         let refused = match Compression::Zstd(1).is_supported() {

@@ -55,7 +55,7 @@ fn tamper(disk: &MemDisk, number: u64, handle: Handle, change: impl FnOnce(&mut 
     let identity = Description::read(disk, &files::table(Path::new(DIRECTORY), number)).unwrap().footer.identity;
     let mut stored = vec![0; usize::try_from(handle.length).unwrap()];
     read_exact_at(file.as_ref(), &mut stored, handle.offset).unwrap();
-    let mut payload = load_block(stored, identity, handle.offset).unwrap();
+    let mut payload = load_block(&stored, identity, handle.offset).unwrap();
     change(&mut payload);
     let mut stored = Vec::new();
     store_block(&mut stored, &payload, Compression::None, identity, handle.offset);
