@@ -100,12 +100,7 @@ impl BlockMemory {
         Self { regions: Mutex::new(Regions { regions_max, list: Vec::new(), longest: Vec::new() }) }
     }
 
-    /// A copy that lies in a region, if there is room. The byte at `aligned` begins a line of the processor's cache.
-    pub(crate) fn place(self: &Arc<Self>, bytes: BlockBytes, aligned: usize) -> BlockBytes {
-        self.in_region(&bytes, aligned).unwrap_or(bytes)
-    }
-
-    /// A copy, in a region if there is room.
+    /// A copy, in a region if there is room. There the byte at `aligned` begins a line of the processor's cache.
     pub(crate) fn copy(self: &Arc<Self>, bytes: &[u8], aligned: usize) -> BlockBytes {
         self.in_region(bytes, aligned).unwrap_or_else(|| bytes.to_vec().into())
     }
@@ -271,7 +266,7 @@ mod tests {
     #[test]
     fn small_caches_live_on_the_heap() {
         let memory = memory(REGIONS_MIN - 1);
-        let bytes = memory.place(vec![7; 100].into(), 0);
+        let bytes = memory.copy(&[7; 100], 0);
         assert!(!is_in_region(&bytes));
         assert_eq!(*bytes, [7; 100]);
     }
@@ -290,7 +285,7 @@ mod tests {
         for round in 0..20_000_usize {
             let (fill, length) = (u8::try_from(round % 251).unwrap(), 1 + random(40_000));
             let aligned = random(length);
-            let bytes = memory.place(vec![fill; length].into(), aligned);
+            let bytes = memory.copy(&vec![fill; length], aligned);
             assert_eq!(bytes.len(), length);
             if is_in_region(&bytes) {
                 placed += 1;
@@ -309,8 +304,8 @@ mod tests {
         assert_eq!(memory.regions().list.len(), regions, "and no more");
         drop(kept);
         assert!(memory.regions().list.iter().all(|region| region.taken == [0; UNITS / WORD_BITS]), "all came back");
-        let whole: Vec<_> = (0..regions).map(|_| memory.place(vec![1; REGION_BYTES].into(), 0)).collect();
+        let whole: Vec<_> = (0..regions).map(|_| memory.copy(&vec![1; REGION_BYTES], 0)).collect();
         assert!(whole.iter().all(is_in_region), "and lie beside one another again");
-        assert!(!is_in_region(&memory.place(vec![1; REGION_BYTES + 1].into(), 0)), "larger than a region");
+        assert!(!is_in_region(&memory.copy(&vec![1; REGION_BYTES + 1], 0)), "larger than a region");
     }
 }

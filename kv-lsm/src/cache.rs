@@ -8,7 +8,6 @@
 //! `kv_core::evict` has this policy for maps. There the marks lie with the policy; here each lies in its block, which a reader has at
 //! hand anyway, so that a hit touches nothing else.
 
-use std::convert::Infallible;
 use std::ops::Deref;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
@@ -148,17 +147,12 @@ impl TableBlocks {
         self.peek(index).is_some_and(|block| block.touched.load(Ordering::Relaxed))
     }
 
-    /// Puts a block into its slot, if it has one and there is room for it at all, and hands it back.
-    pub(crate) fn insert(&self, index: usize, block: Block) -> Held<CachedBlock> {
-        let Ok(held) = self.insert_with::<Infallible>(index, block.bytes(), |memory| Ok(block.placed(memory)));
-        held
-    }
-
-    /// The same with a block of so many bytes that is made where the room for it is.
+    /// Puts a block of so many bytes, which is made where the room for it is, into its slot, if it has one and there is room for it
+    /// at all, and hands it back.
     ///
     /// # Errors
     /// Those of `make`.
-    pub(crate) fn insert_with<E>(
+    pub(crate) fn insert<E>(
         &self,
         index: usize,
         length: usize,
@@ -334,6 +328,8 @@ impl BlockCache {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
     use super::*;
     use crate::internal_key::{Kind, Trailer};
     use crate::table::block::BlockBuilder;
@@ -345,6 +341,11 @@ mod tests {
         let mut bytes = Vec::new();
         builder.finish(&mut bytes);
         Block::new(bytes).unwrap()
+    }
+
+    fn insert(table: &TableBlocks, index: usize, block: Block) -> Held<CachedBlock> {
+        let Ok(held) = table.insert::<Infallible>(index, block.bytes(), |_| Ok(block));
+        held
     }
 
     fn number(block: &Block) -> u64 {
@@ -366,11 +367,11 @@ mod tests {
         let table = TableBlocks::new(&cache, 100);
         for index in 0..4 {
             assert!(table.get(index).is_none());
-            assert_eq!(number(&table.insert(index, block(index as u64))), index as u64);
+            assert_eq!(number(&insert(&table, index, block(index as u64))), index as u64);
         }
         assert!(table.get(1).is_some() && table.get(3).is_some());
         for index in 4..100 {
-            table.insert(index, block(index as u64));
+            insert(&table, index, block(index as u64));
             assert!(table.get(1).is_some() && table.get(3).is_some(), "read between any two others");
             assert_eq!(present(&table).len(), 4);
             assert!(present(&table).contains(&index));
@@ -380,7 +381,7 @@ mod tests {
         assert_eq!(present(&table).len(), 2);
         cache.set_bytes_max(0);
         assert_eq!((present(&table).len(), cache.bytes()), (0, 0), "though all were read");
-        table.insert(0, block(0));
+        insert(&table, 0, block(0));
         assert_eq!((present(&table).len(), cache.bytes()), (0, 0), "there is no room at all");
     }
 
@@ -389,13 +390,13 @@ mod tests {
         let cache = room_for(4);
         let table = TableBlocks::new(&cache, 100);
         for index in 0..4 {
-            table.insert(index, block(index as u64));
+            insert(&table, index, block(index as u64));
         }
         let mut builder = BlockBuilder::default();
         builder.push(b"large", Trailer::new(1, Kind::Put), &[7; 5000]);
         let mut bytes = Vec::new();
         builder.finish(&mut bytes);
-        assert_eq!(table.insert(50, Block::new(bytes).unwrap()).count(), 1);
+        assert_eq!(insert(&table, 50, Block::new(bytes).unwrap()).count(), 1);
         assert_eq!(present(&table), [0, 1, 2, 3]);
     }
 
@@ -404,16 +405,19 @@ mod tests {
         let cache = room_for(10);
         let table = TableBlocks::new(&cache, 4);
         for index in [0, 2, 3] {
-            table.insert(index, block(index as u64));
+            insert(&table, index, block(index as u64));
         }
         let bytes = cache.bytes();
         let table = table.resized(9);
-        table.insert(8, block(8));
+        insert(&table, 8, block(8));
         assert_eq!((present(&table), cache.bytes()), (vec![0, 2, 3, 8], bytes / 3 * 4));
         let table = table.resized(3);
         assert_eq!((present(&table), cache.bytes()), (vec![0, 2], bytes / 3 * 2));
         assert_eq!(number(&table.get(2).unwrap()), 2);
-        assert!(!Arc::ptr_eq(&table.insert(7, block(7)).keep(), &table.insert(7, block(7)).keep()), "it has no slot");
+        assert!(
+            !Arc::ptr_eq(&insert(&table, 7, block(7)).keep(), &insert(&table, 7, block(7)).keep()),
+            "it has no slot"
+        );
         cache.set_bytes_max(0);
         assert_eq!((present(&table), cache.bytes()), (vec![], 0), "the list knows where they are");
     }
@@ -423,8 +427,8 @@ mod tests {
         let cache = room_for(10);
         let (one, other) = (TableBlocks::new(&cache, 4), TableBlocks::new(&cache, 4));
         for index in 0..4 {
-            one.insert(index, block(index as u64));
-            other.insert(index, block(index as u64));
+            insert(&one, index, block(index as u64));
+            insert(&other, index, block(index as u64));
         }
         let (bytes, slots, reading) = (cache.bytes(), Arc::downgrade(&one.slots), one.get(2).unwrap().keep());
         drop(one);
@@ -447,7 +451,7 @@ mod tests {
                         let (number_of_table, index) = ((state >> 33) % 3, (state >> 40) % 64);
                         let table = &tables[usize::try_from(number_of_table).unwrap()];
                         let (at, wanted) = (usize::try_from(index).unwrap(), number_of_table << 8 | index);
-                        let held = table.get(at).unwrap_or_else(|| table.insert(at, block(wanted)));
+                        let held = table.get(at).unwrap_or_else(|| insert(table, at, block(wanted)));
                         assert_eq!(number(&held), wanted);
                         assert!(cache.bytes() <= 20 * (held.bytes() as u64 + BLOCK_BYTES));
                     }

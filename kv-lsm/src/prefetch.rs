@@ -18,3 +18,11 @@ pub(crate) fn prefetch(address: *const u8) {
     #[cfg(not(target_arch = "x86_64"))]
     let _ = address;
 }
+
+/// The same for so many lines from an address on.
+#[inline]
+pub(crate) fn prefetch_lines(start: *const u8, lines: usize) {
+    for line in 0..lines {
+        prefetch(start.wrapping_add(line * LINE_BYTES));
+    }
+}

@@ -32,7 +32,7 @@ impl<T> Slot<T> {
     }
 
     pub(crate) fn get(&self) -> Option<Held<T>> {
-        let loaded = Held::load(&self.loaded)?;
+        let loaded = self.peek()?;
         if !self.touched.load(Ordering::Relaxed) {
             self.touched.store(true, Ordering::Relaxed);
         }

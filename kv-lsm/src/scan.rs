@@ -23,9 +23,6 @@ use crate::visible::{Operands, Resolver, ScanRules, Want};
 /// After so many versions of one key that do not matter, the cursors seek instead of stepping.
 const STEPS_BEFORE_SEEK: usize = 16;
 
-/// Seldom does a scan merge more.
-const SOURCES: usize = 8;
-
 /// The ends of a scan.
 pub(crate) type Bounds = (Bound<Vec<u8>>, Bound<Vec<u8>>);
 
@@ -69,7 +66,7 @@ impl Scan {
     /// When the deleted ranges of a table cannot be read.
     pub(crate) fn new(version: &Version, rules: ScanRules, bounds: Bounds, reverse: bool) -> Result<Self, Error> {
         let keyspace = rules.keyspace;
-        let mut cursors = Vec::with_capacity(SOURCES);
+        let mut cursors = Vec::new();
         let mut range_deletes = Vec::new();
         for memtable in version.memtables() {
             cursors.push(Source::Memtable(MemtableCursor::new(memtable, keyspace)));

@@ -23,9 +23,11 @@ pub(crate) type Before = Older;
 /// Keeps blocks where those of the tables `before` are read.
 pub(crate) fn where_read(environment: &TableEnvironment, before: Before) -> Warming {
     let is_read = move |key: &[u8], trailer: Trailer| {
-        let on_level = |tables: &Vec<Arc<Table>>| Tree::table_for(tables, key).map(|index| Arc::clone(&tables[index]));
-        before.loose.iter().any(|table| table.meta().contains(key) && table.is_read_at(key, trailer))
-            || before.levels.iter().filter_map(on_level).any(|table| table.is_read_at(key, trailer))
+        let is_read = |table: &Arc<Table>| table.is_read_at(key, trailer);
+        let on_level =
+            |tables: &Vec<Arc<Table>>| Tree::table_for(tables, key).is_some_and(|index| is_read(&tables[index]));
+        before.loose.iter().any(|table| table.meta().contains(key) && is_read(table))
+            || before.levels.iter().any(on_level)
     };
     Warming { cache: Arc::clone(&environment.memory.blocks), is_read: Arc::new(is_read) }
 }

@@ -20,7 +20,7 @@ use crate::block_memory::{BlockBytes, BlockMemory};
 use crate::cursor::Entry;
 use crate::internal_key::{EXPIRY_BYTES, Trailer, compare};
 use crate::limits::KEY_BYTES_MAX;
-use crate::prefetch::{LINE_BYTES, prefetch};
+use crate::prefetch::prefetch_lines;
 
 /// What stands before the suffix of an entry.
 const ENTRY_HEADER_BYTES: usize = 8 + 2;
@@ -147,9 +147,7 @@ pub(super) fn heads_below(heads: &[Head], wanted: u64) -> usize {
 pub(crate) fn prefetch_heads(heads: *const u8) {
     /// As many as a block of usual size has.
     const GROUPS: usize = 18;
-    for group in 0..GROUPS {
-        prefetch(heads.wrapping_add(group * LINE_BYTES));
-    }
+    prefetch_lines(heads, GROUPS);
 }
 
 /// Where the heads of a block lie, if it is one.
@@ -225,12 +223,6 @@ impl Block {
         Ok(block)
     }
 
-    /// The same block in memory that is looked at fast.
-    pub(crate) fn placed(self, memory: &Arc<BlockMemory>) -> Self {
-        let bytes = memory.place(self.bytes, self.heads_at);
-        Self { bytes, ..self }
-    }
-
     pub(crate) const fn count(&self) -> usize {
         self.count
     }
@@ -290,20 +282,14 @@ impl Block {
         const LINES: usize = 3;
         // Only a guess, also where it is cut.
         let about = self.common_at.wrapping_mul(index) / self.count.max(1);
-        let start = self.bytes.as_ptr().wrapping_add(about);
-        for line in 0..LINES {
-            prefetch(start.wrapping_add(line * LINE_BYTES));
-        }
+        prefetch_lines(self.bytes.as_ptr().wrapping_add(about), LINES);
     }
 
     /// Has entries from one on loaded, for who will walk over some of them.
     #[inline]
     pub(crate) fn prefetch_from(&self, index: usize) {
         const LINES: usize = 10;
-        let start = self.bytes.as_ptr().wrapping_add(offset(self.offsets()[index]));
-        for line in 0..LINES {
-            prefetch(start.wrapping_add(line * LINE_BYTES));
-        }
+        prefetch_lines(self.bytes.as_ptr().wrapping_add(offset(self.offsets()[index])), LINES);
     }
 
     /// Index of the first entry at or behind a place.

@@ -12,9 +12,6 @@ use crate::cursor::{Cursor, Entry};
 use crate::error::Error;
 use crate::internal_key::{Trailer, compare};
 
-/// Seldom is more of a key left behind what all keys of its block begin with.
-const SUFFIX_BYTES: usize = 32;
-
 pub(crate) struct TableCursor {
     table: Arc<Table>,
     opened: Option<Arc<Opened>>,
@@ -67,8 +64,6 @@ impl TableCursor {
         }
         let (_, block) = self.block.as_ref().expect("just entered");
         self.key.clear();
-        // One allocation for keys of usual length.
-        self.key.reserve(block.common_prefix().len() + SUFFIX_BYTES);
         self.key.extend_from_slice(block.common_prefix());
         self.common = self.key.len();
         Ok(())

@@ -3,11 +3,8 @@
 //! It lies in the file as a block: of each data block the last key, and where it is. The last head of each line is kept once more, side
 //! by side, where it stays in the fastest memory; those that are left lie in one line.
 
-use std::sync::Arc;
-
 use super::block::{Block, GROUP, Head, heads_below};
 use super::format::Handle;
-use crate::block_memory::BlockMemory;
 use crate::internal_key::Trailer;
 
 pub(super) struct Index {
@@ -17,22 +14,16 @@ pub(super) struct Index {
 }
 
 impl Index {
-    /// Reads an index and checks it. `holds` tells whether a data block can lie there.
+    /// Checks what a block says as an index. `holds` tells whether a data block can lie there.
     ///
     /// # Errors
     /// What was expected.
-    pub(super) fn new(bytes: Vec<u8>, holds: impl Fn(Handle) -> bool) -> Result<Self, &'static str> {
-        let block = Block::new(bytes).map_err(|error| error.what)?;
+    pub(super) fn new(block: Block, holds: impl Fn(Handle) -> bool) -> Result<Self, &'static str> {
         if !(0..block.count()).all(|index| decode_handle(block.entry(index).value).is_some_and(&holds)) {
             return Err("handles of blocks inside the file");
         }
         let samples = block.heads().chunks_exact(GROUP).map(|group| group[GROUP - 1]).collect();
         Ok(Self { block, samples })
-    }
-
-    /// The same index in memory that is looked at fast.
-    pub(super) fn placed(self, memory: &Arc<BlockMemory>) -> Self {
-        Self { block: self.block.placed(memory), ..self }
     }
 
     /// Memory in use.
@@ -92,7 +83,8 @@ mod tests {
                 }
                 let mut bytes = Vec::new();
                 builder.finish(&mut bytes);
-                let (index, block) = (Index::new(bytes.clone(), |_| true).unwrap(), Block::new(bytes).unwrap());
+                let (index, block) =
+                    (Index::new(Block::new(bytes.clone()).unwrap(), |_| true).unwrap(), Block::new(bytes).unwrap());
                 assert_eq!(index.count(), count);
                 for number in 0..count {
                     let (key, trailer) = index.last(number);
@@ -117,7 +109,7 @@ mod tests {
             builder.push(b"k", Trailer::new(1, Kind::Put), value);
             let mut bytes = Vec::new();
             builder.finish(&mut bytes);
-            Index::new(bytes, |handle| handle.length < 10).map(|index| index.handle(0))
+            Index::new(Block::new(bytes).unwrap(), |handle| handle.length < 10).map(|index| index.handle(0))
         };
         let handle = |offset: u64, length: u64| [offset.to_le_bytes(), length.to_le_bytes()].concat();
         assert_eq!(of_value(&handle(7, 9)), Ok(Handle { offset: 7, length: 9 }));

@@ -1,6 +1,5 @@
 //! Reading a table: what is asked for is read, checked, decoded and cached.
 
-use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,6 +13,7 @@ use super::format::{BlockError, FOOTER_BYTES, Footer, Handle, KNOWN, unpack_bloc
 use super::index::Index;
 use super::meta::TableMeta;
 use super::residents::TableMemory;
+use super::scratch::with_scratch;
 use crate::block_memory::BlockBytes;
 use crate::cache::{CachedBlock, TableBlocks};
 use crate::counters::ReadTally;
@@ -137,21 +137,27 @@ impl Table {
         if (footer.identity, footer.format) != (self.meta.identity, self.meta.format) {
             return Err(self.corrupt(footer_at, "the identity and format that the manifest names"));
         }
-        let load = |handle: Handle| self.load(file.as_ref(), handle);
-        let index = Index::new(load(footer.index)?, |handle| self.holds(handle))
-            .map_err(|expected| self.corrupt(footer.index.offset, expected))?;
-        let filter = if footer.filter.is_none() { Vec::new() } else { load(footer.filter)? };
+        let memory = self.environment.memory.blocks.memory();
+        let index = self.load_with(file.as_ref(), footer.index, |payload| {
+            let block = Block::copy(payload, memory).map_err(|error| error.what);
+            let index = block.and_then(|block| Index::new(block, |handle| self.holds(handle)));
+            index.map_err(|expected| self.corrupt(footer.index.offset, expected))
+        })?;
+        let filter = if footer.filter.is_none() {
+            Vec::new().into()
+        } else {
+            self.load_with(file.as_ref(), footer.filter, |payload| Ok(memory.copy(payload, 0)))?
+        };
         if filter.len() % filter::LINE_BYTES != 0 || (filter.is_empty() && index.count() > 0) {
             return Err(self.corrupt(footer.filter.offset, "whole lines of a filter"));
         }
-        let deletes = if footer.range_deletes.is_none() { Vec::new() } else { load(footer.range_deletes)? };
+        let deletes =
+            if footer.range_deletes.is_none() { Vec::new() } else { self.load(file.as_ref(), footer.range_deletes)? };
         let range_deletes = decode_range_deletes(&deletes)
             .ok_or_else(|| self.corrupt(footer.range_deletes.offset, "a list of deleted ranges"))?;
         if range_deletes.iter().any(|delete| delete.sequence > self.meta.sequence_max) {
             return Err(self.corrupt(footer.range_deletes.offset, "deleted ranges no newer than the manifest says"));
         }
-        let memory = self.environment.memory.blocks.memory();
-        let (index, filter) = (index.placed(memory), memory.place(filter.into(), 0));
         let cached = match warm {
             Some(warm) if warm.count() >= index.count() => warm,
             Some(warm) => warm.resized(index.count()),
@@ -251,7 +257,7 @@ impl Table {
                 return checked(Block::new(payload.to_vec()))
                     .map(|block| Held::own(Arc::new(CachedBlock::apart(block))));
             }
-            opened.cached.insert_with(index, payload.len(), |memory| checked(Block::copy(payload, memory)))
+            opened.cached.insert(index, payload.len(), |memory| checked(Block::copy(payload, memory)))
         })
     }
 
@@ -289,35 +295,6 @@ impl Table {
         }
         Ok(())
     }
-}
-
-/// Memory of a thread for blocks as they are stored, and as they are decoded, which go elsewhere from there. It is in the fastest
-/// memory, and costs neither an allocation nor zeros each time.
-#[derive(Default)]
-struct Scratch {
-    stored: Vec<u8>,
-    decoded: Vec<u8>,
-}
-
-/// What is larger is not kept for the next block.
-const SCRATCH_BYTES_MAX: usize = 256 << 10;
-
-thread_local! {
-    static SCRATCH: Cell<Scratch> = Cell::default();
-}
-
-/// Calls `use_it` with room for so many stored bytes, and some for what they decode to.
-fn with_scratch<R>(length: usize, use_it: impl FnOnce(&mut [u8], &mut Vec<u8>) -> R) -> R {
-    // A thread that ends may read as well.
-    let mut scratch = SCRATCH.try_with(Cell::take).unwrap_or_default();
-    if scratch.stored.len() < length {
-        scratch.stored.resize(length, 0);
-    }
-    let result = use_it(&mut scratch.stored[..length], &mut scratch.decoded);
-    if scratch.stored.len().max(scratch.decoded.len()) <= SCRATCH_BYTES_MAX {
-        let _ = SCRATCH.try_with(|kept| kept.set(scratch));
-    }
-    result
 }
 
 impl Drop for Table {

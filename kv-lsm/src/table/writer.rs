@@ -213,13 +213,13 @@ impl TableWriter {
         let index = self.blocks;
         self.blocks += 1;
         let Some(warming) = self.warming.as_ref().filter(|warming| (warming.is_read)(last_key, last)) else { return };
-        let Ok(block) = Block::new(self.scratch.clone()) else { return };
         let warm = match self.warm.take() {
             Some(warm) if index < warm.count() => warm,
             Some(warm) => warm.resized(2 * (index + 1)),
             None => TableBlocks::new(&warming.cache, 2 * (index + 1)),
         };
-        self.warm.insert(warm).insert(index, block);
+        // What was put together a moment ago is a block.
+        let _ = self.warm.insert(warm).insert(index, self.scratch.len(), |memory| Block::copy(&self.scratch, memory));
     }
 
     /// Appends the payload in `scratch` as a block.
