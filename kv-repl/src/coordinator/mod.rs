@@ -9,6 +9,7 @@ pub(crate) mod describe;
 mod fallbacks;
 pub(crate) mod forward;
 mod latency;
+mod minting;
 pub(crate) mod read;
 mod reading;
 mod retry;

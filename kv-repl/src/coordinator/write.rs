@@ -19,7 +19,7 @@ use kv_core::crdt::UpdateRefused;
 use kv_core::hlc::Stamp;
 #[cfg(any(test, feature = "sim"))]
 use kv_core::key::RecordKey;
-use kv_core::record::{Payload, Record, Rule};
+use kv_core::record::Record;
 use kv_core::store::{Batch, Space};
 use kv_core::time::Millis;
 
@@ -29,22 +29,20 @@ use super::fallbacks::{Fallbacks, within_reach};
 use super::retry::{Agenda, Patience};
 use super::stragglers::Stragglers;
 use super::writing::{UnderWay, stored_here};
-use super::{busy, placed, reachable, requirement};
+use super::{busy, minting, placed, reachable, requirement};
 #[cfg(any(test, feature = "sim"))]
 use crate::admission::Limits;
 use crate::by_number::ByNumber;
 use crate::by_replica::{NodeSet, Nodes};
-use crate::caches::NotTaken;
-use crate::catalog::{Catalog, TableSchema};
+use crate::catalog::Catalog;
 use crate::comparison::Place;
 use crate::config::Settings;
 use crate::identity::Boot;
 use crate::machine::{Action, Environment, Event, Machine, Notice, Origin, Outcome, Release, Request, Stripe};
 use crate::message::{Message, Refusal};
-use crate::mint::{Minted, Minter};
-use crate::request::{Modify, Put, Write, WriteError, Written};
+use crate::mint::Minter;
+use crate::request::{Write, WriteError, Written};
 use crate::status::ExtraMessages;
-use crate::table_options::CacheOptions;
 
 /// The machine of writes.
 #[derive(Debug)]
@@ -169,10 +167,10 @@ impl Writes {
         }
         let minted = match write {
             Write::Put(put) => match table.options.cache_options() {
-                Some(cache) => self.mint_cached(env, table, cache, put, out)?,
-                None => self.mint_put(env, table, put)?,
+                Some(cache) => minting::cached(&mut self.minter, env, table, cache, put, out)?,
+                None => minting::put(&mut self.minter, env, table, put)?,
             },
-            Write::Modify(modify) => self.mint_update(env, table, modify, news, required)?,
+            Write::Modify(modify) => minting::update(&mut self.minter, env, table, modify, news, required)?,
         };
         if !minted.meta.is_empty() {
             out.push(Action::Store { stripe: Stripe::META, batch: minted.meta });
@@ -226,70 +224,6 @@ impl Writes {
         self.agenda.add(write.patience.at, tag);
         self.under_way.insert(tag, write);
         Ok(())
-    }
-
-    fn mint_put(&mut self, env: &Environment<'_>, table: &TableSchema, put: &Put) -> Result<Minted, WriteError> {
-        match (&put.payload, put.ttl, table.options.ttl) {
-            (Payload::Value(_), None, ttl @ Some(_)) => {
-                self.minter.mint(env, table.options.rule, &Put { ttl, ..put.clone() })
-            }
-            _ => self.minter.mint(env, table.options.rule, put),
-        }
-    }
-
-    /// In memory only, for a while, and if there is room.
-    fn mint_cached(
-        &mut self,
-        env: &Environment<'_>,
-        table: &TableSchema,
-        cache: CacheOptions,
-        put: &Put,
-        out: &mut Vec<Action>,
-    ) -> Result<Minted, WriteError> {
-        let is_value = matches!(put.payload, Payload::Value(_));
-        let ttl = put.ttl.or(table.options.ttl).unwrap_or(cache.ttl_max);
-        if is_value && ttl > cache.ttl_max {
-            return Err(WriteError::TtlOverMaximum { ttl, ttl_max: cache.ttl_max });
-        }
-        let put = Put { ttl: is_value.then_some(ttl), ..put.clone() };
-        let minted = self.minter.mint(env, table.options.rule, &put)?;
-        if minted.record.is_none() {
-            return Ok(minted);
-        }
-        let Ok(change) = Record::decode(&minted.change) else {
-            return Err(WriteError::Store("what was just minted cannot be read".to_owned()));
-        };
-        let bytes = minted.change.len();
-        match env.caches.admits(&put.key, &change, bytes) {
-            Ok(()) => return Ok(minted),
-            Err(NotTaken::Early) => panic!("no stamp is minted further ahead than the bound"),
-            Err(NotTaken::Full) if is_value => {
-                let bytes_max = env.caches.record_bytes_max(&put.key);
-                return Err(WriteError::RecordTooLarge { bytes, bytes_max });
-            }
-            Err(NotTaken::Full) => {}
-        }
-        out.push(Action::Notify(Notice::CacheFull(table.id)));
-        Err(WriteError::CacheFull)
-    }
-
-    fn mint_update(
-        &mut self,
-        env: &Environment<'_>,
-        table: &TableSchema,
-        modify: &Modify,
-        news: Option<&Record>,
-        required: usize,
-    ) -> Result<Minted, WriteError> {
-        let Rule::Crdt(kind) = table.options.rule else {
-            return Err(WriteError::WrongTable { rule: table.options.rule });
-        };
-        self.minter.modify(env, kind, modify, news).map_err(|error| match error {
-            WriteError::Ambiguous { operation, acknowledged, fallbacks, .. } => {
-                WriteError::Ambiguous { operation, acknowledged, fallbacks, required }
-            }
-            other => other,
-        })
     }
 
     /// Coordinates a write, or asks the other replicas first for what its client has seen and this one has not.
