@@ -12,8 +12,8 @@ pub enum Sabotage {
     TrustRecoveredBytes,
     /// A sync covers the last segment of the log only (rule E2).
     SyncLastSegmentOnly,
-    /// A flush does not sync the log before, and nobody asks (rule E3).
-    FlushAheadOfLog,
+    /// A memtable counts as durable once it is sealed, not once it is in tables (rule E3).
+    CallSealedDurable,
     /// Everything behind the first bad record is a torn tail (rule E4, lesson 41).
     CallCorruptionTorn,
     /// A log segment is removed before the edit that retires it is durable (rule E5).
@@ -70,7 +70,7 @@ impl Sabotage {
     pub const ALL: &[Self] = &[
         Self::TrustRecoveredBytes,
         Self::SyncLastSegmentOnly,
-        Self::FlushAheadOfLog,
+        Self::CallSealedDurable,
         Self::CallCorruptionTorn,
         Self::RetireLogEarly,
         Self::BelieveStaleChunks,

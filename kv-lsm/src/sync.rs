@@ -184,17 +184,33 @@ impl Syncer {
         let last = segments.last().expect("the log has a segment").number;
         let mut tail = self.tail();
         tail.segments.retain(|segment| segment.number >= last);
-        tail.segments[0].name_durable = true;
+        // Not there any more when it was flushed meanwhile.
+        if let Some(synced) = tail.segments.first_mut().filter(|first| first.number == last) {
+            synced.name_durable = true;
+        }
         drop(tail);
         let took = begin.elapsed();
         self.last_ns.store(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
         self.time.add_time(took);
         self.groups.add(batches);
-        let before = self.synced_position.swap(position, Ordering::AcqRel);
-        assert!(before <= position, "the synced position never goes back");
-        let before = self.durable_sequence.swap(sequence, Ordering::AcqRel);
-        assert!(before <= sequence, "the durable number never goes back");
+        self.advance(position, sequence);
         Ok(())
+    }
+
+    /// Notes that everything up to `sequence` is in tables that a durable edit names, so that the log matters from `position`
+    /// on, where the segment `number` begins.
+    pub(crate) fn flushed(&self, number: u64, position: u64, sequence: u64) {
+        self.tail().segments.retain(|segment| segment.number >= number);
+        if sequence > self.durable_sequence() {
+            self.advance(position, sequence);
+            self.call_wake();
+        }
+    }
+
+    /// Moves what is known to be durable. A sync that began before a flush ended may end after it, and know less.
+    fn advance(&self, position: u64, sequence: u64) {
+        self.synced_position.fetch_max(position, Ordering::AcqRel);
+        self.durable_sequence.fetch_max(sequence, Ordering::AcqRel);
     }
 
     fn sync_segments(&self, segments: &[TailSegment]) -> Result<(), Error> {

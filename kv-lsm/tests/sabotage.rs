@@ -12,7 +12,7 @@ use kv_lsm::battery::{Sabotage, corruption, model, power_cuts, refusals};
 const RULES: &[(&str, Sabotage, &[Suite])] = &[
     ("E1", Sabotage::TrustRecoveredBytes, &[CRASH]),
     ("E2", Sabotage::SyncLastSegmentOnly, &[CRASH]),
-    ("E3", Sabotage::FlushAheadOfLog, &[CRASH]),
+    ("E3", Sabotage::CallSealedDurable, &[CRASH]),
     ("E4", Sabotage::CallCorruptionTorn, &[CORRUPT]),
     ("E5", Sabotage::RetireLogEarly, &[CRASH]),
     ("E5", Sabotage::BelieveStaleChunks, &[CRASH]),

@@ -85,7 +85,7 @@ fn engine_rule_02_one_synced_position_spans_all_segments() {
 }
 
 #[test]
-fn engine_rule_03_a_flush_never_outruns_the_log() {
+fn engine_rule_03_a_flush_makes_whole_batches_durable_without_the_log() {
     let mut steps: Vec<_> = (0..6).map(|number| trace::Step::Write(batch(number, 30), Durability::Buffered)).collect();
     steps.push(trace::Step::Flush);
     steps.push(trace::Step::Write(batch(6, 30), Durability::Buffered));

@@ -1,4 +1,4 @@
-//! While the manifest is being synced, reads and writes go on.
+//! While a file is being synced, whoever needs no sync goes on.
 
 mod watched;
 
@@ -14,7 +14,7 @@ use watched::{About, Watched};
 /// Far longer than all that is done behind the gate takes.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Syncs of the manifest stop here as long as it is closed.
+/// Syncs of some files stop here as long as it is closed.
 #[derive(Default)]
 struct Gate {
     state: Mutex<State>,
@@ -36,6 +36,16 @@ impl Gate {
             state = self.changed.wait(state).unwrap();
         }
         state.waiting = false;
+    }
+
+    /// A disk whose syncs of files with such a name stop at the gate.
+    fn before_syncs_of(self: &Arc<Self>, name: &'static str) -> Watched {
+        let gate = Arc::clone(self);
+        Watched::new(move |about: About, path: &Path| {
+            if about == About::Sync && path.to_string_lossy().contains(name) {
+                gate.pass();
+            }
+        })
     }
 
     fn set_closed(&self, closed: bool) {
@@ -88,12 +98,7 @@ fn read_and_write(db: &Database, keyspace: &Keyspace) {
 #[test]
 fn lesson_46_a_manifest_that_is_being_synced_holds_up_nobody() {
     let gate = Arc::new(Gate::default());
-    let passes = Arc::clone(&gate);
-    let disk = Watched::new(move |about: About, path: &Path| {
-        if about == About::Sync && path.to_string_lossy().contains("MANIFEST") {
-            passes.pass();
-        }
-    });
+    let disk = gate.before_syncs_of("MANIFEST");
     let db = Database::builder("/db").disk(disk).background(Background::Manual).open().unwrap();
     let keyspace = db.keyspace("a", KeyspaceOptions::default()).unwrap();
     for key in ["table", "table, too"] {
@@ -119,4 +124,44 @@ fn lesson_46_a_manifest_that_is_being_synced_holds_up_nobody() {
     });
     flushed.unwrap();
     finished.expect("somebody waited for the sync of the manifest");
+}
+
+/// A flush neither waits for the log nor is undone by a sync of it that began before and knows less.
+#[test]
+fn engine_rule_03_a_flush_counts_while_the_log_is_being_synced() {
+    let gate = Arc::new(Gate::default());
+    let db = Database::builder("/db")
+        .disk(gate.before_syncs_of(".log"))
+        .background(Background::Manual)
+        .durability(Durability::Buffered)
+        .open()
+        .unwrap();
+    let keyspace = db.keyspace("a", KeyspaceOptions::default()).unwrap();
+    keyspace.put("first", "1").unwrap();
+    gate.set_closed(true);
+    let (synced, during) = thread::scope(|scope| {
+        let sync = scope.spawn(|| db.sync());
+        let stopped = gate.stops_somebody();
+        keyspace.put("second", "2").unwrap();
+        let (finish, flushed) = channel();
+        let handle = &db;
+        scope.spawn(move || finish.send(handle.flush()).unwrap());
+        let flushed = flushed.recv_timeout(PATIENCE);
+        let durable = db.durable_sequence();
+        gate.set_closed(false);
+        assert!(stopped, "the log was not being synced");
+        flushed.expect("the flush waited for the log").unwrap();
+        (sync.join().unwrap(), durable.unwrap())
+    });
+    synced.unwrap();
+    assert_eq!((during, db.durable_sequence().unwrap()), (2, 2));
+    // What comes next is synced in the segment that the flush left behind.
+    db.write_with(batch_of(&keyspace, "third"), WriteOptions::durability(Durability::Sync)).unwrap();
+    assert_eq!(db.durable_sequence().unwrap(), 3);
+}
+
+fn batch_of(keyspace: &Keyspace, key: &str) -> Batch {
+    let mut batch = Batch::new();
+    batch.put(keyspace, key, key);
+    batch
 }
