@@ -17,8 +17,8 @@ use arc_swap::ArcSwapOption;
 
 use crate::block_memory::BlockMemory;
 use crate::held::Held;
-use crate::prefetch::prefetch;
-use crate::table::block::{self, Block};
+use crate::prefetch::{LINE_BYTES, prefetch, prefetch_lines};
+use crate::table::block::{Block, HeadsHint};
 
 /// What a block costs beside its bytes: its place in the list, and what is known of it.
 const BLOCK_BYTES: u64 = 192;
@@ -55,15 +55,19 @@ impl Deref for CachedBlock {
 #[derive(Default)]
 struct Place {
     block: ArcSwapOption<CachedBlock>,
-    /// Where its heads lie, so that they are on their way while the block is still looked for. Only a hint: the block may be gone.
+    /// A [`HeadsHint`], so that they are on their way while the block is still looked for. Only a hint: the block may be gone.
     heads: AtomicPtr<u8>,
 }
 
 impl Place {
     fn set(&self, block: Option<Arc<CachedBlock>>) {
-        let heads = block.as_ref().map_or(ptr::null_mut(), |block| block.heads().as_ptr().cast_mut().cast());
-        self.heads.store(heads, Ordering::Relaxed);
+        let heads = block.as_ref().map_or(HeadsHint::NONE, |block| block.heads_hint());
+        self.heads.store(heads.to_ptr(), Ordering::Relaxed);
         self.block.store(block);
+    }
+
+    fn prefetch_heads(&self) {
+        HeadsHint::from_ptr(self.heads.load(Ordering::Relaxed)).prefetch();
     }
 }
 
@@ -112,7 +116,7 @@ impl TableBlocks {
     /// A block, if it is there.
     pub(crate) fn get(&self, index: usize) -> Option<Held<CachedBlock>> {
         let place = self.slots.get(index)?;
-        block::prefetch_heads(place.heads.load(Ordering::Relaxed));
+        place.prefetch_heads();
         let block = Held::load(&place.block)?;
         if !block.touched.load(Ordering::Relaxed) {
             block.touched.store(true, Ordering::Relaxed);
@@ -120,17 +124,16 @@ impl TableBlocks {
         Some(block)
     }
 
-    /// Asks for what [`TableBlocks::approach_block`] looks at.
-    pub(crate) fn approach(&self, index: usize) {
-        if let Some(place) = self.slots.get(index) {
-            prefetch(ptr::from_ref(place).cast());
-        }
+    /// Asks for what [`TableBlocks::get`] and [`TableBlocks::approach_block`] look at, for so many blocks from one on.
+    pub(crate) fn approach(&self, from: usize, count: usize) {
+        let lines = (count * size_of::<Place>()).div_ceil(LINE_BYTES);
+        prefetch_lines(self.slots.as_ptr().wrapping_add(from).cast(), lines);
     }
 
     /// Asks for what a search of a block looks at first.
     pub(crate) fn approach_block(&self, index: usize) {
         if let Some(place) = self.slots.get(index) {
-            block::prefetch_heads(place.heads.load(Ordering::Relaxed));
+            place.prefetch_heads();
             if let Some(block) = Held::load(&place.block) {
                 prefetch(ptr::from_ref::<CachedBlock>(&block).cast());
             }

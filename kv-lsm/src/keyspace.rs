@@ -157,9 +157,29 @@ impl Keyspace {
     /// # Errors
     /// See [`Error`].
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Slice>, Error> {
-        let mut value = None;
-        self.get_with(key.as_ref(), None, &mut |bytes| value = Some(Slice::copy_of(bytes)))?;
-        Ok(value)
+        self.look_at(key.as_ref(), None, Slice::copy_of)
+    }
+
+    /// What `look` makes of the value under `key`, merge operands folded, or `None` where there is no value. The value is not
+    /// copied, which is what [`Keyspace::get`] spends most of its time on when values are large.
+    ///
+    /// `look` may read and write the database. While it runs, the version that is read stays in memory and on the disk.
+    ///
+    /// # Errors
+    /// See [`Error`]; then `look` was not called.
+    pub fn get_borrowed<R>(&self, key: impl AsRef<[u8]>, look: impl FnOnce(&[u8]) -> R) -> Result<Option<R>, Error> {
+        self.look_at(key.as_ref(), None, look)
+    }
+
+    pub(crate) fn look_at<R>(
+        &self,
+        key: &[u8],
+        moment: Option<Moment>,
+        look: impl FnOnce(&[u8]) -> R,
+    ) -> Result<Option<R>, Error> {
+        let (mut look, mut result) = (Some(look), None);
+        self.get_with(key, moment, &mut |bytes| result = look.take().map(|look| look(bytes)))?;
+        Ok(result)
     }
 
     /// Whether there is a value under `key`.

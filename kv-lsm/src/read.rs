@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::counters::{ReadCounters, ReadTally};
 use crate::error::Error;
+use crate::manifest::catalog::LEVELS;
 use crate::range_delete::RangeDeletes;
 use crate::table::filter;
 use crate::table::reader::Table;
@@ -74,10 +75,15 @@ fn look_up(
         }
     }
     if !settled {
-        for tables in &tree.levels[1..] {
-            if let Some(index) = Tree::table_for(tables, key)
-                && ask(&tables[index], tally)?
-            {
+        let mut candidates: [Option<&Arc<Table>>; LEVELS] = [None; LEVELS];
+        for (candidate, tables) in candidates.iter_mut().zip(&tree.levels[1..]) {
+            *candidate = Tree::table_for(tables, key).map(|index| &tables[index]);
+            if let Some(table) = candidate {
+                table.approach_filter(hash);
+            }
+        }
+        for table in candidates.into_iter().flatten() {
+            if ask(table, tally)? {
                 tally.deeper = 1;
                 break;
             }

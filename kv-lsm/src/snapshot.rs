@@ -80,11 +80,21 @@ impl Snapshot {
     /// # Errors
     /// See [`Error`].
     pub fn get(&self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<Option<Slice>, Error> {
+        self.get_borrowed(keyspace, key, Slice::copy_of)
+    }
+
+    /// What `look` makes of the value under `key` at that moment, without a copy, as [`Keyspace::get_borrowed`].
+    ///
+    /// # Errors
+    /// See [`Error`]; then `look` was not called.
+    pub fn get_borrowed<R>(
+        &self,
+        keyspace: &Keyspace,
+        key: impl AsRef<[u8]>,
+        look: impl FnOnce(&[u8]) -> R,
+    ) -> Result<Option<R>, Error> {
         self.own(keyspace)?;
-        let mut value = None;
-        let found = &mut |bytes: &[u8]| value = Some(Slice::copy_of(bytes));
-        keyspace.get_with(key.as_ref(), Some(self.pin.moment), found)?;
-        Ok(value)
+        keyspace.look_at(key.as_ref(), Some(self.pin.moment), look)
     }
 
     /// Whether there was a value under `key`.

@@ -326,3 +326,36 @@ fn the_size_of_a_range_is_told_within_a_block_for_each_end() {
     db.drop_keyspace("apart").unwrap();
     assert!(is_unknown(apart.approximate_size(..)));
 }
+
+/// From a memtable, from blocks that are not cached and go through the thread's own memory, and from a blob file.
+#[test]
+fn a_value_is_looked_at_where_it_lies_and_the_database_may_be_used_meanwhile() {
+    let directory = tempfile::tempdir().unwrap();
+    let db = Database::builder(directory.path()).cache_bytes(0).open().unwrap();
+    let keyspace = db.keyspace("a", KeyspaceOptions::default().separate_values_from(1000)).unwrap();
+    let values = [("one", vec![1; 10]), ("two", vec![2; 5000]), ("three", vec![3; 20])];
+    let look_at_all = |keyspace: &Keyspace| {
+        for (key, value) in &values {
+            let found = keyspace.get_borrowed(key, |found| {
+                for (other, value) in &values {
+                    assert_eq!(keyspace.get(other).unwrap().unwrap(), value[..]);
+                }
+                keyspace.put("meanwhile", found).unwrap();
+                (found.to_vec(), keyspace.get_borrowed("meanwhile", <[u8]>::len).unwrap())
+            });
+            assert_eq!(found.unwrap(), Some((value.clone(), Some(value.len()))));
+        }
+        assert!(keyspace.get_borrowed("absent", |_| panic!("there is none")).unwrap().is_none());
+    };
+    for (key, value) in &values {
+        keyspace.put(key, value).unwrap();
+    }
+    let snapshot = db.snapshot();
+    look_at_all(&keyspace);
+    db.flush().unwrap();
+    look_at_all(&keyspace);
+    keyspace.delete("two").unwrap();
+    assert_eq!(keyspace.get_borrowed("two", <[u8]>::len).unwrap(), None);
+    assert_eq!(snapshot.get_borrowed(&keyspace, "two", <[u8]>::len).unwrap(), Some(5000));
+    assert_eq!(snapshot.get_borrowed(&keyspace, "meanwhile", <[u8]>::len).unwrap(), None);
+}

@@ -20,7 +20,7 @@ use crate::block_memory::{BlockBytes, BlockMemory};
 use crate::cursor::Entry;
 use crate::internal_key::{EXPIRY_BYTES, Trailer, compare};
 use crate::limits::KEY_BYTES_MAX;
-use crate::prefetch::prefetch_lines;
+use crate::prefetch::{LINE_BYTES, prefetch_lines};
 
 /// What stands before the suffix of an entry.
 const ENTRY_HEADER_BYTES: usize = 8 + 2;
@@ -103,8 +103,9 @@ fn size(number: usize) -> [u8; 4] {
     u32::try_from(number).expect("a block is below 4 GiB").to_le_bytes()
 }
 
+/// The first bytes of a suffix as a number.
 #[inline]
-fn head(suffix: &[u8]) -> u64 {
+pub(super) fn head(suffix: &[u8]) -> u64 {
     match suffix.first_chunk::<8>() {
         Some(head) => u64::from_be_bytes(*head),
         None => {
@@ -142,12 +143,32 @@ pub(super) fn heads_below(heads: &[Head], wanted: u64) -> usize {
     below + heads[below..end].iter().filter(|head| is_below(head)).count()
 }
 
-/// Has those heads of a block loaded that a search looks at first.
-#[inline]
-pub(crate) fn prefetch_heads(heads: *const u8) {
-    /// As many as a block of usual size has.
-    const GROUPS: usize = 18;
-    prefetch_lines(heads, GROUPS);
+/// Where the heads of a block lie, and how many lines they take: for whoever wants them loaded before he has the block.
+#[derive(Copy, Clone)]
+pub(crate) struct HeadsHint(*mut u8);
+
+impl HeadsHint {
+    /// The address is that of a line, so that its lower bits are free for the number of lines.
+    const LINES_MASK: usize = LINE_BYTES - 1;
+    /// As many as a block of usual size has. Those behind are not looked at first.
+    const LINES_MAX: usize = 18;
+
+    pub(crate) const NONE: Self = Self(std::ptr::null_mut());
+
+    pub(crate) const fn to_ptr(self) -> *mut u8 {
+        self.0
+    }
+
+    pub(crate) const fn from_ptr(stored: *mut u8) -> Self {
+        Self(stored)
+    }
+
+    /// Has those heads loaded that a search looks at first.
+    #[inline]
+    pub(crate) fn prefetch(self) {
+        let start = self.0.map_addr(|address| address & !Self::LINES_MASK);
+        prefetch_lines(start, self.0.addr() & Self::LINES_MASK);
+    }
 }
 
 /// Where the heads of a block lie, if it is one.
@@ -240,6 +261,13 @@ impl Block {
     #[inline]
     pub(crate) fn heads(&self) -> &[Head] {
         self.bytes[self.heads_at..self.offsets_at].as_chunks().0
+    }
+
+    pub(crate) fn heads_hint(&self) -> HeadsHint {
+        let heads = self.heads().as_ptr_range();
+        let lines = heads.end.addr().div_ceil(LINE_BYTES) - heads.start.addr() / LINE_BYTES;
+        let lines = lines.min(HeadsHint::LINES_MAX);
+        HeadsHint(heads.start.cast_mut().cast::<u8>().map_addr(|address| address & !HeadsHint::LINES_MASK | lines))
     }
 
     /// One more than there are entries.

@@ -18,8 +18,7 @@ pub(crate) struct TableCursor {
     /// Whether blocks that are read go into the cache: not those of a compaction.
     keep: bool,
     block: Option<(usize, Arc<CachedBlock>)>,
-    /// Of a seek to come: the block, and the entry if it was looked for.
-    approached: Option<(usize, Option<usize>)>,
+    approached: Approached,
     at: usize,
     /// Of the entry it stands on, which a merge looks at several times before it steps.
     trailer: Trailer,
@@ -31,6 +30,17 @@ pub(crate) struct TableCursor {
     previous: Vec<u8>,
 }
 
+/// How far a seek to come was prepared.
+#[derive(Copy, Clone)]
+enum Approached {
+    Nothing,
+    /// The block is one of these.
+    Group(usize),
+    Block(usize),
+    /// A block, and where in it.
+    Entry(usize, usize),
+}
+
 impl TableCursor {
     pub(crate) const fn new(table: Arc<Table>, keep: bool) -> Self {
         Self {
@@ -38,7 +48,7 @@ impl TableCursor {
             opened: None,
             keep,
             block: None,
-            approached: None,
+            approached: Approached::Nothing,
             at: 0,
             trailer: Trailer::NEWEST,
             value: 0..0,
@@ -134,32 +144,37 @@ impl Cursor for TableCursor {
 
     fn approach(&mut self, part: usize, key: &[u8], trailer: Trailer) {
         if part == 0 {
-            self.approached = None;
+            self.approached = Approached::Nothing;
             self.opened = self.opened.take().or_else(|| self.table.opened_before());
         }
         // What is not in memory is left to the seek.
         let Some(opened) = self.opened.as_ref().filter(|_| self.keep) else { return };
-        match (part, self.approached) {
-            (0, _) => {
-                let index = opened.block_of(key, trailer);
-                opened.cached.approach(index);
-                self.approached = Some((index, None));
+        match self.approached {
+            Approached::Nothing if part == 0 => self.approached = Approached::Group(opened.group_of(key)),
+            Approached::Nothing | Approached::Entry(..) => {}
+            Approached::Group(group) => {
+                let index = opened.block_in(group, key, trailer);
+                opened.cached.approach_block(index);
+                self.approached = Approached::Block(index);
             }
-            (1, Some((index, _))) => opened.cached.approach_block(index),
-            (_, Some((index, _))) => {
+            Approached::Block(index) => {
                 let Some(block) = opened.cached.get(index) else { return };
                 let at = block.lower_bound(key, trailer);
                 block.prefetch_from(at);
-                self.approached = Some((index, Some(at)));
+                self.approached = Approached::Entry(index, at);
                 self.block = Some((index, block.keep()));
             }
-            (_, None) => {}
         }
     }
 
     fn seek(&mut self, key: &[u8], trailer: Trailer) -> Result<(), Error> {
         let opened = self.opened()?;
-        let (index, found) = self.approached.take().unwrap_or_else(|| (opened.block_of(key, trailer), None));
+        let (index, found) = match std::mem::replace(&mut self.approached, Approached::Nothing) {
+            Approached::Nothing => (opened.block_of(key, trailer), None),
+            Approached::Group(group) => (opened.block_in(group, key, trailer), None),
+            Approached::Block(index) => (index, None),
+            Approached::Entry(index, at) => (index, Some(at)),
+        };
         if index == opened.blocks() {
             self.block = None;
             return Ok(());

@@ -9,6 +9,8 @@
 
 use kv_core::hash::seeded;
 
+use crate::prefetch::prefetch;
+
 pub(crate) const LINE_BYTES: usize = 64;
 const LINE_BITS: u32 = 512;
 /// Unless the keyspace says otherwise.
@@ -41,6 +43,12 @@ pub(crate) fn may_contain(filter: &[u8], hash: u64) -> bool {
     }
     let line = line(hash, lines) * LINE_BYTES;
     bits(hash).all(|bit| filter[line + bit / 8] & (1 << (bit % 8)) != 0)
+}
+
+/// Asks for what [`may_contain`] looks at.
+pub(crate) fn approach(filter: &[u8], hash: u64) {
+    let line = line(hash, filter.len() / LINE_BYTES);
+    prefetch(filter.as_ptr().wrapping_add(line * LINE_BYTES));
 }
 
 fn line(hash: u64, lines: usize) -> usize {

@@ -3,9 +3,10 @@
 //! It lies in the file as a block: of each data block the last key, and where it is. The last head of each line is kept once more, side
 //! by side, where it stays in the fastest memory; those that are left lie in one line.
 
-use super::block::{Block, GROUP, Head, heads_below};
+use super::block::{Block, GROUP, Head, head, heads_below};
 use super::format::Handle;
 use crate::internal_key::Trailer;
+use crate::prefetch::prefetch;
 
 pub(super) struct Index {
     block: Block,
@@ -48,12 +49,27 @@ impl Index {
     }
 
     /// Which data block holds the first version at or behind a place; the number of blocks when none does.
-    #[inline]
     pub(super) fn lower_bound(&self, key: &[u8], trailer: Trailer) -> usize {
+        self.lower_bound_in(self.group_of(key), key, trailer)
+    }
+
+    /// Where the group of blocks begins that [`Index::lower_bound`] finds one of, or the one behind it, unless the heads of several
+    /// are equal. Asks for what it looks at next.
+    #[inline]
+    pub(super) fn group_of(&self, key: &[u8]) -> usize {
+        // Where all keys are before it, or behind it, it matters not which.
+        let Some(suffix) = key.strip_prefix(self.block.common_prefix()) else { return 0 };
+        let start = heads_below(&self.samples, head(suffix)) * GROUP;
+        prefetch(self.block.heads().as_ptr().wrapping_add(start).cast());
+        start
+    }
+
+    /// [`Index::lower_bound`], with the key's group.
+    #[inline]
+    pub(super) fn lower_bound_in(&self, group: usize, key: &[u8], trailer: Trailer) -> usize {
         self.block.lower_bound_by(key, trailer, |heads, wanted| {
-            let start = heads_below(&self.samples, wanted) * GROUP;
-            let group = &heads[start..heads.len().min(start + GROUP)];
-            start + group.iter().filter(|&&head| u64::from_le_bytes(head) < wanted).count()
+            let group_heads = &heads[group..heads.len().min(group + GROUP)];
+            group + group_heads.iter().filter(|&&head| u64::from_le_bytes(head) < wanted).count()
         })
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use kv_core::codec::{DecodeError, Reader};
 
-use super::block::Block;
+use super::block::{Block, GROUP};
 use super::filter;
 use super::format::{BlockError, FOOTER_BYTES, Footer, Handle, KNOWN, unpack_block};
 use super::index::Index;
@@ -70,6 +70,21 @@ impl Opened {
     /// Which data block holds the first version at or behind a place; the number of blocks when none does.
     pub(super) fn block_of(&self, key: &[u8], trailer: Trailer) -> usize {
         self.index.lower_bound(key, trailer)
+    }
+
+    /// As far as [`Opened::block_of`] comes without a wait for memory. Asks for what the rest looks at, and for the slots of those
+    /// blocks that it may be.
+    #[inline]
+    pub(super) fn group_of(&self, key: &[u8]) -> usize {
+        let group = self.index.group_of(key);
+        self.cached.approach(group, GROUP + 1);
+        group
+    }
+
+    /// The rest of [`Opened::block_of`].
+    #[inline]
+    pub(super) fn block_in(&self, group: usize, key: &[u8], trailer: Trailer) -> usize {
+        self.index.lower_bound_in(group, key, trailer)
     }
 }
 
@@ -207,6 +222,13 @@ impl Table {
         Ok((key, trailer, opened.index.handle(index)))
     }
 
+    /// Asks for what the filter is asked, if it is in memory.
+    pub(crate) fn approach_filter(&self, hash: u64) {
+        if let Some(opened) = self.slot.peek() {
+            filter::approach(&opened.filter, hash);
+        }
+    }
+
     /// Whether the filter lets a key with this hash through.
     pub(crate) fn may_contain(&self, hash: u64) -> Result<bool, Error> {
         Ok(filter::may_contain(&self.opened()?.filter, hash))
@@ -277,13 +299,16 @@ impl Table {
         each: &mut dyn FnMut(Trailer, &[u8]) -> ControlFlow<()>,
     ) -> Result<(), Error> {
         let opened = self.opened()?;
+        // All at once: the line of the filter, and what comes next if it lets the key through.
+        filter::approach(&opened.filter, hash);
+        let group = opened.group_of(key);
         tally.filter_checks += 1;
         if !filter::may_contain(&opened.filter, hash) {
             tally.filter_negatives += 1;
             return Ok(());
         }
         let place = Trailer::at(sequence);
-        for index in opened.index.lower_bound(key, place)..opened.index.count() {
+        for index in opened.block_in(group, key, place)..opened.index.count() {
             let block = self.block_of_opened(&opened, index, true, tally)?;
             let Some(suffix) = key.strip_prefix(block.common_prefix()) else { return Ok(()) };
             for at in block.lower_bound(key, place)..block.count() {

@@ -54,11 +54,7 @@ impl Engine for KvLsm {
     }
 
     fn get(&self, key: &[u8], found: &mut dyn FnMut(&[u8])) -> Result<bool, Failure> {
-        let value = self.keyspace.get(key)?;
-        if let Some(value) = &value {
-            found(value);
-        }
-        Ok(value.is_some())
+        Ok(self.keyspace.get_borrowed(key, found)?.is_some())
     }
 
     fn scan(&self, from: &[u8], to: Option<&[u8]>, direction: Direction, each: Each<'_>) -> Result<(), Failure> {
