@@ -14,6 +14,11 @@ pub(crate) trait Cursor: Send {
     /// The version it stands on, or `None` at the end. After an error: `None`.
     fn entry(&self) -> Option<Entry<'_>>;
 
+    /// Where that version stands in the order.
+    fn place(&self) -> Option<(&[u8], Trailer)> {
+        self.entry().map(|entry| (entry.key, entry.trailer))
+    }
+
     /// To the first version at or behind this place.
     fn seek(&mut self, key: &[u8], trailer: Trailer) -> Result<(), Error>;
 
@@ -28,6 +33,17 @@ pub(crate) trait Cursor: Send {
     fn next(&mut self) -> Result<(), Error>;
 
     fn previous(&mut self) -> Result<(), Error>;
+
+    /// As `next`, if it cannot fail and leads to a version: most steps are such, and a result that may be an error is passed
+    /// through memory. Else does nothing, and returns false.
+    fn next_at_hand(&mut self) -> bool {
+        false
+    }
+
+    /// The same for `previous`.
+    fn previous_at_hand(&mut self) -> bool {
+        false
+    }
 }
 
 impl<C: Cursor + ?Sized> Cursor for Box<C> {

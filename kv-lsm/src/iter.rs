@@ -157,38 +157,32 @@ impl Iter {
         if self.over {
             return None;
         }
-        match self.step(reverse) {
-            Ok(true) => {
-                let scan = if reverse { &self.back } else { &self.front };
-                scan.as_ref().map(|scan| Ok((scan.key(), scan.value())))
-            }
-            Ok(false) => {
-                self.over = true;
-                None
-            }
-            Err(error) => {
-                self.over = true;
-                Some(Err(error))
-            }
-        }
-    }
-
-    /// Whether there is a next entry at that end; its scan stands on it.
-    fn step(&mut self, reverse: bool) -> Result<bool, Error> {
         let (scan, other) = if reverse { (&mut self.back, &self.front) } else { (&mut self.front, &self.back) };
         let scan = match scan {
             Some(scan) => scan,
-            None => scan.insert(self.source.scan(&self.bounds, reverse)?),
+            None => match self.source.scan(&self.bounds, reverse) {
+                Ok(begun) => scan.insert(begun),
+                Err(error) => {
+                    self.over = true;
+                    return Some(Err(error));
+                }
+            },
         };
-        if !scan.advance()? {
-            return Ok(false);
+        let advanced = scan.advance();
+        if !matches!(advanced, Ok(true)) {
+            self.over = true;
+            return advanced.err().map(Err);
         }
         // Each stands on the key that it yielded last: between them lies what is left.
         let met = other.as_ref().is_some_and(|other| match reverse {
             true => scan.key() <= other.key(),
             false => scan.key() >= other.key(),
         });
-        Ok(!met)
+        if met {
+            self.over = true;
+            return None;
+        }
+        Some(Ok((scan.key(), scan.value())))
     }
 
     fn yield_one(&mut self, reverse: bool) -> Option<Result<(Slice, Slice), Error>> {

@@ -25,10 +25,7 @@ impl<C: Cursor> MergeCursor<C> {
     }
 
     fn precedes(&self, a: usize, b: usize) -> bool {
-        let place = |index: usize| {
-            let entry = self.cursors[index].entry().expect("cursors in the heap stand on something");
-            (entry.key, entry.trailer)
-        };
+        let place = |index: usize| self.cursors[index].place().expect("cursors in the heap stand on something");
         let order = compare(place(a), place(b));
         if self.backward { order.is_gt() } else { order.is_lt() }
     }
@@ -73,6 +70,30 @@ impl<C: Cursor> MergeCursor<C> {
         !self.precedes(self.heap[second], self.heap[0])
     }
 
+    /// Steps the first cursor, `at_hand` if it can.
+    #[inline]
+    fn step(
+        &mut self,
+        at_hand: impl FnOnce(&mut C) -> bool,
+        step: impl FnOnce(&mut C) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let Some(&first) = self.heap.first() else { return Ok(()) };
+        if at_hand(&mut self.cursors[first]) {
+            self.order_first();
+            return Ok(());
+        }
+        self.advance(step)
+    }
+
+    /// Puts the first cursor, which has stepped, to its place in the heap.
+    #[inline]
+    fn order_first(&mut self) {
+        if !self.stays_first() {
+            self.sift_down(0);
+            self.second = None;
+        }
+    }
+
     fn advance(&mut self, step: impl FnOnce(&mut C) -> Result<(), Error>) -> Result<(), Error> {
         let Some(&first) = self.heap.first() else { return Ok(()) };
         if let Err(error) = step(&mut self.cursors[first]) {
@@ -80,13 +101,13 @@ impl<C: Cursor> MergeCursor<C> {
             self.second = None;
             return Err(error);
         }
-        if self.cursors[first].entry().is_none() {
+        if self.cursors[first].place().is_none() {
             self.heap.swap_remove(0);
-        } else if self.stays_first() {
-            return Ok(());
+            self.sift_down(0);
+            self.second = None;
+        } else {
+            self.order_first();
         }
-        self.sift_down(0);
-        self.second = None;
         Ok(())
     }
 
@@ -120,6 +141,11 @@ impl<C: Cursor> Cursor for MergeCursor<C> {
         self.cursors[*self.heap.first()?].entry()
     }
 
+    #[inline]
+    fn place(&self) -> Option<(&[u8], Trailer)> {
+        self.cursors[*self.heap.first()?].place()
+    }
+
     fn seek(&mut self, key: &[u8], trailer: Trailer) -> Result<(), Error> {
         self.heap.clear();
         self.second = None;
@@ -146,11 +172,11 @@ impl<C: Cursor> Cursor for MergeCursor<C> {
     }
 
     fn next(&mut self) -> Result<(), Error> {
-        self.advance(Cursor::next)
+        self.step(Cursor::next_at_hand, Cursor::next)
     }
 
     fn previous(&mut self) -> Result<(), Error> {
-        self.advance(Cursor::previous)
+        self.step(Cursor::previous_at_hand, Cursor::previous)
     }
 }
 
@@ -220,6 +246,21 @@ impl<T: AsRef<[Arc<Table>]> + Send> Cursor for LevelCursor<T> {
     #[inline]
     fn entry(&self) -> Option<Entry<'_>> {
         self.present.as_ref()?.1.entry()
+    }
+
+    #[inline]
+    fn place(&self) -> Option<(&[u8], Trailer)> {
+        self.present.as_ref()?.1.place()
+    }
+
+    #[inline]
+    fn next_at_hand(&mut self) -> bool {
+        self.present.as_mut().is_some_and(|(_, cursor)| cursor.next_at_hand())
+    }
+
+    #[inline]
+    fn previous_at_hand(&mut self) -> bool {
+        self.present.as_mut().is_some_and(|(_, cursor)| cursor.previous_at_hand())
     }
 
     fn seek(&mut self, key: &[u8], trailer: Trailer) -> Result<(), Error> {

@@ -160,8 +160,13 @@ impl Scan {
             }
             self.key.clear();
             self.key.extend_from_slice(entry.key);
-            self.value.clear();
             self.expire_at = None;
+            // What most keys are like, once more than in `forward_key`, but with all that it takes at hand.
+            if !self.reverse && self.range_deletes.is_empty() && self.rules.sees_plain(entry.trailer) {
+                self.in_place = true;
+                return Ok(true);
+            }
+            self.value.clear();
             let has_value = if self.reverse { self.backward_key()? } else { self.forward_key()? };
             if has_value {
                 return Ok(true);
@@ -208,8 +213,10 @@ impl Scan {
     fn leave_key(&mut self) -> Result<(), Error> {
         let Self { cursor, tree, key, skipped, .. } = self;
         let blobs = tree.as_ref().map(|tree| &tree.blobs);
-        let mut steps = 0;
-        while cursor.entry().is_some_and(|entry| entry.key == key.as_slice()) {
+        // It stands on the one that is the value.
+        cursor.next()?;
+        let mut steps = 1;
+        while cursor.place().is_some_and(|(next, _)| next == key.as_slice()) {
             steps += 1;
             if steps > STEPS_BEFORE_SEEK {
                 go_on(skipped, key, Trailer::OLDEST, Ordering::Less, blobs)?;
@@ -336,6 +343,33 @@ impl Cursor for Source {
             Self::Memtable(cursor) => cursor.entry(),
             Self::Table(cursor) => cursor.entry(),
             Self::Level(cursor) => cursor.entry(),
+        }
+    }
+
+    #[inline]
+    fn place(&self) -> Option<(&[u8], Trailer)> {
+        match self {
+            Self::Memtable(cursor) => cursor.place(),
+            Self::Table(cursor) => cursor.place(),
+            Self::Level(cursor) => cursor.place(),
+        }
+    }
+
+    #[inline]
+    fn next_at_hand(&mut self) -> bool {
+        match self {
+            Self::Memtable(cursor) => cursor.next_at_hand(),
+            Self::Table(cursor) => cursor.next_at_hand(),
+            Self::Level(cursor) => cursor.next_at_hand(),
+        }
+    }
+
+    #[inline]
+    fn previous_at_hand(&mut self) -> bool {
+        match self {
+            Self::Memtable(cursor) => cursor.previous_at_hand(),
+            Self::Table(cursor) => cursor.previous_at_hand(),
+            Self::Level(cursor) => cursor.previous_at_hand(),
         }
     }
 

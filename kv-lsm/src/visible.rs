@@ -59,6 +59,12 @@ pub(crate) struct ScanRules {
 }
 
 impl ScanRules {
+    /// Whether the scan sees a version, and it is a value as it lies there ([`ReadRules::is_plain`]).
+    #[inline]
+    pub(crate) fn sees_plain(&self, trailer: Trailer) -> bool {
+        trailer.sequence() <= self.moment.sequence && self.rules().is_plain(trailer)
+    }
+
     pub(crate) fn rules(&self) -> ReadRules<'_> {
         ReadRules {
             keyspace: self.keyspace,

@@ -15,7 +15,7 @@ use crate::measure::{Memory, Usage, disk_bytes, reset_peak, settle};
 use crate::row::{Latency, Line, Row};
 use crate::stream::{Kind, Op, Stream, hot, random, replay, sequential, shuffled, uniform, ycsb};
 use crate::verify::verify;
-use crate::workload::{Action, BATCH, Order, Span, Workload, named};
+use crate::workload::{Action, BATCH, Cache, Order, Span, Workload, named};
 
 /// Entries that are written together when loading is not what is measured.
 const LOAD_BATCH: usize = 1000;
@@ -23,6 +23,9 @@ const LOAD_BATCH: usize = 1000;
 /// Full scans are repeated until they have taken so long, or so many times.
 const SCAN_TIME_MIN: Duration = Duration::from_secs(2);
 const SCANS_MAX: u32 = 5;
+
+/// Where there are fewer keys, each is read more often, so that there is something to measure.
+const READS_MIN: u64 = 1_000_000;
 
 /// More synced writes than a second brings, on any machine that this may meet.
 const SYNCED_PER_SECOND_MAX: u64 = 200_000;
@@ -47,7 +50,7 @@ pub(crate) fn measure(
     tell(Line::Options { engine: engine_name, group, options: engine.options() });
     let ledger = if assignment.ledger().exists() { Ledger::load(&assignment.ledger())? } else { Ledger::default() };
     let values = Values::new(assignment.group.value_bytes());
-    let mut stage = Stage { assignment, engine: engine.as_ref(), values, ledger };
+    let mut stage = Stage { assignment, engine: engine.as_ref(), values, ledger, is_warm: false };
 
     let begins_full =
         workloads.first().is_some_and(|first| !matches!(first.action, Action::Fill(_) | Action::Synced { .. }));
@@ -73,6 +76,8 @@ struct Stage<'a> {
     engine: &'a dyn Engine,
     values: Values,
     ledger: Ledger,
+    /// Everything was read once, if the cache is to hold it.
+    is_warm: bool,
 }
 
 /// What a workload is made of.
@@ -112,7 +117,7 @@ impl Stage<'_> {
         let keys = self.assignment.group.keys(limits.keys);
         let numbers = self.ledger.numbers();
         let mut random = random(self.assignment.seed_of(workload.name));
-        let reads = u64::from(keys) / 2;
+        let reads = (u64::from(keys) / 2).max(READS_MIN.min(u64::from(keys) * 10));
         let mut plan = Plan {
             streams: Vec::new(),
             batch: 1,
@@ -191,6 +196,7 @@ impl Stage<'_> {
     fn measure_streams(&mut self, workload: &Workload) -> Result<Vec<Row>, Failure> {
         let plan = self.plan(workload);
         if !plan.warm_up.is_empty() {
+            self.warm()?;
             run(self.job(1, plan.scan, self.assignment.limits.read_time / 2), &[plan.warm_up.into()])?;
         }
         self.begin_clean()?;
@@ -215,6 +221,17 @@ impl Stage<'_> {
             Some(Row { workload: name, user_bytes, cut: !by_clock && row.operations < asked, ..row })
         });
         Ok(rows.collect())
+    }
+
+    /// Reads everything once where the cache is larger than the data: random reads would leave a part of it unread, the larger
+    /// the fewer entries a block has, and then who is measured is the disk.
+    fn warm(&mut self) -> Result<(), Failure> {
+        let is_whole = self.ledger.live() == self.ledger.numbers() as usize;
+        if self.assignment.cache == Cache::Large && is_whole && !self.is_warm {
+            full_scan(&self.job(1, ScanLength::Exactly(1), Duration::MAX), Direction::Forward)?;
+            self.is_warm = true;
+        }
+        Ok(())
     }
 
     fn measure_scans(&self, workload: &Workload, direction: Direction) -> Result<Row, Failure> {

@@ -41,6 +41,16 @@ impl Cursor for MemtableCursor {
         Some(Entry { key: record.key, trailer: record.trailer, value: record.value })
     }
 
+    fn next_at_hand(&mut self) -> bool {
+        let is_there = self.run.get(self.at + 1).is_some();
+        self.at += usize::from(is_there);
+        is_there
+    }
+
+    fn previous_at_hand(&mut self) -> bool {
+        self.next_at_hand()
+    }
+
     fn seek(&mut self, key: &[u8], trailer: Trailer) -> Result<(), Error> {
         (self.at, self.run_length) = (0, RUN_MIN);
         self.run.fill_from(key, trailer, self.run_length);

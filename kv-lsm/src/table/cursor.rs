@@ -142,6 +142,29 @@ impl Cursor for TableCursor {
         Some(Entry { key: &self.key, trailer: self.trailer, value: block.part(self.value.clone()) })
     }
 
+    #[inline]
+    fn place(&self) -> Option<(&[u8], Trailer)> {
+        self.block.as_ref().map(|_| (self.key.as_slice(), self.trailer))
+    }
+
+    #[inline]
+    fn next_at_hand(&mut self) -> bool {
+        let is_there = self.keep && self.block.as_ref().is_some_and(|(_, block)| self.at + 1 < block.count());
+        if is_there {
+            self.stand(self.at + 1);
+        }
+        is_there
+    }
+
+    #[inline]
+    fn previous_at_hand(&mut self) -> bool {
+        let is_there = self.block.is_some() && self.at > 0;
+        if is_there {
+            self.stand(self.at - 1);
+        }
+        is_there
+    }
+
     fn approach(&mut self, part: usize, key: &[u8], trailer: Trailer) {
         if part == 0 {
             self.approached = Approached::Nothing;
