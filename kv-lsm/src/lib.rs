@@ -129,6 +129,7 @@ mod table;
 mod time;
 mod transaction;
 mod validation;
+mod value_cache;
 mod verify;
 mod version;
 mod visible;

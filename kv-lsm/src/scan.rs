@@ -17,6 +17,7 @@ use crate::range_delete::RangeDeletes;
 use crate::table::cursor::TableCursor;
 use crate::table::meta::TableMeta;
 use crate::table::reader::Table;
+use crate::value_cache::CachedValue;
 use crate::version::{Tree, Version};
 use crate::visible::{Operands, Resolver, ScanRules, Want};
 
@@ -40,6 +41,8 @@ pub(crate) struct Scan {
     value: Vec<u8>,
     /// The value is that of the version on which the cursor stands, and was not copied.
     in_place: bool,
+    /// That version's value, when it is a separated one.
+    separated: Option<CachedValue>,
     expire_at: Option<Millis>,
     operands: Operands,
     /// The versions of a key as a backward walk meets them: oldest first.
@@ -99,6 +102,7 @@ impl Scan {
             key: Vec::new(),
             value: Vec::new(),
             in_place: false,
+            separated: None,
             expire_at: None,
             operands: Operands::default(),
             versions: Versions::default(),
@@ -118,8 +122,9 @@ impl Scan {
 
     /// The value of that key.
     pub(crate) fn value(&self) -> &[u8] {
-        match self.cursor.entry() {
-            Some(entry) if self.in_place => entry.value,
+        match (&self.separated, self.cursor.entry()) {
+            (Some(separated), _) => separated.bytes(),
+            (None, Some(entry)) if self.in_place => entry.value,
             _ => &self.value,
         }
     }
@@ -151,6 +156,7 @@ impl Scan {
             State::Running => {}
         }
         if std::mem::take(&mut self.in_place) {
+            self.separated = None;
             self.leave_key()?;
         }
         loop {
@@ -162,9 +168,21 @@ impl Scan {
             self.key.extend_from_slice(entry.key);
             self.expire_at = None;
             // What most keys are like, once more than in `forward_key`, but with all that it takes at hand.
-            if !self.reverse && self.range_deletes.is_empty() && self.rules.sees_plain(entry.trailer) {
-                self.in_place = true;
-                return Ok(true);
+            if !self.reverse && self.range_deletes.is_empty() {
+                if self.rules.sees_plain(entry.trailer) {
+                    self.in_place = true;
+                    return Ok(true);
+                }
+                if entry.trailer.is_separated()
+                    && self.rules.sees_plain(entry.trailer.with_separated(false))
+                    && let Some(tree) = &self.tree
+                {
+                    self.separated = tree.blobs.cached(entry.key, entry.value)?;
+                    if self.separated.is_some() {
+                        self.in_place = true;
+                        return Ok(true);
+                    }
+                }
             }
             self.value.clear();
             let has_value = if self.reverse { self.backward_key()? } else { self.forward_key()? };

@@ -218,7 +218,7 @@ impl<'a> Resolver<'a> {
         match self.rules.want {
             Want::Presence if self.operands.parts.is_empty() => self.hand_on(&[]),
             Want::Head(_) if self.operands.parts.is_empty() => self.hand_on(blobs.pointer(pointer)?.prefix),
-            _ => return self.decide(Some(&blobs.read(self.key, pointer)?)),
+            _ => return blobs.look_at(self.key, pointer, |value| self.decide(Some(value)))?,
         }
         Ok(true)
     }

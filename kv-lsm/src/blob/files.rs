@@ -8,6 +8,7 @@ use super::format::Pointer;
 use super::reader::BlobFile;
 use crate::error::Error;
 use crate::files;
+use crate::value_cache::CachedValue;
 
 /// A blob file, and how much of it the tables of the version point to.
 #[derive(Clone)]
@@ -51,23 +52,38 @@ impl BlobFiles {
         Pointer::decode(pointer).map_err(|error| Error::corrupt(&self.directory, 0, format!("expected {}", error.what)))
     }
 
-    /// The value of `key` that stands behind an entry's pointer.
+    /// The value of `key` that stands behind an entry's pointer, from the disk.
     ///
     /// # Errors
     /// [`Error::Corrupt`], and the disk's.
     pub(crate) fn read(&self, key: &[u8], pointer: &[u8]) -> Result<Vec<u8>, Error> {
         let pointer = self.pointer(pointer)?;
-        match self.get(pointer.file) {
-            Some(file) => file.read(key, &pointer),
-            None => {
-                let path = files::blob(&self.directory, pointer.file);
-                Err(Error::corrupt(
-                    &path,
-                    pointer.offset,
-                    "a table points into this file, which the manifest does not name",
-                ))
-            }
-        }
+        self.file_of(&pointer)?.read(key, &pointer)
+    }
+
+    /// What `look` makes of that value, which is in the cache or goes there.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`], and the disk's; then `look` was not called.
+    pub(crate) fn look_at<R>(&self, key: &[u8], pointer: &[u8], look: impl FnOnce(&[u8]) -> R) -> Result<R, Error> {
+        let pointer = self.pointer(pointer)?;
+        self.file_of(&pointer)?.look_at(key, &pointer, look)
+    }
+
+    /// That value, if it is in the cache.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`].
+    pub(crate) fn cached(&self, key: &[u8], pointer: &[u8]) -> Result<Option<CachedValue>, Error> {
+        let pointer = self.pointer(pointer)?;
+        self.file_of(&pointer)?.cached(key, &pointer)
+    }
+
+    fn file_of(&self, pointer: &Pointer<'_>) -> Result<&Arc<BlobFile>, Error> {
+        self.get(pointer.file).ok_or_else(|| {
+            let path = files::blob(&self.directory, pointer.file);
+            Error::corrupt(&path, pointer.offset, "a table points into this file, which the manifest does not name")
+        })
     }
 
     /// Numbers of the files that are worth collecting.

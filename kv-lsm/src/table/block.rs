@@ -99,6 +99,23 @@ impl BlockBuilder {
     }
 }
 
+/// Appends a block with one entry to `out`, which is empty: what a [`BlockBuilder`] makes of it, with one copy of the value. The
+/// key is in parts.
+pub(crate) fn encode_one(key: [&[u8]; 2], trailer: Trailer, value: &[u8], out: &mut Vec<u8>) {
+    assert!(out.is_empty(), "offsets count from the start of the block");
+    // The key is all common, so that the suffix is empty, and its head zero.
+    out.extend_from_slice(&trailer.to_u64().to_le_bytes());
+    out.extend_from_slice(&0_u16.to_le_bytes());
+    out.extend_from_slice(value);
+    let end = size(out.len());
+    key.iter().for_each(|part| out.extend_from_slice(part));
+    out.extend_from_slice(&[0; 8]);
+    out.extend_from_slice(&size(0));
+    out.extend_from_slice(&end);
+    out.extend_from_slice(&size(key[0].len() + key[1].len()));
+    out.extend_from_slice(&size(1));
+}
+
 fn size(number: usize) -> [u8; 4] {
     u32::try_from(number).expect("a block is below 4 GiB").to_le_bytes()
 }
@@ -311,6 +328,12 @@ impl Block {
         // Only a guess, also where it is cut.
         let about = self.common_at.wrapping_mul(index) / self.count.max(1);
         prefetch_lines(self.bytes.as_ptr().wrapping_add(about), LINES);
+    }
+
+    /// Has the first entry loaded.
+    #[inline]
+    pub(crate) fn prefetch_first(&self) {
+        prefetch_lines(self.bytes.as_ptr(), 1);
     }
 
     /// Has entries from one on loaded, for who will walk over some of them.

@@ -9,6 +9,6 @@ mod index;
 pub(crate) mod meta;
 pub(crate) mod reader;
 pub(crate) mod residents;
-mod scratch;
+pub(crate) mod scratch;
 pub(crate) mod writer;
 mod zstd;

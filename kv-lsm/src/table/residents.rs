@@ -11,6 +11,7 @@ use crate::cache::BlockCache;
 use crate::disk::File;
 use crate::held::Held;
 use crate::residents::{Residents, Slot};
+use crate::value_cache::ValueCache;
 
 /// What a loaded table costs beside its index and filter: file, handles, bookkeeping.
 const TABLE_BYTES: u64 = 512;
@@ -20,6 +21,8 @@ pub(crate) struct OpenBlob(pub(crate) Arc<dyn File>);
 
 pub(crate) struct TableMemory {
     pub(crate) blocks: Arc<BlockCache>,
+    /// Separated values, in the same cache.
+    pub(crate) values: ValueCache,
     bytes_max: u64,
     tables: Residents<Opened>,
     /// Nothing of these files is kept in memory, but each takes one of the files that a process may have open.
@@ -30,8 +33,10 @@ impl TableMemory {
     /// Indexes and filters may take half of `bytes_max`; blocks have what they leave. At most `tables_max` tables, and a
     /// quarter as many blob files, are open beside those that somebody is reading at the moment.
     pub(crate) fn new(bytes_max: u64, tables_max: usize) -> Self {
+        let blocks = Arc::new(BlockCache::new(bytes_max));
         Self {
-            blocks: Arc::new(BlockCache::new(bytes_max)),
+            values: ValueCache::new(&blocks, bytes_max),
+            blocks,
             bytes_max,
             tables: Residents::new(bytes_max / 2, tables_max),
             blobs: Residents::new(0, tables_max.div_ceil(4)),

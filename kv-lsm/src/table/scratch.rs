@@ -17,7 +17,7 @@ thread_local! {
 }
 
 /// Calls `use_it` with room for so many stored bytes, and some for what they decode to.
-pub(super) fn with_scratch<R>(length: usize, use_it: impl FnOnce(&mut [u8], &mut Vec<u8>) -> R) -> R {
+pub(crate) fn with_scratch<R>(length: usize, use_it: impl FnOnce(&mut [u8], &mut Vec<u8>) -> R) -> R {
     // A thread that ends may read as well.
     let mut scratch = SCRATCH.try_with(Cell::take).unwrap_or_default();
     if scratch.stored.len() < length {

@@ -63,6 +63,13 @@ proptest! {
     }
 
     #[test]
+    fn a_block_of_one_is_what_a_builder_makes_of_it(first in key(), rest in key(), sequence in 1_u64..6) {
+        let mut bytes = Vec::new();
+        encode_one([&first, &rest], Trailer::new(sequence, Kind::Put), value(sequence).as_bytes(), &mut bytes);
+        prop_assert_eq!(bytes, build(&[([first, rest].concat(), sequence)]));
+    }
+
+    #[test]
     fn any_bytes_are_a_block_or_an_error(keys in keys(), at: prop::sample::Index, byte: u8, cut: prop::sample::Index) {
         let mut bytes = build(&keys);
         let index = at.index(bytes.len());
