@@ -39,8 +39,8 @@ pub(crate) fn sync_through(engine: &Engine, sequence: u64) -> Result<(), Error> 
     Ok(())
 }
 
-/// Makes everything written before the call durable, and marks the log so also when a flush or checkpoint has synced it, which
-/// mark nothing.
+/// Makes everything written before the call durable, and marks the log so also when a checkpoint has synced it, which marks
+/// nothing.
 ///
 /// # Errors
 /// [`Error::Poisoned`].

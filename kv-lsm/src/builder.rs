@@ -117,7 +117,7 @@ impl Builder {
         self
     }
 
-    /// Memory for decoded blocks of tables, and for the indexes and filters of the tables that are open, which take up to half of
+    /// Memory for decoded blocks of tables, for separated values that take no more than a 64th of it, and for the indexes and filters of the tables that are open, which take up to half of
     /// it. Default: 64 MiB. Take what the machine can spare. From 32 MiB on it comes in regions of 2 MiB that ask for large pages,
     /// and that stay with the database once they were used.
     #[must_use]

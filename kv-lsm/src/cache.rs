@@ -150,6 +150,17 @@ impl TableBlocks {
         self.peek(index).is_some_and(|block| block.touched.load(Ordering::Relaxed))
     }
 
+    /// Takes the block of a slot away if nobody has read it since this was asked last. Returns whether the slot is empty now.
+    pub(crate) fn make_way(&self, index: usize) -> bool {
+        let mut sieve = self.cache.sieve();
+        let Some(block) = self.peek(index) else { return true };
+        if block.touched.swap(false, Ordering::Relaxed) {
+            return false;
+        }
+        sieve.remove(block.place);
+        true
+    }
+
     /// Puts a block of so many bytes, which is made where the room for it is, into its slot, if it has one and there is room for it
     /// at all, and hands it back.
     ///

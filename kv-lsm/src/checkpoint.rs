@@ -1,7 +1,8 @@
 //! A second database with the same content, made beside the one that is open (rule E8).
 //!
 //! 1. Pin one position: the tables, the segments of the log, and how far the last of these counts.
-//! 2. Sync the log up to there, so that a checkpoint never knows more than the database would after a power cut.
+//! 2. Sync the log up to there, so that a checkpoint never knows more than the database would after a power cut, and so that
+//!    what is copied is what was written.
 //! 3. In a directory of its own, `NAME.unfinished`: copy the log up to the position, give every immutable file a second
 //!    name (or a copy, where the file system cannot), and write a new manifest. Sync all of it.
 //! 4. Rename the directory. Before that there is no checkpoint, after it there is a whole one.
@@ -63,6 +64,10 @@ fn build(engine: &Engine, target: &Path, directory: &Path) -> Result<u64, Error>
     engine.syncer.sync_through(pin.last_sequence)?;
     for &number in &pin.segments {
         let (from, to) = (files::log(&engine.directory, number), files::log(directory, number));
+        // A segment whose records were flushed meanwhile was not synced for it, and if it cannot be written back, what is read of
+        // it may be what was there before. Nothing that was acknowledged hangs on it any more, so this poisons nothing.
+        let source = engine.disk.open(&from, OpenMode::ReadWrite).map_err(|error| Error::io("open", &from, error))?;
+        source.sync().map_err(|error| Error::io("sync", &from, error))?;
         if Some(&number) == pin.segments.last() {
             // Rule E4: what the copy ends with is stated durable, as an idle log states it.
             let marker = marker_at(number, pin.tail_bytes, pin.position);

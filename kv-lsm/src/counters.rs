@@ -137,6 +137,13 @@ impl ReadTally {
     }
 }
 
+impl ReadTally {
+    /// How many keys were looked for.
+    pub(crate) const fn keys(&self) -> u64 {
+        self.memtable + self.level0 + self.deeper + self.nowhere
+    }
+}
+
 /// One cache line.
 #[repr(align(64))]
 #[derive(Default)]

@@ -9,6 +9,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use kv_core::store::MergeOperator;
 
+use crate::backpressure::Readers;
 use crate::blob::separate::SeparateRules;
 use crate::blob::writer::BlobSettings;
 use crate::compaction::pick::pending_bytes;
@@ -95,6 +96,7 @@ pub(crate) struct Engine {
     next_file: AtomicU64,
     /// Most tables that any keyspace has on level 0.
     pub(crate) level0_tables: AtomicUsize,
+    pub(crate) readers: Readers,
     /// How many memtables wait for their flush.
     pub(crate) sealed_memtables: AtomicUsize,
     pub(crate) counters: Counters,
@@ -182,6 +184,7 @@ impl Engine {
             compaction_turn: Mutex::new(()),
             next_file: AtomicU64::new(parts.next_file),
             level0_tables: AtomicUsize::new(0),
+            readers: Readers::default(),
             sealed_memtables: AtomicUsize::new(0),
             counters: Counters::default(),
             log_position: AtomicU64::new(log_position),
@@ -251,6 +254,7 @@ impl Engine {
 
     fn count_debt(&self, version: &Version) {
         self.sealed_memtables.store(version.sealed.len(), Ordering::Relaxed);
+        self.readers.look(self.counters.reads.total().keys(), self.snapshots.visible());
         // Where tables stay on level 0 until they are dropped, there may be any number.
         let leveled = version.trees.iter().filter(|(keyspace, _)| !self.options_of(**keyspace).is_fifo());
         let most = leveled.map(|(_, tree)| tree.levels[0].len()).max().unwrap_or(0);

@@ -90,6 +90,16 @@ pub(crate) fn flush_all(engine: &Engine) -> Result<(), Error> {
 /// # Errors
 /// See [`Error`]; then the memtable is still there, and the flush can be tried again.
 pub(crate) fn flush_oldest(engine: &Engine) -> Result<bool, Error> {
+    let durable = engine.syncer.durable_sequence();
+    let result = flush_in_turn(engine);
+    // The host may flush when it is woken.
+    if engine.syncer.durable_sequence() > durable {
+        engine.syncer.call_wake();
+    }
+    result
+}
+
+fn flush_in_turn(engine: &Engine) -> Result<bool, Error> {
     let _turn = lock(&engine.flush_turn);
     engine.health.check()?;
     let version = Arc::clone(&engine.version());

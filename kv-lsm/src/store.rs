@@ -35,8 +35,8 @@ use crate::time::Moment;
 /// - [`Store::request_sync`] costs nothing when that is already so. Else one thread of the database syncs, or, with
 ///   [`Background::Manual`](crate::Background::Manual), the next [`LsmStore::step`] does. Requests that arrive meanwhile are
 ///   answered together by the sync after.
-/// - After each sync, and once when the store is poisoned, what [`Store::on_durable`] registered is called, outside all locks,
-///   from the thread that synced.
+/// - After each sync or flush, and once when the store is poisoned, what [`Store::on_durable`] registered is called, outside all
+///   locks, from the thread that synced or flushed.
 pub struct LsmStore {
     handle: Arc<Handle>,
 }

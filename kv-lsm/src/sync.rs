@@ -198,12 +198,11 @@ impl Syncer {
     }
 
     /// Notes that everything up to `sequence` is in tables that a durable edit names, so that the log matters from `position`
-    /// on, where the segment `number` begins.
+    /// on, where the segment `number` begins. Whoever calls this wakes the host, outside of his locks.
     pub(crate) fn flushed(&self, number: u64, position: u64, sequence: u64) {
         self.tail().segments.retain(|segment| segment.number >= number);
         if sequence > self.durable_sequence() {
             self.advance(position, sequence);
-            self.call_wake();
         }
     }
 

@@ -2,8 +2,8 @@
 //! both.
 //!
 //! A block has a slot in its table; of a blob file nothing is in memory that could tell the records apart. So values share one
-//! array of slots, and each may lie in two of them, by its file and offset. What finds both taken by others is not cached until
-//! one of these goes.
+//! array of slots, and each may lie in two of them, by its file and offset. What finds both taken takes the place of the one that was
+//! not read since somebody last wanted its place.
 //!
 //! The entry's key is the number of the file and the key, its sequence number is the offset, so what lies in a slot tells exactly
 //! what it is. Numbers of files are never used again, and values do not change.
@@ -77,6 +77,11 @@ impl ValueCache {
         }
     }
 
+    /// What the slots take.
+    pub(crate) fn slot_bytes(&self) -> u64 {
+        self.slots.get().map_or(0, TableBlocks::slot_bytes)
+    }
+
     /// The value of `key` at a place, if it is in memory.
     pub(crate) fn get(&self, place: ValuePlace, key: &[u8]) -> Option<CachedValue> {
         let slots = self.slots.get()?;
@@ -92,7 +97,9 @@ impl ValueCache {
             return;
         }
         let slots = self.slots.get_or_init(|| TableBlocks::new(&self.blocks, self.count));
-        let Some(slot) = place.slots(self.count).into_iter().find(|&slot| slots.peek(slot).is_none()) else { return };
+        let [one, other] = place.slots(self.count);
+        let free = [one, other].into_iter().find(|&slot| slots.peek(slot).is_none());
+        let Some(slot) = free.or_else(|| [one, other].into_iter().find(|&slot| slots.make_way(slot))) else { return };
         let mut bytes = Vec::with_capacity(value.len() + key.len() + 64);
         let trailer = Trailer::new(place.offset, Kind::Put);
         encode_one([&place.file.to_be_bytes(), key], trailer, value, &mut bytes);
@@ -148,6 +155,26 @@ mod tests {
         let present = present.count();
         assert!(present > 320, "{present} of {COUNT}");
         assert!(blocks.bytes() <= 2 << 20);
+    }
+
+    #[test]
+    fn new_values_take_the_slots_of_those_that_nobody_reads() {
+        let blocks = Arc::new(BlockCache::new(1 << 20));
+        let cache = ValueCache::new(&blocks, 1 << 20);
+        // Far more than there are slots, and far less than there are bytes for.
+        for number in 1..20_000 {
+            cache.insert(place(1, number), b"k", b"small");
+        }
+        let present = |numbers: std::ops::Range<u64>| {
+            numbers.filter(|&number| cache.get(place(1, number), b"k").is_some()).count()
+        };
+        assert_eq!(present(1..10_000), 0, "nobody has read them");
+        assert!(present(19_900..20_000) > 90);
+        cache.insert(place(2, 1), b"read", b"again and again");
+        for number in 20_000..40_000 {
+            assert!(cache.get(place(2, 1), b"read").is_some());
+            cache.insert(place(1, number), b"k", b"small");
+        }
     }
 
     #[test]

@@ -388,3 +388,48 @@ fn engine_rule_14_damage_is_named_and_spares_other_values() {
         }
     }
 }
+
+/// What was read once is read again without the file, by key and in order, and never in the place of what was written since.
+#[test]
+fn separated_values_stay_in_the_cache_as_long_as_they_are_what_is_asked_for() {
+    let disk = SimDisk::new(1);
+    let db = Database::builder(Path::new(DIRECTORY))
+        .disk(disk.clone())
+        .background(Background::Manual)
+        .cache_bytes(1 << 20)
+        .open()
+        .unwrap();
+    let keyspace = db.keyspace("photos", options()).unwrap();
+    let all = || keyspace.iter().filter_map(Result::ok).map(|(_, value)| value.to_vec()).collect::<Vec<_>>();
+    let expected = |round_of: &dyn Fn(usize) -> usize| (0..30).map(|at| value(at, round_of(at))).collect::<Vec<_>>();
+    let without_files = |read: &dyn Fn()| {
+        disk.inject(Fault::new(Effect::Fail(std::io::ErrorKind::Other)).on(CallKind::Read).named(".blob").for_ever());
+        read();
+        assert_eq!(disk.faults_met(), 0, "a blob file was read");
+        disk.clear_faults();
+    };
+    fill(&keyspace, 0..30, 1);
+    db.flush().unwrap();
+    assert_eq!(all(), expected(&|_| 1));
+    without_files(&|| {
+        check(&keyspace, 30, |_| 1);
+        assert_eq!(keyspace.get_borrowed(key(1), <[u8]>::len).unwrap(), Some(value(1, 1).len()));
+    });
+
+    let snapshot = db.snapshot();
+    fill(&keyspace, (0..30_usize).filter(|at| at.is_multiple_of(2)), 2);
+    keyspace.delete(key(1)).unwrap();
+    keyspace.put(key(1), value(1, 3)).unwrap();
+    db.flush().unwrap();
+    let now = |at: usize| if at == 1 { 3 } else { 1 + usize::from(at.is_multiple_of(2)) };
+    assert_eq!(all(), expected(&now));
+    without_files(&|| {
+        check(&keyspace, 30, now);
+        let before = snapshot.iter(&keyspace).filter_map(Result::ok).map(|(_, value)| value.to_vec());
+        assert!(before.eq(expected(&|_| 1)));
+        assert_eq!(keyspace.iter().keys().filter_map(Result::ok).count(), 30);
+    });
+    drop(snapshot);
+    keyspace.compact_range(..).unwrap();
+    check(&keyspace, 30, now);
+}

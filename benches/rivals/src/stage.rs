@@ -170,7 +170,7 @@ impl Stage<'_> {
             Action::Ycsb(letter) => {
                 plan.scan = ScanLength::UpTo(100);
                 plan.warm_up = uniform(Kind::Get, reads / 4, numbers, &mut random);
-                plan.streams.push(ycsb(letter, reads, numbers, &mut random).into());
+                plan.streams.push(ycsb(letter, u64::from(keys) / 2, numbers, &mut random).into());
             }
             Action::Synced { threads } => {
                 plan.time_max = limits.synced_time;
@@ -208,6 +208,7 @@ impl Stage<'_> {
             plan.streams.iter().zip(&done).map(|(stream, done)| self.user_bytes(&stream.ops, done.operations));
         let user_bytes = user_bytes.sum();
         self.replay(&plan.streams, &done);
+        self.is_warm &= !workload.action.relies_on_buffered_writes();
         if workload.action.leaves_debt() || matches!(workload.action, Action::Synced { .. }) {
             verify(self.engine, self.values, &self.ledger)?;
         }

@@ -260,27 +260,48 @@ impl Survey {
             },
         };
         let knows = self.catalog.is_some();
-        let numbers: Vec<u64> = numbers;
-        let numbers: Vec<u64> = numbers.into_iter().filter(|&number| number >= begin.segment).collect();
+        let in_tables = self.tables.values().map(|usable| usable.description.properties.sequence_max).max();
+        let mut begin: LogStart = begin;
+        let mut numbers: Vec<u64> = numbers;
+        let mut may_begin_anywhere = true;
         let (log, keyspaces, batches) = (&self.log, &mut self.keyspaces, &mut self.batches);
         let mut log_begins = u64::MAX;
-        let replayed = replay(disk, directory, &numbers, begin, &mut |first, batch| {
-            for operation in &batch {
-                let id = operation.space().0;
-                if !knows && !dropped.contains(&id) {
-                    let record = keyspaces.entry(id).or_insert_with(|| KeyspaceRecord {
-                        id,
-                        name: format!("recovered {id}"),
-                        options: StoredOptions::default(),
-                    });
-                    record.options.merge |= matches!(operation, Operation::Merge { .. });
+        let mut replay_from = |begin: LogStart, numbers: &[u64], may_begin_anywhere: bool| {
+            let mut is_first = !may_begin_anywhere;
+            replay(disk, directory, numbers, begin, &mut |first, batch| {
+                if std::mem::take(&mut is_first) && first > in_tables.unwrap_or(0) + 1 {
+                    return Err(Error::corrupt(&files::log(directory, begin.segment), 0, "no gap behind the tables"));
                 }
+                for operation in &batch {
+                    let id = operation.space().0;
+                    if !knows && !dropped.contains(&id) {
+                        let record = keyspaces.entry(id).or_insert_with(|| KeyspaceRecord {
+                            id,
+                            name: format!("recovered {id}"),
+                            options: StoredOptions::default(),
+                        });
+                        record.options.merge |= matches!(operation, Operation::Merge { .. });
+                    }
+                }
+                log_begins = log_begins.min(first);
+                log.apply(&batch, first);
+                *batches += 1;
+                Ok(())
+            })
+        };
+        let replayed = loop {
+            numbers.retain(|&number| number >= begin.segment);
+            let replayed = replay_from(begin, &numbers, may_begin_anywhere);
+            // A segment whose records are in tables is not synced, so that of the first ones anything may be left, though later
+            // ones were synced. Then the log goes on behind them, if that leaves no gap.
+            let later: Vec<u64> = numbers.iter().copied().filter(|&number| number > begin.segment).collect();
+            match (&replayed, chain_start(disk, directory, &later)?) {
+                (Err(Error::Corrupt { .. }), Some(next)) if !knows => {
+                    (begin, may_begin_anywhere) = (next, false);
+                }
+                _ => break replayed,
             }
-            log_begins = log_begins.min(first);
-            log.apply(&batch, first);
-            *batches += 1;
-            Ok(())
-        });
+        };
         let log_ends = self.log.last_sequence();
         self.last_sequence = self.last_sequence.max(log_ends);
         // A flush that was under way leaves a table that is not whole, of what the log still holds.

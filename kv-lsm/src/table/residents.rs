@@ -71,6 +71,7 @@ impl TableMemory {
     }
 
     fn share(&self, loaded: u64) {
-        self.blocks.set_bytes_max(self.bytes_max.saturating_sub(loaded));
+        let taken = loaded + self.values.slot_bytes();
+        self.blocks.set_bytes_max(self.bytes_max.saturating_sub(taken));
     }
 }
