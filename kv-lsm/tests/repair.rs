@@ -7,8 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kv_core::time::Millis;
-use kv_lsm::disk::{Disk, OpenMode, SimDisk, Survival, read_exact_at};
-use kv_lsm::{Background, Builder, CompactionStrategy, Database, Durability, Error, KeyspaceOptions, RepairReport};
+use kv_lsm::disk::{CallKind, Disk, Effect, Fault, OpenMode, SimDisk, Survival, read_exact_at};
+use kv_lsm::{
+    Background, Batch, Builder, CompactionStrategy, Database, Durability, Error, KeyspaceOptions, RepairReport,
+    WriteOptions,
+};
 
 use append::Append;
 
@@ -292,6 +295,36 @@ fn a_table_that_was_not_finished_does_not_hide_the_log() {
     before.remove(&files(&before, "MANIFEST")[0]).unwrap();
     let (report, db) = repaired(&before.reboot(Survival::All));
     assert!(report.problems.iter().any(|problem| problem.file == table), "{report:?}");
+    assert_eq!(content(&db), expected);
+}
+
+/// A flush syncs no log: of a segment whose records are in tables, and that could not be removed, anything may be left.
+#[test]
+fn engine_rule_03_a_torn_segment_whose_records_are_in_tables_hides_none_behind_it() {
+    let disk = SimDisk::new(1);
+    let db = builder(&disk).log_segment_bytes(1 << 20).open().unwrap();
+    let plain = db.keyspace("plain", KeyspaceOptions::default()).unwrap();
+    let put = |key: &str, durability: Durability| {
+        let mut batch = Batch::new();
+        batch.put(&plain, key, key);
+        db.write_with(batch, WriteOptions::durability(durability)).unwrap();
+    };
+    put("first", Durability::Sync);
+    for number in 0..10 {
+        put(&format!("never synced {number}"), Durability::Buffered);
+    }
+    for kind in [CallKind::Rename, CallKind::Remove] {
+        disk.inject(Fault::new(Effect::Fail(std::io::ErrorKind::Other)).on(kind).for_ever());
+    }
+    let segments = files(&disk, ".log").len();
+    db.flush().unwrap();
+    assert_eq!((disk.faults_met(), files(&disk, ".log").len()), (2, segments + 1), "the segment is still there");
+    put("later", Durability::Sync);
+    let expected = content(&db);
+    let left = disk.reboot(Survival::None);
+    left.remove(&files(&left, "MANIFEST")[0]).unwrap();
+    let (report, db) = repaired(&left.reboot(Survival::All));
+    assert!(report.manifest_lost, "{report:?}");
     assert_eq!(content(&db), expected);
 }
 

@@ -245,59 +245,30 @@ impl Survey {
         found: &Found,
         dropped: &BTreeSet<u32>,
     ) -> Result<(), Error> {
-        let (begin, numbers) = match &self.catalog {
-            Some((_, catalog)) => {
-                let begin = LogStart {
-                    segment: catalog.log_segment,
-                    position: catalog.log_position,
-                    sequence: catalog.flushed_sequence + 1,
-                };
-                (begin, found.logs.iter().copied().filter(|&number| number >= begin.segment).collect())
-            }
-            None => match chain_start(disk, directory, &found.logs)? {
-                Some(begin) => (begin, found.logs.clone()),
+        let chain = |numbers: &[u64]| chain_start(disk, directory, numbers);
+        let mut begin = match &self.catalog {
+            Some((_, catalog)) => LogStart {
+                segment: catalog.log_segment,
+                position: catalog.log_position,
+                sequence: catalog.flushed_sequence + 1,
+            },
+            None => match chain(&found.logs)? {
+                Some(begin) => begin,
                 None => return Ok(()),
             },
         };
-        let knows = self.catalog.is_some();
-        let in_tables = self.tables.values().map(|usable| usable.description.properties.sequence_max).max();
-        let mut begin: LogStart = begin;
-        let mut numbers: Vec<u64> = numbers;
-        let mut may_begin_anywhere = true;
-        let (log, keyspaces, batches) = (&self.log, &mut self.keyspaces, &mut self.batches);
-        let mut log_begins = u64::MAX;
-        let mut replay_from = |begin: LogStart, numbers: &[u64], may_begin_anywhere: bool| {
-            let mut is_first = !may_begin_anywhere;
-            replay(disk, directory, numbers, begin, &mut |first, batch| {
-                if std::mem::take(&mut is_first) && first > in_tables.unwrap_or(0) + 1 {
-                    return Err(Error::corrupt(&files::log(directory, begin.segment), 0, "no gap behind the tables"));
-                }
-                for operation in &batch {
-                    let id = operation.space().0;
-                    if !knows && !dropped.contains(&id) {
-                        let record = keyspaces.entry(id).or_insert_with(|| KeyspaceRecord {
-                            id,
-                            name: format!("recovered {id}"),
-                            options: StoredOptions::default(),
-                        });
-                        record.options.merge |= matches!(operation, Operation::Merge { .. });
-                    }
-                }
-                log_begins = log_begins.min(first);
-                log.apply(&batch, first);
-                *batches += 1;
-                Ok(())
-            })
-        };
+        let whole = self.tables.values().filter(|usable| usable.is_whole);
+        let in_tables = whole.map(|usable| usable.description.properties.sequence_max).max().unwrap_or(0);
+        let (mut log_begins, mut first_max) = (u64::MAX, u64::MAX);
         let replayed = loop {
-            numbers.retain(|&number| number >= begin.segment);
-            let replayed = replay_from(begin, &numbers, may_begin_anywhere);
+            let numbers: Vec<u64> = found.logs.iter().copied().filter(|&number| number >= begin.segment).collect();
+            let replayed = self.replay_from(disk, directory, &numbers, (begin, first_max), dropped, &mut log_begins);
             // A segment whose records are in tables is not synced, so that of the first ones anything may be left, though later
-            // ones were synced. Then the log goes on behind them, if that leaves no gap.
-            let later: Vec<u64> = numbers.iter().copied().filter(|&number| number > begin.segment).collect();
-            match (&replayed, chain_start(disk, directory, &later)?) {
-                (Err(Error::Corrupt { .. }), Some(next)) if !knows => {
-                    (begin, may_begin_anywhere) = (next, false);
+            // ones were synced. Then the log goes on behind them, if that leaves no gap behind the tables.
+            let later = &numbers[numbers.partition_point(|&number| number <= begin.segment)..];
+            match (&replayed, chain(later)?) {
+                (Err(Error::Corrupt { .. }), Some(next)) if self.catalog.is_none() => {
+                    (begin, first_max) = (next, in_tables + 1);
                 }
                 _ => break replayed,
             }
@@ -310,11 +281,47 @@ impl Survey {
             usable.is_whole || properties.sequence_min < log_begins || properties.sequence_max > log_ends
         });
         match replayed {
-            Ok(_) => {}
+            Ok(()) => {}
             Err(error @ Error::Unsupported { .. }) => return Err(error),
             Err(error) => self.problems.push(Problem::of(error, &files::log(directory, begin.segment))),
         }
         Ok(())
+    }
+
+    /// The same from one segment on, if its first record has no higher number than `first_max`. Notes where it begins.
+    fn replay_from(
+        &mut self,
+        disk: &dyn Disk,
+        directory: &Path,
+        numbers: &[u64],
+        (begin, first_max): (LogStart, u64),
+        dropped: &BTreeSet<u32>,
+        log_begins: &mut u64,
+    ) -> Result<(), Error> {
+        let knows = self.catalog.is_some();
+        let mut first_max = Some(first_max);
+        let replayed = replay(disk, directory, numbers, begin, &mut |first, batch| {
+            if first_max.take().is_some_and(|first_max| first > first_max) {
+                let path = files::log(directory, begin.segment);
+                return Err(Error::corrupt(&path, 0, "expected a record that follows those of the tables"));
+            }
+            for operation in &batch {
+                let id = operation.space().0;
+                if !knows && !dropped.contains(&id) {
+                    let record = self.keyspaces.entry(id).or_insert_with(|| KeyspaceRecord {
+                        id,
+                        name: format!("recovered {id}"),
+                        options: StoredOptions::default(),
+                    });
+                    record.options.merge |= matches!(operation, Operation::Merge { .. });
+                }
+            }
+            *log_begins = first.min(*log_begins);
+            self.log.apply(&batch, first);
+            self.batches += 1;
+            Ok(())
+        });
+        replayed.map(|_| ())
     }
 
     /// Numbers that were given to keyspaces end below this one.

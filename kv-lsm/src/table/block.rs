@@ -339,7 +339,7 @@ impl Block {
     /// Has entries from one on loaded, for who will walk over some of them.
     #[inline]
     pub(crate) fn prefetch_from(&self, index: usize) {
-        const LINES: usize = 22;
+        const LINES: usize = 10;
         prefetch_lines(self.bytes.as_ptr().wrapping_add(offset(self.offsets()[index])), LINES);
     }
 
