@@ -140,7 +140,7 @@ fn write_tables(
     for keyspace in memtable.spaces() {
         // A keyspace without a tree was dropped.
         let Some(tree) = version.trees.get(&keyspace) else { continue };
-        let older = Older { loose: tree.levels[0].clone(), levels: tree.levels[1..].to_vec() };
+        let older = Older { loose: tree.levels[0].clone(), levels: tree.levels[1..].to_vec(), others: false };
         let rules = FoldRules { boundaries: boundaries.clone(), operator: engine.operator_of(keyspace) };
         let outputs = Outputs {
             disk: engine.disk.as_ref(),
@@ -154,7 +154,10 @@ fn write_tables(
             warming: (!engine.options_of(keyspace).is_fifo())
                 .then(|| warm::where_read(&engine.environment, older.clone())),
         };
-        let mut written = write_keyspace(memtable, keyspace, rules, older, engine.separate_rules(keyspace), outputs)?;
+        let ranges = memtable.range_deletes(keyspace).iter().flat_map(|ranges| ranges.deletes()).collect();
+        let mut versions = MemtableCursor::new(memtable, keyspace);
+        let separate = engine.separate_rules(keyspace);
+        let mut written = write_keyspace(&mut versions, RangeDeletes::new(ranges), rules, older, separate, outputs)?;
         let bytes = |tables: &[TableMeta]| tables.iter().map(|table| table.bytes).sum();
         engine.counters.flush_bytes.fetch_add(bytes(&written.tables), Ordering::Relaxed);
         engine.counters.count_blobs(&written.blobs);
@@ -196,30 +199,29 @@ fn extent(memtable: &Memtable, keyspace: u32) -> Result<Option<Extent>, Error> {
     Ok(lower.zip(upper))
 }
 
-/// Writes what a memtable holds of one keyspace, at most one table.
+/// Writes versions of one keyspace that were not in a table before, at most one table.
 ///
 /// # Errors
 /// The disk's.
 pub(crate) fn write_keyspace(
-    memtable: &Arc<Memtable>,
-    keyspace: u32,
+    versions: &mut dyn Cursor,
+    range_deletes: RangeDeletes,
     rules: FoldRules,
     older: Older,
     separate: SeparateRules,
     outputs: Outputs<'_>,
 ) -> Result<Written, Error> {
-    let ranges = memtable.range_deletes(keyspace).iter().flat_map(|ranges| ranges.deletes()).collect();
     let job = Rewrite {
         rules,
-        range_deletes: RangeDeletes::new(ranges),
+        range_deletes,
         older,
         table_bytes: u64::MAX,
-        // A memtable holds no pointers.
+        // There are no pointers yet.
         separator: Separator::new(separate, BlobFiles::default(), BTreeSet::new()),
         outputs,
         cancelled: &|| false,
     };
-    let written = job.run(&mut MemtableCursor::new(memtable, keyspace))?;
+    let written = job.run(versions)?;
     Ok(written.expect("a flush is not cancelled"))
 }
 

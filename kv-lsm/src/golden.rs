@@ -85,7 +85,7 @@ fn the_log_of_the_document_is_what_is_written_and_read() {
     let begin = LogStart { segment: 7, position: 10_000, sequence: 41 };
     let mut batches = Vec::new();
     let replayed = replay(read.as_ref(), directory, &[7], begin, &mut |first, batch| {
-        batches.push((first, batch));
+        batches.push((first, batch.clone()));
         Ok(())
     });
     assert_eq!(replayed.unwrap().last_sequence, 42);
@@ -111,7 +111,7 @@ fn the_recycled_segment_of_the_document_is_what_is_written_and_read() {
     let begin = LogStart { segment: 8, position: 10_117, sequence: 43 };
     let mut batches = Vec::new();
     let replayed = replay(read.as_ref(), directory, &[8], begin, &mut |first, batch| {
-        batches.push((first, batch));
+        batches.push((first, batch.clone()));
         Ok(())
     });
     let replayed = replayed.unwrap();

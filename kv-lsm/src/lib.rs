@@ -102,6 +102,7 @@ mod manifest;
 mod memtable;
 mod merge_iter;
 mod metrics;
+mod operation;
 mod options;
 mod pin;
 #[cfg_attr(

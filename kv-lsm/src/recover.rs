@@ -2,46 +2,45 @@
 //!
 //! 1. Take the lock. Read the manifest with the highest number; without one the database is new.
 //! 2. Check that every table it names is there.
-//! 3. Replay the log into memtables, and write them to tables (rule E1: what recovery read may be in the page cache only, so
+//! 3. Read the log, and write what it holds to tables (rule E1: what recovery read may be in the page cache only, so
 //!    it is written again and synced, and the old log is not appended to).
 //! 4. Begin a new segment of the log, and sync it.
 //! 5. Write a new manifest that names all of this: until it is durable, nothing that was there before is changed, so a
 //!    crash up to here changes nothing.
 //! 6. Remove what the new manifest does not name.
 
+mod run;
+mod tables;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 
 use kv_core::hash::seeded;
-use kv_core::store::{Batch, MergeOperator};
+use kv_core::store::MergeOperator;
 use kv_core::time::Millis;
 
-use crate::blob::separate::SeparateRules;
-use crate::blob::writer::BlobSettings;
-use crate::compaction::fold::FoldRules;
-use crate::compaction::outputs::Outputs;
-use crate::compaction::rewrite::Older;
 use crate::disk::{Disk, LockGuard, OpenMode, read_exact_at};
 use crate::engine::{KeyspaceState, Keyspaces, Parts};
 use crate::error::Error;
 use crate::files::{self, FileKind, Found};
-use crate::flush::write_keyspace;
 use crate::manifest::catalog::Catalog;
 use crate::manifest::edit::{Edit, Item};
 use crate::manifest::log::{self as manifest_log, EditError, Manifest};
 use crate::memtable::{ChunkPool, Memtable};
-use crate::options::Config;
-use crate::table::format::Origin;
+use crate::options::{Background, Config};
 use crate::table::reader::TableEnvironment;
 use crate::table::residents::TableMemory;
-use crate::table::writer::TableSettings;
-use crate::time::{Moment, Time};
+use crate::time::Time;
 use crate::version::Version;
 use crate::wal::format::SegmentEnd;
 use crate::wal::reader::{Discarded, LogStart, replay};
 use crate::wal::writer::{Ahead, LogWriter};
+use run::{Run, UnknownKeyspace};
+use tables::{Limits, Writers};
 
 /// Opens, and creates when there is nothing, the database in `directory`.
 ///
@@ -69,14 +68,14 @@ pub(crate) fn recover(
         config,
         operators,
         database: 0,
-        next_file: found.highest_number + 1,
+        next_file: AtomicU64::new(found.highest_number + 1),
         environment,
         catalog: Catalog::default(),
         time,
     };
     recovery.read_manifest(&found)?;
     recovery.time = Time::new(Arc::clone(&recovery.config.clock), recovery.catalog.time);
-    recovery.next_file = recovery.next_file.max(recovery.catalog.next_file);
+    recovery.next_file.fetch_max(recovery.catalog.next_file, Ordering::Relaxed);
     let replayed = recovery.replay(&found)?;
     recovery.finish(&found, replayed, lock)
 }
@@ -118,16 +117,15 @@ struct Recovery<'a> {
     operators: &'a BTreeMap<u32, Arc<dyn MergeOperator>>,
     database: u64,
     chunks: Arc<ChunkPool>,
-    next_file: u64,
+    next_file: AtomicU64,
     environment: TableEnvironment,
     catalog: Catalog,
     time: Time,
 }
 
 impl Recovery<'_> {
-    fn new_file_number(&mut self) -> u64 {
-        self.next_file += 1;
-        self.next_file - 1
+    fn new_file_number(&self) -> u64 {
+        self.next_file.fetch_add(1, Ordering::Relaxed)
     }
 
     fn read_manifest(&mut self, found: &Found) -> Result<(), Error> {
@@ -184,82 +182,48 @@ impl Recovery<'_> {
         copy().map_err(|error| Error::io("write", &path, error))
     }
 
-    fn replay(&mut self, found: &Found) -> Result<Replayed, Error> {
+    fn replay(&self, found: &Found) -> Result<Replayed, Error> {
         let begin = LogStart {
             segment: self.catalog.log_segment,
             position: self.catalog.log_position,
             sequence: self.catalog.flushed_sequence + 1,
         };
-        let mut items = Vec::new();
         if found.manifests.is_empty() {
             // Segments of a database that was being created: nothing was accepted into them.
-            return Ok(Replayed { position: begin.position, last_sequence: 0, items });
+            return Ok(Replayed { position: begin.position, last_sequence: 0, items: Vec::new() });
         }
         let numbers: Vec<u64> = found.logs.iter().copied().filter(|&number| number >= begin.segment).collect();
-        let mut memtable = Arc::new(Memtable::new(0, 0, &self.chunks));
-        let disk = Arc::clone(&self.disk);
-        let directory = self.directory.clone();
-        let replayed = replay(disk.as_ref(), &directory, &numbers, begin, &mut |first, batch: Batch| {
-            if let Some(operation) = batch.iter().find(|operation| !self.catalog.has_known(operation.space().0)) {
-                let what = format!("a batch names keyspace {}, which was never created", operation.space().0);
-                return Err(Error::corrupt(&files::log(&self.directory, begin.segment), 0, what));
-            }
-            memtable.apply(&batch, first);
-            if memtable.bytes() >= self.config.memtable_bytes {
-                let full = std::mem::replace(&mut memtable, Arc::new(Memtable::new(0, 0, &self.chunks)));
-                self.write_tables(&full, &mut items)?;
-            }
-            Ok(())
+        let limits = Limits::new(self, || self.log_bytes(&numbers));
+        let (replayed, items) = thread::scope(|scope| {
+            let mut writers = Writers::new(self, scope);
+            let mut run = Run::default();
+            let replayed = replay(self.disk.as_ref(), &self.directory, &numbers, begin, &mut |first, batch| {
+                run.push(batch, first, |keyspace| self.catalog.has_known(keyspace)).map_err(
+                    |UnknownKeyspace(keyspace)| {
+                        let what = format!("a batch names keyspace {keyspace}, which was never created");
+                        Error::corrupt(&files::log(&self.directory, begin.segment), 0, what)
+                    },
+                )?;
+                if limits.are_reached(&run) {
+                    writers.write(std::mem::take(&mut run))?;
+                }
+                Ok(())
+            })?;
+            Ok((replayed, writers.finish(run)?))
         })?;
-        self.write_tables(&memtable, &mut items)?;
         for discarded in &replayed.discarded {
             self.quarantine(discarded)?;
         }
         Ok(Replayed { position: replayed.position, last_sequence: replayed.last_sequence, items })
     }
 
-    fn write_tables(&mut self, memtable: &Arc<Memtable>, items: &mut Vec<Item>) -> Result<(), Error> {
-        for keyspace in memtable.spaces() {
-            // What the log still holds of a keyspace that was dropped is passed over.
-            let Some(record) = self.catalog.keyspaces.get(&keyspace).cloned() else { continue };
-            let rules = FoldRules {
-                boundaries: vec![Moment { sequence: memtable.last_sequence(), as_of: self.time.now() }],
-                operator: self.operators.get(&keyspace).cloned(),
-            };
-            // Tables written a moment ago, and those of the catalog, may hold older versions: nothing is known to be at
-            // the bottom unless there are none at all.
-            let older = self.older(keyspace, items);
-            let separate = SeparateRules::new(&record.options, self.config.blob_file_bytes);
-            let table = TableSettings::new(&self.config, &record.options, self.database, keyspace, 0);
-            let table = TableSettings { unsynced: sabotaged!(TrustRecoveredBytes), ..table };
-            let blob = BlobSettings::new(&self.config, &record.options, self.database, keyspace);
-            let (disk, directory) = (Arc::clone(&self.disk), self.directory.clone());
-            let outputs = Outputs {
-                disk: disk.as_ref(),
-                directory: &directory,
-                new_number: &mut || self.new_file_number(),
-                table,
-                origin: Origin { name: record.name, options: record.options, replaces: Vec::new() },
-                blob,
-                created: &mut Vec::new(),
-                warming: None,
-            };
-            items.extend(write_keyspace(memtable, keyspace, rules, older, separate, outputs)?.items(keyspace, 0));
-        }
-        Ok(())
-    }
-
-    fn older(&self, keyspace: u32, items: &[Item]) -> Older {
-        let table = |meta: &crate::table::meta::TableMeta| {
-            let path = files::table(&self.directory, meta.number);
-            Arc::new(crate::table::reader::Table::new(meta.clone(), path, self.environment.clone()))
+    /// As far as they can be told: whoever reads them will say what is wrong.
+    fn log_bytes(&self, numbers: &[u64]) -> u64 {
+        let bytes = |&number: &u64| {
+            let file = self.disk.open(&files::log(&self.directory, number), OpenMode::Read);
+            file.and_then(|file| file.len()).unwrap_or(0)
         };
-        let written = items.iter().filter_map(|item| match item {
-            Item::Added { keyspace: other, table: meta, .. } if *other == keyspace => Some(table(meta)),
-            _ => None,
-        });
-        let named = self.catalog.levels.get(&keyspace).into_iter().flat_map(|levels| levels.0.iter().flatten());
-        Older { loose: written.chain(named.map(table)).collect(), levels: Vec::new() }
+        numbers.iter().map(bytes).sum()
     }
 
     fn finish(mut self, found: &Found, replayed: Replayed, lock: Box<dyn LockGuard>) -> Result<Parts, Error> {
@@ -268,7 +232,7 @@ impl Recovery<'_> {
         let log = self.begin_log(segment, replayed.position)?;
         let mut edit = Edit(replayed.items);
         edit.0.push(Item::Log { segment, position: replayed.position, sequence: replayed.last_sequence });
-        edit.0.push(Item::Next { file: self.next_file, keyspace: self.catalog.next_keyspace });
+        edit.0.push(Item::Next { file: *self.next_file.get_mut(), keyspace: self.catalog.next_keyspace });
         edit.0.push(Item::Time(self.time.now()));
         let mut catalog = std::mem::take(&mut self.catalog);
         let applied = catalog.apply(&edit);
@@ -306,7 +270,7 @@ impl Recovery<'_> {
             keyspaces,
             log,
             last_sequence: replayed.last_sequence,
-            next_file: self.next_file,
+            next_file: self.next_file.into_inner(),
             version: Version { trees, ..empty },
             lock,
         })
@@ -334,11 +298,15 @@ impl Recovery<'_> {
         found.manifests.iter().for_each(|&number| remove(files::manifest(&self.directory, number)));
         found.unfinished.iter().for_each(|&number| remove(files::unfinished_manifest(&self.directory, number)));
         found.spares.iter().for_each(|&number| remove(files::spare(&self.directory, number)));
-        found
-            .logs
-            .iter()
-            .filter(|&&number| number < segment)
-            .for_each(|&number| remove(files::log(&self.directory, number)));
+        let logs = found.logs.iter().filter(|&&number| number < segment);
+        let logs = logs.map(|&number| files::log(&self.directory, number));
+        match self.config.background {
+            // The content of a large file takes long to free: nobody waits for that.
+            Background::Threads => {
+                self.environment.graveyard.lock().unwrap_or_else(PoisonError::into_inner).extend(logs);
+            }
+            Background::Manual => logs.for_each(remove),
+        }
         found
             .blobs
             .iter()

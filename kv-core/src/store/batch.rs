@@ -182,13 +182,19 @@ impl Batch {
     /// # Errors
     /// When the bytes are not whole, well-formed operations to the last byte.
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new(&bytes);
-        let mut operations = 0;
-        while reader.remaining() > 0 {
-            read_operation(&mut reader)?;
-            operations += 1;
-        }
+        let operations = count_operations(&bytes)?;
         Ok(Self { bytes, operations })
+    }
+
+    /// Becomes the batch that [`Batch::from_bytes`] would read, and keeps its memory: for whoever reads many, one by one.
+    ///
+    /// # Errors
+    /// As there; then it is empty.
+    pub fn read_from(&mut self, bytes: &[u8]) -> Result<(), DecodeError> {
+        self.clear();
+        self.operations = count_operations(bytes)?;
+        self.bytes.extend_from_slice(bytes);
+        Ok(())
     }
 
     /// The operations in order.
@@ -228,6 +234,16 @@ impl<'a> Iterator for BatchIter<'a> {
 }
 
 impl ExactSizeIterator for BatchIter<'_> {}
+
+fn count_operations(bytes: &[u8]) -> Result<usize, DecodeError> {
+    let mut reader = Reader::new(bytes);
+    let mut operations = 0;
+    while reader.remaining() > 0 {
+        read_operation(&mut reader)?;
+        operations += 1;
+    }
+    Ok(operations)
+}
 
 fn read_operation<'a>(reader: &mut Reader<'a>) -> Result<Operation<'a>, DecodeError> {
     let at = reader.offset();
@@ -273,6 +289,21 @@ mod tests {
         let golden: &[u8] = b"\x01\x01\x01k\x01v\x02\x01\x01k\x02op\x03\xac\x02\x04gone\x04\x00\x01a\x01c";
         assert_eq!(batch.as_bytes(), golden);
         assert_eq!(Batch::from_bytes(golden.to_vec()).unwrap(), batch);
+    }
+
+    #[test]
+    fn a_batch_that_is_read_again_has_nothing_of_what_it_was() {
+        let (mut first, mut second) = (Batch::new(), Batch::new());
+        first.put(Space(1), b"k", b"v");
+        first.delete(Space(1), b"gone");
+        second.merge(Space(2), b"k", b"op");
+        let mut read = Batch::new();
+        for batch in [&first, &second, &Batch::new(), &first] {
+            read.read_from(batch.as_bytes()).unwrap();
+            assert_eq!(&read, batch);
+        }
+        assert!(read.read_from(b"\x01\x01\x01k\x01v\x09").is_err());
+        assert!(read.is_empty() && read.as_bytes().is_empty(), "nothing of a batch that is not whole");
     }
 
     #[test]

@@ -24,17 +24,21 @@ pub(crate) struct Older {
     pub(crate) loose: Vec<Arc<Table>>,
     /// Each without overlap.
     pub(crate) levels: Vec<Vec<Arc<Table>>>,
+    /// There may be others, of any keys, that are still being written.
+    pub(crate) others: bool,
 }
 
 impl Older {
     fn may_hold(&self, key: &[u8]) -> bool {
-        self.loose.iter().any(|table| table.meta().contains(key))
+        self.others
+            || self.loose.iter().any(|table| table.meta().contains(key))
             || self.levels.iter().any(|tables| Tree::table_for(tables, key).is_some())
     }
 
     fn may_hold_any(&self, start: &[u8], end: &Arc<[u8]>) -> bool {
         let end = Upper { key: Arc::clone(end), inclusive: false };
-        self.loose.iter().chain(self.levels.iter().flatten()).any(|table| table.meta().overlaps(start, &end))
+        self.others
+            || self.loose.iter().chain(self.levels.iter().flatten()).any(|table| table.meta().overlaps(start, &end))
     }
 }
 

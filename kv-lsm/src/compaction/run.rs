@@ -110,8 +110,8 @@ fn rules(engine: &Engine, keyspace: u32, earliest: Moment) -> PickRules {
 fn replaced(choice: &Choice) -> warm::Before {
     let (inputs, overlaps) = (choice.inputs.clone(), choice.overlaps.clone());
     match choice.level {
-        0 => Older { loose: inputs, levels: vec![overlaps] },
-        _ => Older { loose: Vec::new(), levels: vec![inputs, overlaps] },
+        0 => Older { loose: inputs, levels: vec![overlaps], others: false },
+        _ => Older { levels: vec![inputs, overlaps], ..Older::default() },
     }
 }
 
@@ -172,7 +172,7 @@ fn rewrite(
     let (older, blobs) = match engine.version().trees.get(&keyspace) {
         Some(tree) => {
             let levels = tree.levels[choice.output_level + 1..].to_vec();
-            (Older { loose: Vec::new(), levels }, tree.blobs.clone())
+            (Older { levels, ..Older::default() }, tree.blobs.clone())
         }
         None => (Older::default(), BlobFiles::default()),
     };

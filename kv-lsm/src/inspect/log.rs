@@ -48,9 +48,10 @@ pub(super) fn read(disk: &dyn Disk, path: &Path, each: &mut dyn FnMut(&LogRecord
     let (header, format) = SegmentHeader::decode(&content)
         .map_err(|error| Error::corrupt(path, error.offset as u64, format!("expected {}", error.what)))?;
     format.check(KNOWN, || path.to_path_buf())?;
+    let mut batch = Batch::new();
     let walked = records(&content, header.number, content.len(), &mut |offset, record| {
         let offset = offset as u64;
-        let (first_sequence, batch) = decode_record(record).map_err(|what| Error::corrupt(path, offset, what))?;
+        let first_sequence = decode_record(record, &mut batch).map_err(|what| Error::corrupt(path, offset, what))?;
         each(&LogRecord { offset, position: header.start.saturating_add(offset), first_sequence, batch: &batch });
         Ok(())
     })?;

@@ -15,10 +15,11 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use kv_core::store::{Batch, Operation};
+use kv_core::store::Batch;
 
-use crate::internal_key::{Kind, Trailer};
-use crate::range_delete::{RangeDelete, RangeDeletes};
+use crate::internal_key::Trailer;
+use crate::operation::Numbered;
+use crate::range_delete::RangeDeletes;
 use crate::table::filter;
 use arena::Record;
 use key_filter::KeyFilter;
@@ -62,27 +63,17 @@ impl Memtable {
         let mut sequence = first_sequence;
         for operation in batch {
             let space = operation.space().0;
-            let (trailer, key, value): (_, _, &[u8]) = match operation {
-                Operation::Put { key, value, .. } => (Trailer::new(sequence, Kind::Put), key, value),
-                Operation::PutExpiring { key, expire_at, value, .. } => {
-                    // The expiry stands before the value in every source of versions.
-                    expiring.clear();
-                    expiring.extend_from_slice(&expire_at.0.to_le_bytes());
-                    expiring.extend_from_slice(value);
-                    (Trailer::expiring(sequence), key, &expiring)
+            match Numbered::new(operation, sequence, &mut expiring) {
+                Numbered::Version { trailer, key, value } => {
+                    self.keys.add(space, filter::hash(key));
+                    writer.insert(Record { trailer, space, key, value });
                 }
-                Operation::Merge { key, operand, .. } => (Trailer::new(sequence, Kind::Merge), key, operand),
-                Operation::Delete { key, .. } => (Trailer::new(sequence, Kind::Delete), key, &[]),
-                Operation::DeleteRange { start, end, .. } => {
-                    let bytes = 2 * (start.len() + end.len()) as u64 + RANGE_BYTES;
+                Numbered::Range(delete) => {
+                    let bytes = 2 * (delete.start.len() + delete.end.len()) as u64 + RANGE_BYTES;
                     self.range_bytes.fetch_add(bytes, Ordering::Relaxed);
-                    self.ranges.push(space, RangeDelete { start: start.into(), end: end.into(), sequence });
-                    sequence += 1;
-                    continue;
+                    self.ranges.push(space, delete);
                 }
-            };
-            self.keys.add(space, filter::hash(key));
-            writer.insert(Record { trailer, space, key, value });
+            }
             sequence += 1;
         }
         drop(writer);

@@ -305,7 +305,7 @@ impl Survey {
                 let path = files::log(directory, begin.segment);
                 return Err(Error::corrupt(&path, 0, "expected a record that follows those of the tables"));
             }
-            for operation in &batch {
+            for operation in batch {
                 let id = operation.space().0;
                 if !knows && !dropped.contains(&id) {
                     let record = self.keyspaces.entry(id).or_insert_with(|| KeyspaceRecord {
@@ -317,7 +317,7 @@ impl Survey {
                 }
             }
             *log_begins = first.min(*log_begins);
-            self.log.apply(&batch, first);
+            self.log.apply(batch, first);
             self.batches += 1;
             Ok(())
         });

@@ -315,7 +315,7 @@ impl<'a, 'b> Verify<'a, 'b> {
             }
             batches += 1;
             operations += batch.len() as u64;
-            for operation in &batch {
+            for operation in batch {
                 let keyspace = operation.space().0;
                 if !catalog.has_known(keyspace) {
                     problems.push(Problem::new(&first, 0, format!("keyspaces that exist: {keyspace} never did")));

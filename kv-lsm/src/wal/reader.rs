@@ -102,7 +102,7 @@ pub(crate) fn replay(
     directory: &Path,
     numbers: &[u64],
     begin: LogStart,
-    each: &mut dyn FnMut(u64, Batch) -> Result<(), Error>,
+    each: &mut dyn FnMut(u64, &Batch) -> Result<(), Error>,
 ) -> Result<Replayed, Error> {
     let mut segments = BTreeMap::new();
     for &number in numbers {
@@ -117,7 +117,7 @@ pub(crate) fn replay(
             "the first segment of the log is missing",
         ));
     }
-    let mut replay = Replay { segments, next_sequence: begin.sequence };
+    let mut replay = Replay { segments, next_sequence: begin.sequence, batch: Batch::new() };
     let ends = replay.follow(disk, begin, each)?;
     replay.judge(disk, &ends)
 }
@@ -125,6 +125,8 @@ pub(crate) fn replay(
 struct Replay {
     segments: BTreeMap<u64, Segment>,
     next_sequence: u64,
+    /// That of the record at hand.
+    batch: Batch,
 }
 
 impl Replay {
@@ -133,14 +135,16 @@ impl Replay {
         &mut self,
         disk: &dyn Disk,
         begin: LogStart,
-        each: &mut dyn FnMut(u64, Batch) -> Result<(), Error>,
+        each: &mut dyn FnMut(u64, &Batch) -> Result<(), Error>,
     ) -> Result<Vec<End>, Error> {
         let mut ends = Vec::new();
+        // One after the other is read into the same memory: the first touch of fresh memory costs as much as the reading.
+        let mut content = Vec::new();
         let mut number = begin.segment;
         let mut start = begin.position;
         let mut before: Option<SegmentEnd> = None;
         loop {
-            let (end, successor) = self.walk(disk, number, start, before, each)?;
+            let (end, successor) = self.walk(disk, (number, start), before, &mut content, each)?;
             ends.push(end);
             let Some(successor) = successor else { return Ok(ends) };
             start += successor.stated.length;
@@ -153,16 +157,16 @@ impl Replay {
     fn walk(
         &mut self,
         disk: &dyn Disk,
-        number: u64,
-        start: u64,
+        (number, start): (u64, u64),
         before: Option<SegmentEnd>,
-        each: &mut dyn FnMut(u64, Batch) -> Result<(), Error>,
+        content: &mut Vec<u8>,
+        each: &mut dyn FnMut(u64, &Batch) -> Result<(), Error>,
     ) -> Result<(End, Option<Successor>), Error> {
         let segment = &self.segments[&number];
         let (path, header) = (segment.path.clone(), segment.header);
-        let content = read_file(disk, &path)?;
+        read_into(disk, &path, content)?;
         let stop = |offset: usize, expected| {
-            let behind = Behind::look(&content, number, header, offset);
+            let behind = Behind::look(content, number, header, offset);
             End { segment: number, offset, position: start + offset as u64, expected, behind }
         };
         let Some(header) = header else {
@@ -174,9 +178,9 @@ impl Replay {
         if before.is_some_and(|before| before != header.previous) {
             return Ok((stop(0, "a predecessor as long, and with the checksum, that was stated"), None));
         }
-        let successor = self.successor(number).filter(|next| !goes_on(&content, next.stated));
+        let successor = self.successor(number).filter(|next| !goes_on(content, next.stated));
         let stated_length = successor.map(|next| usize::try_from(next.stated.length).unwrap_or(usize::MAX));
-        let walked = records(&content, number, stated_length.unwrap_or(content.len()), &mut |offset, record| {
+        let walked = records(content, number, stated_length.unwrap_or(content.len()), &mut |offset, record| {
             self.hand_out(&path, offset, record, each)
         })?;
         let RecordsEnd { offset, chain, expected: problem } = walked;
@@ -202,19 +206,19 @@ impl Replay {
         &mut self,
         path: &Path,
         offset: usize,
-        record: Vec<u8>,
-        each: &mut dyn FnMut(u64, Batch) -> Result<(), Error>,
+        record: &[u8],
+        each: &mut dyn FnMut(u64, &Batch) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let wrong = |what: &str| Error::corrupt(path, offset as u64, what);
-        let (first, batch) = decode_record(record).map_err(|what| wrong(&what))?;
+        let first = decode_record(record, &mut self.batch).map_err(|what| wrong(&what))?;
         if self.next_sequence == 0 {
             self.next_sequence = first;
         }
         if first != self.next_sequence {
             return Err(wrong("a record whose sequence number does not follow the one before"));
         }
-        self.next_sequence += batch.len() as u64;
-        each(first, batch)
+        self.next_sequence += self.batch.len() as u64;
+        each(first, &self.batch)
     }
 
     /// Rule E4: torn or corrupt is decided by what later chunks state. `ends` are those of the chain's segments, in order.
@@ -352,12 +356,22 @@ fn read_header(disk: &dyn Disk, path: &Path, number: u64) -> Result<Option<Segme
 /// # Errors
 /// The disk's.
 pub(crate) fn read_file(disk: &dyn Disk, path: &Path) -> Result<Vec<u8>, Error> {
+    let mut content = Vec::new();
+    read_into(disk, path, &mut content)?;
+    Ok(content)
+}
+
+/// The same in memory that was used before.
+fn read_into(disk: &dyn Disk, path: &Path, content: &mut Vec<u8>) -> Result<(), Error> {
     let file = disk.open(path, OpenMode::Read).map_err(|error| Error::io("open", path, error))?;
-    let read = || {
+    let mut read = || {
         let length = usize::try_from(file.len()?).map_err(std::io::Error::other)?;
-        let mut content = vec![0; length];
-        read_exact_at(file.as_ref(), &mut content, 0)?;
-        Ok(content)
+        if length > content.capacity() {
+            // Zeroed pages come from the system when they are first touched.
+            *content = vec![0; length];
+        }
+        content.resize(length, 0);
+        read_exact_at(file.as_ref(), content, 0)
     };
     read().map_err(|error| Error::io("read", path, error))
 }

@@ -1,5 +1,7 @@
 //! The records of one segment, from its chunks.
 
+use std::borrow::Cow;
+
 use kv_core::store::Batch;
 
 use super::format::{Chunk, ChunkKind, HEADER_BYTES, RECORD_HEADER_BYTES, chain, next_chunk};
@@ -25,7 +27,7 @@ pub(crate) fn records(
     content: &[u8],
     number: u64,
     stop: usize,
-    each: &mut dyn FnMut(usize, Vec<u8>) -> Result<(), Error>,
+    each: &mut dyn FnMut(usize, &[u8]) -> Result<(), Error>,
 ) -> Result<RecordsEnd, Error> {
     let mut whole = RecordsEnd { offset: HEADER_BYTES, chain: 0, expected: None };
     let (mut at, mut chained) = (whole.offset, whole.chain);
@@ -47,7 +49,7 @@ pub(crate) fn records(
         }
         let record = match (chunk.kind, partial.take()) {
             (ChunkKind::Marker, None) => None,
-            (ChunkKind::Full, None) => Some(chunk.payload.to_vec()),
+            (ChunkKind::Full, None) => Some(Cow::Borrowed(chunk.payload)),
             (ChunkKind::First, None) => {
                 partial = Some(chunk.payload.to_vec());
                 continue;
@@ -59,24 +61,24 @@ pub(crate) fn records(
             }
             (ChunkKind::Last, Some(mut record)) => {
                 record.extend_from_slice(chunk.payload);
-                Some(record)
+                Some(Cow::Owned(record))
             }
             _ => return ends(whole, "the chunks of one record after one another"),
         };
         if let Some(record) = record {
-            each(chunk_at, record)?;
+            each(chunk_at, &record)?;
         }
         whole = RecordsEnd { offset: at, chain: chained, expected: None };
     }
 }
 
-/// The number of the first operation of a record, and its batch.
+/// Has `batch` become that of a record, and returns the number of its first operation.
 ///
 /// # Errors
-/// What is wrong with it.
-pub(crate) fn decode_record(mut record: Vec<u8>) -> Result<(u64, Batch), String> {
-    let batch = if record.len() < RECORD_HEADER_BYTES { Vec::new() } else { record.split_off(RECORD_HEADER_BYTES) };
-    let first: [u8; RECORD_HEADER_BYTES] = record.try_into().map_err(|_| "a record without a sequence number")?;
-    let batch = Batch::from_bytes(batch).map_err(|error| format!("a batch that cannot be read: {error}"))?;
-    Ok((u64::from_le_bytes(first), batch))
+/// What is wrong with the record.
+pub(crate) fn decode_record(record: &[u8], batch: &mut Batch) -> Result<u64, String> {
+    let (first, operations) =
+        record.split_first_chunk::<RECORD_HEADER_BYTES>().ok_or("a record without a sequence number")?;
+    batch.read_from(operations).map_err(|error| format!("a batch that cannot be read: {error}"))?;
+    Ok(u64::from_le_bytes(*first))
 }

@@ -44,7 +44,7 @@ fn numbers_in(disk: &Arc<dyn Disk>, segments: &[u64]) -> Result<(Vec<u64>, Repla
     let mut numbers = Vec::new();
     let replayed = replay(disk.as_ref(), Path::new(DIRECTORY), segments, BEGIN, &mut |first, read| {
         let Some(Operation::Put { value, .. }) = read.iter().next() else { panic!("a put was written") };
-        assert_eq!(read, batch(first, value.len()), "each record is what was written");
+        assert_eq!(*read, batch(first, value.len()), "each record is what was written");
         numbers.push(first);
         Ok(())
     })?;

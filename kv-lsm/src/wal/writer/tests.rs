@@ -37,7 +37,7 @@ fn append(log: &mut LogWriter, count: u64, synced: bool) -> usize {
 fn replayed(disk: &dyn Disk) -> (u64, usize) {
     let begin = LogStart { segment: 3, position: START, sequence: 1 };
     let replayed = replay(disk, Path::new(DIRECTORY), &[3], begin, &mut |_, read| {
-        assert_eq!(read, batch());
+        assert_eq!(*read, batch());
         Ok(())
     });
     let replayed = replayed.unwrap();

@@ -1,0 +1,126 @@
+//! What a process that died had only in its log is all there when the database is opened again, in as many tables as it takes.
+
+mod append;
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use append::Append;
+use kv_lsm::disk::{CallKind, Disk, Effect, Fault, SimDisk, Survival};
+use kv_lsm::{Background, Batch, Builder, Database, Durability, Error, Keyspace, KeyspaceOptions};
+
+/// Of an open database, so that all stays in its log.
+const LARGE: u64 = 16 << 20;
+/// Of one that is opened again: it takes many of them.
+const SMALL: u64 = 20_000;
+
+const NAMES: [&str; 3] = ["first", "second", "third"];
+
+fn builder(disk: &SimDisk, memtable_bytes: u64, background: Background) -> Builder {
+    let builder = Database::builder("/db").disk(disk.clone()).durability(Durability::Buffered);
+    builder.background(background).memtable_bytes(memtable_bytes)
+}
+
+fn keyspaces(db: &Database) -> [Keyspace; 3] {
+    NAMES.map(|name| db.keyspace(name, KeyspaceOptions::default().merge(Arc::new(Append))).unwrap())
+}
+
+type Content = Vec<Vec<(Vec<u8>, Vec<u8>)>>;
+
+fn content(db: &Database) -> Content {
+    let entry = |entry: Result<(kv_lsm::Slice, kv_lsm::Slice), Error>| {
+        let (key, value) = entry.unwrap();
+        (key.to_vec(), value.to_vec())
+    };
+    let of = |keyspace: Keyspace| {
+        let forward: Vec<_> = keyspace.iter().map(entry).collect();
+        assert!(forward.iter().all(|(key, value)| keyspace.get(key).unwrap().as_deref() == Some(value)));
+        forward
+    };
+    keyspaces(db).map(of).into()
+}
+
+fn tables(disk: &SimDisk) -> usize {
+    disk.list(Path::new("/db")).unwrap().iter().filter(|name| name.ends_with(".table")).count()
+}
+
+/// Batches of every kind of operation, on few keys of many lengths in three keyspaces.
+fn write(db: &Database, mut state: u64) {
+    let mut random = |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(state >> 33).unwrap() % below
+    };
+    let keyspaces = keyspaces(db);
+    for number in 0..1500 {
+        let mut batch = Batch::new();
+        for _ in 0..=random(4) {
+            let keyspace = &keyspaces[random(3)];
+            let [a, b] = [(); 2].map(|()| format!("common{}{}", &"0123456789abcdef"[..random(17)], random(9)));
+            match random(8) {
+                _ if number % 97 == 96 => batch.delete_range(keyspace, a.clone().min(b.clone())..a.max(b)),
+                0 => batch.delete(keyspace, a),
+                1..4 => batch.merge(keyspace, a, format!("+{number}")),
+                _ => batch.put(keyspace, a, format!("{number}").repeat(10)),
+            }
+        }
+        db.write(batch).unwrap();
+    }
+}
+
+#[test]
+fn all_that_was_in_the_log_is_there_with_and_without_threads_and_durable() {
+    for seed in 0..4 {
+        let disk = SimDisk::new(seed);
+        let db = builder(&disk, LARGE, Background::Manual).open().unwrap();
+        write(&db, seed);
+        let expected = content(&db);
+        assert!(expected.iter().all(|keyspace| keyspace.len() > 20), "there is something left to find");
+        assert_eq!(tables(&disk), 0, "all is in the log");
+        for background in [Background::Manual, Background::Threads] {
+            for memtable_bytes in [SMALL, LARGE] {
+                let context = format!("seed {seed}, {background:?}, memtables of {memtable_bytes} bytes");
+                let disk = disk.restart();
+                // So that nothing is compacted.
+                let again = builder(&disk, memtable_bytes, background).level0_tables(1000).open().unwrap();
+                // Rule E1: recovery has written it all again.
+                let power_cut = disk.reboot(Survival::None);
+                assert_eq!(tables(&disk) > NAMES.len(), memtable_bytes == SMALL, "{context}");
+                assert_eq!(content(&again), expected, "{context}");
+                assert!(again.verify().unwrap().is_sound(), "{context}");
+                // A batch on top is newer than all of it.
+                let [first, ..] = keyspaces(&again);
+                first.delete_range("".as_bytes()..b"z").unwrap();
+                assert!(content(&again)[0].is_empty(), "{context}");
+                drop(again);
+                let again = builder(&power_cut, LARGE, Background::Manual).open().unwrap();
+                assert_eq!(content(&again), expected, "{context}, after a power cut");
+                for keyspace in keyspaces(&again) {
+                    keyspace.compact_range(..).unwrap();
+                }
+                assert_eq!(content(&again), expected, "{context}, in one piece");
+            }
+        }
+    }
+}
+
+/// An error of any of the threads is that of the opening, which can be tried again.
+#[test]
+fn a_table_that_cannot_be_written_fails_the_opening_and_changes_nothing() {
+    let disk = SimDisk::new(1);
+    let db = builder(&disk, LARGE, Background::Manual).open().unwrap();
+    write(&db, 1);
+    let expected = content(&db);
+    for background in [Background::Manual, Background::Threads] {
+        for nth in [0, 1, 5, 9] {
+            let disk = disk.restart();
+            let fault = Fault::new(Effect::Fail(io::ErrorKind::Other)).on(CallKind::Sync).named(".table");
+            disk.inject(fault.after(nth));
+            let failed = builder(&disk, SMALL, background).open();
+            assert!(matches!(failed, Err(Error::Io { .. })), "{background:?}, sync {nth}: {failed:?}");
+            disk.clear_faults();
+            let again = builder(&disk, SMALL, background).open().unwrap();
+            assert_eq!(content(&again), expected, "{background:?}, sync {nth}");
+        }
+    }
+}
