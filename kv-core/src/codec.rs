@@ -114,7 +114,19 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// When it does not end, does not fit 64 bits, or is longer than it need be.
+    #[inline]
     pub fn varint(&mut self) -> Result<u64, DecodeError> {
+        match self.bytes.get(self.at) {
+            // As most are.
+            Some(&byte) if byte < 0x80 => {
+                self.at += 1;
+                Ok(u64::from(byte))
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    fn long_varint(&mut self) -> Result<u64, DecodeError> {
         let start = self.at;
         let fail = |what| DecodeError { offset: start, what };
         let mut value = 0_u64;

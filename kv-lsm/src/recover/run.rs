@@ -96,8 +96,8 @@ pub(super) struct Unsorted {
     bytes: Vec<u8>,
     /// Where in `bytes` the versions begin.
     starts: Vec<usize>,
-    /// So many bytes begin all keys.
-    common: usize,
+    /// What all keys begin with.
+    common: Vec<u8>,
     deletes: Vec<RangeDelete>,
 }
 
@@ -105,14 +105,11 @@ impl Unsorted {
     /// Returns how much memory it takes.
     fn push(&mut self, trailer: Trailer, key: &[u8], value: &[u8]) -> u64 {
         let length = |part: &[u8]| u32::try_from(part.len()).expect("keys and values are below 4 GiB").to_le_bytes();
-        match self.starts.first() {
-            None => self.common = key.len(),
-            Some(&first) => {
-                let common = &version(&self.bytes, first).key[..self.common];
-                if !key.starts_with(common) {
-                    self.common = common.iter().zip(key).take_while(|(a, b)| a == b).count();
-                }
-            }
+        if self.starts.is_empty() {
+            self.common = key.to_vec();
+        } else if !key.starts_with(&self.common) {
+            let common = self.common.iter().zip(key).take_while(|(a, b)| a == b).count();
+            self.common.truncate(common);
         }
         self.starts.push(self.bytes.len());
         self.bytes.extend_from_slice(&trailer.to_u64().to_le_bytes());
@@ -134,7 +131,7 @@ impl Unsorted {
         let Self { bytes, starts, common, deletes } = self;
         let place = |start| {
             let mut head = [0; 8];
-            let rest = &version(&bytes, start).key[common..];
+            let rest = &version(&bytes, start).key[common.len()..];
             let taken = rest.len().min(head.len());
             head[..taken].copy_from_slice(&rest[..taken]);
             Place { head: u64::from_be_bytes(head), start }

@@ -24,6 +24,8 @@ pub(crate) const KNOWN: FileFormat = FileFormat { version: 1, features: 0 };
 pub(crate) const BLOCK_BYTES: usize = 32 * 1024;
 pub(crate) const HEADER_BYTES: usize = 64;
 pub(crate) const CHUNK_HEADER_BYTES: usize = 15;
+/// Those of a chunk's header that its checksum covers: all but itself.
+const COVERED_BYTES: usize = CHUNK_HEADER_BYTES - 4;
 /// In front of the batch in each record.
 pub(crate) const RECORD_HEADER_BYTES: usize = 8;
 
@@ -126,6 +128,15 @@ fn owner(segment: u64) -> u64 {
     if sabotaged!(BelieveStaleChunks) { 0 } else { segment }
 }
 
+/// The checksum of a chunk. What stands before the payload is put together first: short parts take longer one by one.
+fn chunk_crc(segment: u64, offset: u64, covered: &[u8; COVERED_BYTES], payload: &[u8]) -> u32 {
+    let mut place = [0; 16 + COVERED_BYTES];
+    place[..8].copy_from_slice(&owner(segment).to_le_bytes());
+    place[8..16].copy_from_slice(&offset.to_le_bytes());
+    place[16..].copy_from_slice(covered);
+    crc32(&[&place, payload])
+}
+
 /// The header of a chunk, without its checksum, and its checksum.
 pub(crate) fn chunk_header(
     segment: u64,
@@ -139,7 +150,7 @@ pub(crate) fn chunk_header(
     header[4..12].copy_from_slice(&synced.to_le_bytes());
     header[12..14].copy_from_slice(&length.to_le_bytes());
     header[14] = kind.to_u8();
-    let crc = crc32(&[&owner(segment).to_le_bytes(), &offset.to_le_bytes(), &header[4..], payload]);
+    let crc = chunk_crc(segment, offset, header[4..].try_into().expect("all but the checksum"), payload);
     header[..4].copy_from_slice(&crc.to_le_bytes());
     header
 }
@@ -176,13 +187,12 @@ impl<'a> Chunk<'a> {
         let mut reader = Reader::new(bytes);
         let short = |_| "a chunk that ends inside its block";
         let crc = reader.u32().map_err(short)?;
-        let covered = reader.clone().bytes(CHUNK_HEADER_BYTES - 4).map_err(short)?;
+        let covered = reader.clone().array::<COVERED_BYTES>().map_err(short)?;
         let synced = reader.u64().map_err(short)?;
         let length = usize::from(reader.u16().map_err(short)?);
         let kind = ChunkKind::from_u8(reader.u8().map_err(short)?).ok_or("a known kind of chunk")?;
         let payload = reader.bytes(length).map_err(short)?;
-        let expected = crc32(&[&owner(segment).to_le_bytes(), &(offset as u64).to_le_bytes(), covered, payload]);
-        if crc != expected {
+        if crc != chunk_crc(segment, offset as u64, &covered, payload) {
             return Err("a chunk whose checksum fits");
         }
         Ok(Self { crc, synced, kind, payload })

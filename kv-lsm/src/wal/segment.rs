@@ -18,6 +18,9 @@ pub(crate) struct RecordsEnd {
     pub(crate) expected: Option<&'static str>,
 }
 
+/// Takes the offset of a record's last chunk, and the record.
+pub(crate) type EachRecord<'a> = dyn FnMut(usize, &[u8]) -> Result<(), Error> + 'a;
+
 /// Hands the records of the segment `number`, whose file holds `content`, to `each`, with the offset of their last chunk, up
 /// to the first that is not whole, or to `stop`.
 ///
@@ -27,7 +30,7 @@ pub(crate) fn records(
     content: &[u8],
     number: u64,
     stop: usize,
-    each: &mut dyn FnMut(usize, &[u8]) -> Result<(), Error>,
+    each: &mut EachRecord<'_>,
 ) -> Result<RecordsEnd, Error> {
     let mut whole = RecordsEnd { offset: HEADER_BYTES, chain: 0, expected: None };
     let (mut at, mut chained) = (whole.offset, whole.chain);
