@@ -2,9 +2,10 @@
 
 mod append;
 
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+use std::{fs, io, thread};
 
 use append::Append;
 use kv_lsm::disk::{CallKind, Disk, Effect, Fault, SimDisk, Survival};
@@ -123,4 +124,48 @@ fn a_table_that_cannot_be_written_fails_the_opening_and_changes_nothing() {
             assert_eq!(content(&again), expected, "{background:?}, sync {nth}");
         }
     }
+}
+
+/// What one large memtable would take is written by several threads, but into fewer tables than start a compaction. The old
+/// segments of the log go in time.
+#[test]
+fn a_large_memtables_worth_is_cut_for_threads_alone() {
+    const ENTRIES: u32 = 640;
+    let value = |number: u32| [&number.to_le_bytes()[..], &vec![7; 64 << 10]].concat();
+    let directory = tempfile::tempdir().unwrap();
+    let died = directory.path().join("died");
+    let open = |path: &Path, background| {
+        let builder = Database::builder(path).durability(Durability::Buffered).memtable_bytes(256 << 20);
+        let db = builder.background(background).open().unwrap();
+        let keyspace = db.keyspace("all", KeyspaceOptions::default()).unwrap();
+        (db, keyspace)
+    };
+    let names = |path: &Path, extension: &str| -> Vec<_> {
+        let names = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
+        names.filter(|path| path.extension().is_some_and(|found| found == extension)).collect()
+    };
+    let (db, keyspace) = open(&died, Background::Manual);
+    // Each key is written twice, and some are in two of the runs.
+    for number in (0..ENTRIES / 2).chain(0..ENTRIES / 2) {
+        keyspace.put(number.to_be_bytes(), value(number)).unwrap();
+    }
+    for (background, expected) in [(Background::Manual, 1), (Background::Threads, 3)] {
+        let copy = directory.path().join(format!("{background:?}"));
+        fs::create_dir(&copy).unwrap();
+        for entry in fs::read_dir(&died).unwrap() {
+            let entry = entry.unwrap();
+            fs::copy(entry.path(), copy.join(entry.file_name())).unwrap();
+        }
+        let (again, keyspace) = open(&copy, background);
+        assert_eq!(names(&copy, "table").len(), expected, "{background:?}");
+        let is_there = |number: u32| keyspace.get(number.to_be_bytes()).unwrap().as_deref() == Some(&value(number));
+        assert!((0..ENTRIES / 2).all(is_there), "{background:?}");
+        let begin = Instant::now();
+        while names(&copy, "log").len() > 1 {
+            assert!(begin.elapsed() < Duration::from_secs(30), "{:?} stay, {background:?}", names(&copy, "log"));
+            thread::sleep(Duration::from_millis(1));
+        }
+        drop((again, keyspace));
+    }
+    drop(db);
 }
