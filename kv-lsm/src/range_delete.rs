@@ -10,6 +10,16 @@ pub(crate) struct RangeDelete {
     pub(crate) sequence: u64,
 }
 
+impl RangeDelete {
+    /// What one costs beside its keys.
+    const OWN_BYTES: u64 = 128;
+
+    /// Memory that it takes before it is in a table, about: once in a list, once among the fragments.
+    pub(crate) fn bytes(&self) -> u64 {
+        2 * (self.start.len() + self.end.len()) as u64 + Self::OWN_BYTES
+    }
+}
+
 /// A range of keys with the numbers of all deletes that cover the whole of it, newest first.
 #[derive(Clone, Eq, PartialEq, Debug)]
 pub(crate) struct Fragment {

@@ -21,7 +21,7 @@ use super::sync::{AtomicPtr, Ordering};
 use crate::internal_key::Trailer;
 use crate::prefetch::prefetch;
 
-/// Chunks begin small, for the many small memtables of tests and of recovery, and double up to this.
+/// Chunks begin small, for the many small memtables of tests, and double up to this.
 const CHUNK_BYTES_MIN: usize = 4 << 10;
 /// Only chunks of this size are pooled.
 const CHUNK_BYTES: usize = 1 << 20;

@@ -40,9 +40,6 @@ pub(crate) struct Memtable {
     log_position: u64,
 }
 
-/// What a deleted range costs beside its keys, once in the list and once among the fragments.
-const RANGE_BYTES: u64 = 128;
-
 impl Memtable {
     pub(crate) fn new(log_segment: u64, log_position: u64, pool: &Arc<ChunkPool>) -> Self {
         Self {
@@ -69,8 +66,7 @@ impl Memtable {
                     writer.insert(Record { trailer, space, key, value });
                 }
                 Numbered::Range(delete) => {
-                    let bytes = 2 * (delete.start.len() + delete.end.len()) as u64 + RANGE_BYTES;
-                    self.range_bytes.fetch_add(bytes, Ordering::Relaxed);
+                    self.range_bytes.fetch_add(delete.bytes(), Ordering::Relaxed);
                     self.ranges.push(space, delete);
                 }
             }

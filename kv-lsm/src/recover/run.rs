@@ -121,9 +121,9 @@ impl Unsorted {
     }
 
     fn push_range(&mut self, delete: RangeDelete) -> u64 {
-        let bytes = size_of::<RangeDelete>() + delete.start.len() + delete.end.len();
+        let bytes = delete.bytes();
         self.deletes.push(delete);
-        bytes as u64
+        bytes
     }
 
     /// Its deleted ranges, and a cursor on its versions.
