@@ -190,15 +190,16 @@ impl Builder {
         self
     }
 
-    /// Flushed tables of a keyspace that start a compaction. Default: 4. Writers are slowed from three times as many on,
-    /// and wait at nine times as many.
+    /// Flushed tables of a keyspace that start a compaction. Default: 4. Writers are slowed from five times as many on, or, while
+    /// keys are read as well, from as many on, and wait at nine times as many.
     #[must_use]
     pub const fn level0_tables(mut self, tables: usize) -> Self {
         self.config.level0_tables = tables;
         self
     }
 
-    /// How much the first level below the flushed tables may hold. Default: 256 MiB, four memtables.
+    /// How much the first level below the flushed tables is to hold. Default: 256 MiB, four memtables. A tree that is smaller than four
+    /// times this has no other level, and where others are needed, the first may grow to as much before one more is.
     #[must_use]
     pub const fn level1_bytes(mut self, bytes: u64) -> Self {
         self.config.level1_bytes = bytes;

@@ -7,7 +7,8 @@ use crate::disk::Disk;
 use crate::error::Error;
 use crate::files;
 use crate::table::format::Origin;
-use crate::table::writer::{TableSettings, TableWriter, Warming};
+use crate::table::keeper::Warming;
+use crate::table::writer::{TableSettings, TableWriter};
 
 /// Creates them under numbers that no file had before, and remembers them, for the case that they are not named after all.
 pub(crate) struct Outputs<'a> {

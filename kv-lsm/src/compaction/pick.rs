@@ -1,8 +1,8 @@
 //! What to compact next. Pure: the shape of a tree goes in, a choice comes out.
 //!
 //! Leveled compaction with level sizes that follow from the largest level (as RocksDB's dynamic level bytes): the bottom
-//! level takes what it takes, each level above a tenth of the one below, and the *base*, the first level that would hold at
-//! least `level1_bytes`, is where level 0 goes. So a small tree is one level, and space amplification stays near 1.1.
+//! level takes what it takes, each level above a tenth of the one below, and level 0 goes to the *base*, the first level that is to
+//! hold no more than a few times `level1_bytes`. So a small tree is one level, and space amplification stays near 1.1.
 //! Tables that hold much that is there for nobody are rewritten as well, whether anything is written or not.
 //!
 //! First in, first out: the oldest tables are dropped whole.
@@ -19,6 +19,9 @@ use crate::time::Moment;
 use crate::version::Tree;
 
 const GROWTH: u64 = 10;
+/// The base may hold so many times `level1_bytes` before there is a level above it. Merging all of it with level 0 each time costs less
+/// than a level in between would, which is rewritten whole as well, and readers have one level less to look into.
+const BASE_FACTOR: u64 = 4;
 
 /// A table is rewritten for its own sake once so much of it has expired, one in …
 const EXPIRED_SHARE: u64 = 3;
@@ -264,7 +267,7 @@ fn targets(sizes: &[u64; LEVELS], level1_bytes: u64) -> (usize, [u64; LEVELS]) {
     let mut targets = [u64::MAX; LEVELS];
     let mut base = LEVELS - 1;
     let mut target = sizes[base].max(level1_bytes);
-    while base > 1 && target > level1_bytes {
+    while base > 1 && target > level1_bytes.saturating_mul(BASE_FACTOR) {
         base -= 1;
         target = (target / GROWTH).max(level1_bytes);
         targets[base] = target;
@@ -296,11 +299,13 @@ mod tests {
     fn the_base_follows_from_the_largest_level() {
         let with = |last: u64| targets(&[0, 0, 0, 0, 0, 0, last * MIB], 256 * MIB);
         assert_eq!(with(0).0, 6, "a small tree is one level");
-        assert_eq!(with(256).0, 6);
-        assert_eq!(with(1000).0, 5);
-        assert_eq!(with(1000).1[5], 256 * MIB);
-        assert_eq!(with(100_000).0, 3);
-        assert_eq!(with(100_000).1[4], 1000 * MIB);
+        assert_eq!(with(1024).0, 6);
+        assert_eq!(with(1025).0, 5);
+        assert_eq!(with(1025).1[5], 256 * MIB);
+        assert_eq!(with(10_240).0, 5, "the base itself may be a few times as large");
+        assert_eq!(with(10_240).1[5], 1024 * MIB);
+        assert_eq!(with(200_000).0, 3);
+        assert_eq!(with(200_000).1[4], 2000 * MIB);
     }
 
     #[test]

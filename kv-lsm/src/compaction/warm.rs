@@ -12,9 +12,9 @@ use super::rewrite::Older;
 use crate::cache::TableBlocks;
 use crate::files;
 use crate::internal_key::Trailer;
+use crate::table::keeper::Warming;
 use crate::table::meta::TableMeta;
 use crate::table::reader::{Table, TableEnvironment};
-use crate::table::writer::Warming;
 use crate::version::Tree;
 
 /// What is hidden or replaced by what a job writes.

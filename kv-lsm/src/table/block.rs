@@ -24,6 +24,8 @@ use crate::prefetch::{LINE_BYTES, prefetch_lines};
 
 /// What stands before the suffix of an entry.
 const ENTRY_HEADER_BYTES: usize = 8 + 2;
+/// About what an entry takes beside key and value.
+const ENTRY_BYTES: usize = 26;
 /// The length of a suffix has 16 bits.
 const _: () = assert!(KEY_BYTES_MAX <= u16::MAX as usize);
 
@@ -54,7 +56,7 @@ impl BlockBuilder {
 
     /// About how large the block would be now.
     pub(crate) fn bytes(&self) -> usize {
-        self.keys.len() + self.values.len() + self.entries.len() * 26
+        self.keys.len() + self.values.len() + self.entries.len() * ENTRY_BYTES
     }
 
     /// The version pushed last. There must be one.
@@ -64,9 +66,9 @@ impl BlockBuilder {
         (&self.keys[start..], self.entries[count - 1].2)
     }
 
-    /// Appends the block to `out`, which is empty, and begins anew.
+    /// Appends the block to `out`, and begins anew.
     pub(crate) fn finish(&mut self, out: &mut Vec<u8>) {
-        assert!(out.is_empty(), "offsets count from the start of the block");
+        let begin = out.len();
         let first_end = self.entries.first().map_or(0, |first| first.0);
         let common = if self.entries.len() > 1 {
             self.keys[..first_end].iter().zip(self.last().0).take_while(|(a, b)| a == b).count()
@@ -78,7 +80,7 @@ impl BlockBuilder {
         self.offsets.clear();
         for &(key_end, value_end, trailer) in &self.entries {
             let (suffix, value) = (&self.keys[key_at + common..key_end], &self.values[value_at..value_end]);
-            self.offsets.extend_from_slice(&size(out.len()));
+            self.offsets.extend_from_slice(&size(out.len() - begin));
             self.heads.extend_from_slice(&head(suffix).to_le_bytes());
             out.extend_from_slice(&trailer.to_u64().to_le_bytes());
             let suffix_bytes = u16::try_from(suffix.len()).expect("keys were checked before they came here");
@@ -87,7 +89,7 @@ impl BlockBuilder {
             out.extend_from_slice(value);
             (key_at, value_at) = (key_end, value_end);
         }
-        self.offsets.extend_from_slice(&size(out.len()));
+        self.offsets.extend_from_slice(&size(out.len() - begin));
         out.extend_from_slice(&self.keys[..common]);
         out.extend_from_slice(&self.heads);
         out.extend_from_slice(&self.offsets);
@@ -99,15 +101,19 @@ impl BlockBuilder {
     }
 }
 
-/// Appends a block with one entry to `out`, which is empty: what a [`BlockBuilder`] makes of it, with one copy of the value. The
-/// key is in parts.
+/// About how large a block would be that holds one entry.
+pub(super) const fn bytes_of_one(key: &[u8], value: &[u8]) -> usize {
+    key.len() + value.len() + ENTRY_BYTES
+}
+
+/// Appends a block with one entry to `out`: what a [`BlockBuilder`] makes of it, with one copy of the value. The key is in parts.
 pub(crate) fn encode_one(key: [&[u8]; 2], trailer: Trailer, value: &[u8], out: &mut Vec<u8>) {
-    assert!(out.is_empty(), "offsets count from the start of the block");
+    let begin = out.len();
     // The key is all common, so that the suffix is empty, and its head zero.
     out.extend_from_slice(&trailer.to_u64().to_le_bytes());
     out.extend_from_slice(&0_u16.to_le_bytes());
     out.extend_from_slice(value);
-    let end = size(out.len());
+    let end = size(out.len() - begin);
     key.iter().for_each(|part| out.extend_from_slice(part));
     out.extend_from_slice(&[0; 8]);
     out.extend_from_slice(&size(0));

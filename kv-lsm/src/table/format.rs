@@ -203,23 +203,38 @@ pub(crate) fn store_block(
     offset: u64,
 ) -> Handle {
     let begin = out.len();
-    let decoded = u32::try_from(payload.len()).expect("a block is below 4 GiB");
-    let compressed = match compression {
-        Compression::None => None,
-        Compression::Lz4 => Some((LZ4, lz4_flex::block::compress(payload))),
-        Compression::Zstd(level) => zstd::compress(payload, level).map(|compressed| (ZSTD, compressed)),
+    let kind = match compression {
+        Compression::None => RAW,
+        Compression::Lz4 => {
+            out.resize(begin + lz4_flex::block::get_maximum_output_size(payload.len()), 0);
+            let compressed = lz4_flex::block::compress_into(payload, &mut out[begin..]);
+            out.truncate(begin + compressed.expect("there is room for the most that it can be"));
+            LZ4
+        }
+        Compression::Zstd(level) => match zstd::compress(payload, level) {
+            Some(compressed) => {
+                out.extend_from_slice(&compressed);
+                ZSTD
+            }
+            None => RAW,
+        },
     };
-    match compressed.filter(|(_, compressed)| compressed.len() < payload.len() - payload.len() / 8) {
-        Some((kind, compressed)) => {
-            out.extend_from_slice(&compressed);
-            out.push(kind);
-        }
-        None => {
-            out.extend_from_slice(payload);
-            out.push(RAW);
-        }
+    if kind != RAW && out.len() - begin < payload.len() - payload.len() / 8 {
+        return seal_block(out, begin, kind, payload.len(), identity, offset);
     }
-    out.extend_from_slice(&decoded.to_le_bytes());
+    out.truncate(begin);
+    out.extend_from_slice(payload);
+    seal_raw(out, begin, identity, offset)
+}
+
+/// Makes a block of what was appended to `out` from `begin` on, which lies at `offset` in the file.
+pub(crate) fn seal_raw(out: &mut Vec<u8>, begin: usize, identity: u64, offset: u64) -> Handle {
+    seal_block(out, begin, RAW, out.len() - begin, identity, offset)
+}
+
+fn seal_block(out: &mut Vec<u8>, begin: usize, kind: u8, decoded: usize, identity: u64, offset: u64) -> Handle {
+    out.push(kind);
+    out.extend_from_slice(&u32::try_from(decoded).expect("a block is below 4 GiB").to_le_bytes());
     let checksum = seeded(&out[begin..], place_seed(identity, offset));
     out.extend_from_slice(&checksum.to_le_bytes());
     Handle { offset, length: (out.len() - begin) as u64 }

@@ -6,6 +6,7 @@ pub(crate) mod describe;
 pub(crate) mod filter;
 pub(crate) mod format;
 mod index;
+pub(crate) mod keeper;
 pub(crate) mod meta;
 pub(crate) mod reader;
 pub(crate) mod residents;

@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use kv_core::codec::put_prefixed;
 
-use super::block::{Block, BlockBuilder};
+use super::block::{BlockBuilder, bytes_of_one, encode_one};
 use super::filter;
-use super::format::{Footer, Handle, Origin, Properties, store_block, written_with};
+use super::format::{Footer, Handle, Origin, Properties, seal_raw, store_block, written_with};
+use super::keeper::{Keeper, Warming};
 use super::meta::{TableMeta, Upper};
 use crate::blob::format::Pointer;
 use crate::blob::meta::BlobUse;
-use crate::cache::{BlockCache, TableBlocks};
+use crate::cache::TableBlocks;
 use crate::disk::{Disk, File, OpenMode};
 use crate::error::Error;
 use crate::files;
@@ -59,17 +60,6 @@ impl TableSettings {
     }
 }
 
-/// Tells of a place in the order of versions whether it is read.
-pub(crate) type IsRead = dyn Fn(&[u8], Trailer) -> bool;
-
-/// Which blocks go into the cache as they are written.
-#[derive(Clone)]
-pub(crate) struct Warming {
-    pub(crate) cache: Arc<BlockCache>,
-    /// Whether somebody reads what lies at a place already.
-    pub(crate) is_read: Arc<IsRead>,
-}
-
 /// A table that was written.
 pub(crate) struct Finished {
     pub(crate) meta: TableMeta,
@@ -89,9 +79,7 @@ pub(crate) struct TableWriter {
     block: BlockBuilder,
     scratch: Vec<u8>,
     index: BlockBuilder,
-    blocks: usize,
-    warming: Option<Warming>,
-    warm: Option<TableBlocks>,
+    keeper: Keeper,
     hashes: Vec<u64>,
     /// By number of the blob file, bytes of the records that entries point to.
     blobs: BTreeMap<u64, u64>,
@@ -125,9 +113,7 @@ impl TableWriter {
             block: BlockBuilder::default(),
             scratch: Vec::new(),
             index: BlockBuilder::default(),
-            blocks: 0,
-            warming: None,
-            warm: None,
+            keeper: Keeper::default(),
             hashes: Vec::new(),
             blobs: BTreeMap::new(),
             range_deletes: Vec::new(),
@@ -145,7 +131,7 @@ impl TableWriter {
 
     /// Puts blocks into the cache as they are written.
     pub(crate) fn warming(mut self, warming: &Warming) -> Self {
-        self.warming = Some(warming.clone());
+        self.keeper = Keeper::new(warming);
         self
     }
 
@@ -165,7 +151,6 @@ impl TableWriter {
             let pointer = pointer.map_err(|error| Error::corrupt(&self.path, self.bytes(), error.what))?;
             *self.blobs.entry(pointer.file).or_default() += u64::from(pointer.record_bytes);
         }
-        self.block.push(key, trailer, value);
         self.count(trailer.sequence());
         self.properties.entries += 1;
         self.properties.deletes += u64::from(trailer.kind() == Kind::Delete);
@@ -174,6 +159,11 @@ impl TableWriter {
             self.properties.expiring.add(expire_at);
         }
         self.properties.key_value_bytes += (key.len() + value.len()) as u64;
+        if self.block.is_empty() && bytes_of_one(key, value) >= self.settings.block_bytes {
+            // Large values are copied once.
+            return self.add_block(key, trailer, &mut |out| encode_one([key, &[]], trailer, value, out));
+        }
+        self.block.push(key, trailer, value);
         if self.block.bytes() >= self.settings.block_bytes { self.finish_block() } else { Ok(()) }
     }
 
@@ -191,40 +181,46 @@ impl TableWriter {
 
     /// About how large the file would be now.
     pub(crate) fn bytes(&self) -> u64 {
-        self.written + self.pending.len() as u64 + self.block.bytes() as u64
+        self.end() + self.block.bytes() as u64
     }
 
     fn finish_block(&mut self) -> Result<(), Error> {
-        let last = self.block.last();
+        let mut block = std::mem::take(&mut self.block);
+        let (last_key, last_trailer) = block.last();
+        let last_key = last_key.to_vec();
+        let result = self.add_block(&last_key, last_trailer, &mut |out| block.finish(out));
+        self.block = block;
+        result
+    }
+
+    /// Adds a block that ends at a place, and that `build` appends to what it is given.
+    fn add_block(&mut self, last_key: &[u8], last: Trailer, build: &mut dyn FnMut(&mut Vec<u8>)) -> Result<(), Error> {
+        let stored = if self.settings.compression == Compression::None {
+            let (begin, offset) = (self.pending.len(), self.end());
+            build(&mut self.pending);
+            self.keeper.keep(last_key, last, &self.pending[begin..]);
+            seal_raw(&mut self.pending, begin, self.identity, offset)
+        } else {
+            self.scratch.clear();
+            build(&mut self.scratch);
+            self.keeper.keep(last_key, last, &self.scratch);
+            self.store(self.settings.compression)
+        };
         let mut handle = [0; 16];
-        let (last_key, last_trailer) = (last.0.to_vec(), last.1);
-        self.scratch.clear();
-        self.block.finish(&mut self.scratch);
-        self.keep(&last_key, last_trailer);
-        let stored = self.store(self.settings.compression);
         handle[..8].copy_from_slice(&stored.offset.to_le_bytes());
         handle[8..].copy_from_slice(&stored.length.to_le_bytes());
-        self.index.push(&last_key, last_trailer, &handle);
+        self.index.push(last_key, last, &handle);
         if self.pending.len() >= RUN_BYTES { self.hand_over() } else { Ok(()) }
     }
 
-    /// Puts the block in `scratch`, which ends at a place, into the cache if it is wanted there.
-    fn keep(&mut self, last_key: &[u8], last: Trailer) {
-        let index = self.blocks;
-        self.blocks += 1;
-        let Some(warming) = self.warming.as_ref().filter(|warming| (warming.is_read)(last_key, last)) else { return };
-        let warm = match self.warm.take() {
-            Some(warm) if index < warm.count() => warm,
-            Some(warm) => warm.resized(2 * (index + 1)),
-            None => TableBlocks::new(&warming.cache, 2 * (index + 1)),
-        };
-        // What was put together a moment ago is a block.
-        let _ = self.warm.insert(warm).insert(index, self.scratch.len(), |memory| Block::copy(&self.scratch, memory));
+    /// Where the next block begins.
+    fn end(&self) -> u64 {
+        self.written + self.pending.len() as u64
     }
 
     /// Appends the payload in `scratch` as a block.
     fn store(&mut self, compression: Compression) -> Handle {
-        let offset = self.written + self.pending.len() as u64;
+        let offset = self.end();
         store_block(&mut self.pending, &self.scratch, compression, self.identity, offset)
     }
 
@@ -279,7 +275,7 @@ impl TableWriter {
         if !self.settings.unsynced {
             self.file.sync().map_err(|error| Error::io("sync", &self.path, error))?;
         }
-        let warm = self.warm.take();
+        let warm = self.keeper.take();
         Ok(Finished { meta: self.meta(), warm })
     }
 
