@@ -3,14 +3,14 @@
 //!
 //! The debt is the largest of three shares, each from 0, where slowing begins, to 1:
 //!
-//! 1. tables on level 0 of the keyspace that has most, between five and nine times as many as start a compaction, or, while
-//!    there are readers as well, between once and twice as many;
+//! 1. tables on level 0 of the keyspace that has most, between five and nine times as many as start a compaction, or fewer while there are
+//!    readers as well;
 //! 2. unflushed memory, from the last memtable that may be sealed to the active one being full as well;
 //! 3. bytes that compactions are behind with, between 16 and 64 times what the first level may hold.
 //!
 //! The first two end in a wait, since tables and memory are bounded; the third only ever slows.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,19 +18,11 @@ use crate::background;
 use crate::engine::{Engine, lock};
 use crate::error::Error;
 use crate::options::Background;
+use crate::readers::Reading;
 use crate::version::Version;
 
-/// Writers are slowed once a keyspace has this many times the level-0 tables that start a compaction …
-const TABLES_SLOW_FACTOR: usize = 5;
-/// … and wait at this many times.
+/// Writers wait once a keyspace has this many times the level-0 tables that start a compaction.
 const TABLES_STOP_FACTOR: usize = 9;
-/// While keys are read as well, writers are slowed from as many as start a compaction on, and slowest at this many times: each of
-/// these tables is one more to ask, and takes room in the cache from what is read.
-const TABLES_READ_FACTOR: usize = 2;
-/// There are readers when so many operations are written for each key that is read, or fewer …
-const WRITES_PER_READ: u64 = 4;
-/// … and this is looked at when there were so many of both.
-const SAMPLE: u64 = 1000;
 /// Writers are slowed once compactions are behind with this many times the bytes of the first level …
 const PENDING_SLOW_FACTOR: u64 = 16;
 /// … and slowest at this many times.
@@ -169,11 +161,7 @@ fn pace(engine: &Engine, batch_bytes: u64, patience: Patience) -> Result<(), Err
 pub(crate) fn debt(engine: &Engine) -> f64 {
     let config = &engine.config;
     let tables = engine.level0_tables.load(Ordering::Relaxed) as u64;
-    let (slow, stop) = match engine.readers.are_there() {
-        true => (1, TABLES_READ_FACTOR),
-        false => (TABLES_SLOW_FACTOR, TABLES_STOP_FACTOR),
-    };
-    let (slow, stop) = ((config.level0_tables * slow) as u64, (config.level0_tables * stop) as u64);
+    let (slow, stop) = bounds(config.level0_tables as u64, engine.readers.reading());
     let pending = engine.pending_bytes.load(Ordering::Relaxed);
     let pending_slow = config.level1_bytes.saturating_mul(PENDING_SLOW_FACTOR);
     let pending_full = config.level1_bytes.saturating_mul(PENDING_FULL_FACTOR);
@@ -184,30 +172,22 @@ pub(crate) fn debt(engine: &Engine) -> f64 {
     share(tables, slow, stop).max(share(pending, pending_slow, pending_full)).max(memory)
 }
 
-/// Whether keys are read while others are written.
-#[derive(Default)]
-pub(crate) struct Readers {
-    are_there: AtomicBool,
-    /// What was read and written when that was looked at last.
-    read: AtomicU64,
-    written: AtomicU64,
+/// With how many tables on level 0 writers are slowed, and slowest, where so many start a compaction while nobody reads. Each is one
+/// more to ask, and takes room in the cache from what is read.
+fn bounds(level0_tables: u64, reading: Reading) -> (u64, u64) {
+    match reading {
+        Reading::Nothing => (5 * level0_tables, TABLES_STOP_FACTOR as u64 * level0_tables),
+        Reading::Disk => (level0_tables, 2 * level0_tables),
+        Reading::Cache => (level0_tables / 2, level0_tables),
+    }
 }
 
-impl Readers {
-    /// Looks, with how many keys were ever read and operations ever written. One thread at a time.
-    pub(crate) fn look(&self, read: u64, written: u64) {
-        let more_read = read.saturating_sub(self.read.load(Ordering::Relaxed));
-        let more_written = written.saturating_sub(self.written.load(Ordering::Relaxed));
-        if more_read + more_written < SAMPLE {
-            return;
-        }
-        self.read.store(read, Ordering::Relaxed);
-        self.written.store(written, Ordering::Relaxed);
-        self.are_there.store(more_read * WRITES_PER_READ >= more_written, Ordering::Relaxed);
-    }
-
-    fn are_there(&self) -> bool {
-        self.are_there.load(Ordering::Relaxed)
+/// How many tables on level 0 start a compaction: while the cache holds most of what is read, fewer than what is set, so that it goes on
+/// to.
+pub(crate) fn compacted_from(level0_tables: usize, reading: Reading) -> usize {
+    match reading {
+        Reading::Nothing | Reading::Disk => level0_tables,
+        Reading::Cache => (3 * level0_tables / 4).max(1),
     }
 }
 
@@ -227,23 +207,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn readers_are_there_while_enough_is_read() {
-        let readers = Readers::default();
-        readers.look(0, 5000);
-        assert!(!readers.are_there());
-        readers.look(1000, 9000);
-        assert!(readers.are_there(), "one in four");
-        readers.look(1000, 9900);
-        assert!(readers.are_there(), "too little happened to tell");
-        readers.look(1100, 10_000);
-        assert!(!readers.are_there());
-        readers.look(3000, 10_000);
-        assert!(readers.are_there());
+    fn the_more_is_read_from_the_cache_the_fewer_tables_there_are_on_level_0() {
+        let all = [Reading::Nothing, Reading::Disk, Reading::Cache];
+        assert_eq!(all.map(|reading| bounds(4, reading)), [(20, 36), (4, 8), (2, 4)]);
+        assert_eq!(all.map(|reading| compacted_from(4, reading)), [4, 4, 3]);
+        assert_eq!(compacted_from(1, Reading::Cache), 1, "an empty level needs no compaction");
+        for tables in 1..10_usize {
+            for reading in all {
+                let (slow, stop) = bounds(tables as u64, reading);
+                assert!(slow < stop && compacted_from(tables, reading) as u64 <= stop);
+            }
+        }
     }
 
     #[test]
     fn lesson_47_the_delay_grows_smoothly_up_to_a_bound() {
-        let (slow, stop) = (4 * TABLES_SLOW_FACTOR as u64, 4 * TABLES_STOP_FACTOR as u64);
+        let (slow, stop) = bounds(4, Reading::Nothing);
         let at = |tables: u64| delay_ns(share(tables, slow, stop), 1000);
         assert_eq!(at(slow), 0, "nothing at first");
         let delays: Vec<u64> = (slow..=stop).map(at).collect();

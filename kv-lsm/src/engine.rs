@@ -9,7 +9,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use kv_core::store::MergeOperator;
 
-use crate::backpressure::Readers;
+use crate::backpressure;
 use crate::blob::separate::SeparateRules;
 use crate::blob::writer::BlobSettings;
 use crate::compaction::pick::pending_bytes;
@@ -24,6 +24,7 @@ use crate::manifest::edit::{Edit, Item};
 use crate::manifest::log::{EditError, Manifest};
 use crate::memtable::ChunkPool;
 use crate::options::Config;
+use crate::readers::Readers;
 use crate::signal::Signal;
 use crate::snapshots::Snapshots;
 use crate::sync::Syncer;
@@ -252,15 +253,21 @@ impl Engine {
         self.version.store(Arc::new(next));
     }
 
+    /// How many tables on level 0 start a compaction now.
+    pub(crate) fn level0_compacted_from(&self) -> usize {
+        backpressure::compacted_from(self.config.level0_tables, self.readers.reading())
+    }
+
     fn count_debt(&self, version: &Version) {
         self.sealed_memtables.store(version.sealed.len(), Ordering::Relaxed);
-        self.readers.look(self.counters.reads.total().keys(), self.snapshots.visible());
+        self.readers.look(&self.counters.reads.total(), self.snapshots.visible());
         // Where tables stay on level 0 until they are dropped, there may be any number.
         let leveled = version.trees.iter().filter(|(keyspace, _)| !self.options_of(**keyspace).is_fifo());
         let most = leveled.map(|(_, tree)| tree.levels[0].len()).max().unwrap_or(0);
         self.level0_tables.store(most, Ordering::Relaxed);
         let leveled = version.trees.iter().filter(|(keyspace, _)| !self.options_of(**keyspace).is_fifo());
-        let pending = leveled.map(|(_, tree)| pending_bytes(tree, self.config.level0_tables, self.config.level1_bytes));
+        let from = self.level0_compacted_from();
+        let pending = leveled.map(|(_, tree)| pending_bytes(tree, from, self.config.level1_bytes));
         self.pending_bytes.store(pending.sum(), Ordering::Relaxed);
     }
 

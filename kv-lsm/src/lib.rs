@@ -116,6 +116,7 @@ mod prefetch;
 mod priority;
 mod range_delete;
 mod read;
+mod readers;
 mod recover;
 mod repair;
 mod residents;

@@ -97,7 +97,7 @@ fn earliest_moment(engine: &Engine) -> Moment {
 
 fn rules(engine: &Engine, keyspace: u32, earliest: Moment) -> PickRules {
     PickRules {
-        level0_tables: engine.config.level0_tables,
+        level0_tables: engine.level0_compacted_from(),
         level1_bytes: engine.config.level1_bytes,
         table_bytes: engine.config.table_bytes,
         strategy: engine.options_of(keyspace).strategy,
