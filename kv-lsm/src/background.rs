@@ -185,6 +185,8 @@ fn sync_loop(engine: &Engine) {
 
 fn flush_loop(engine: &Engine) {
     priority::lower(FLUSH_NICENESS);
+    // What recovery left over, before anything needs the room.
+    engine.purge();
     while !is_closing(engine) {
         let seen = engine.work_wanted.generation();
         match flush_step(engine) {

@@ -161,7 +161,7 @@ fn pace(engine: &Engine, batch_bytes: u64, patience: Patience) -> Result<(), Err
 pub(crate) fn debt(engine: &Engine) -> f64 {
     let config = &engine.config;
     let tables = engine.level0_tables.load(Ordering::Relaxed) as u64;
-    let (slow, stop) = bounds(config.level0_tables as u64, engine.readers.reading());
+    let (slow, stop) = bounds(config.level0_tables, engine.readers.reading());
     let pending = engine.pending_bytes.load(Ordering::Relaxed);
     let pending_slow = config.level1_bytes.saturating_mul(PENDING_SLOW_FACTOR);
     let pending_full = config.level1_bytes.saturating_mul(PENDING_FULL_FACTOR);
@@ -169,16 +169,20 @@ pub(crate) fn debt(engine: &Engine) -> f64 {
         true => active_share(engine, &engine.version()),
         false => 0.0,
     };
-    share(tables, slow, stop).max(share(pending, pending_slow, pending_full)).max(memory)
+    share(tables, slow as u64, stop as u64).max(share(pending, pending_slow, pending_full)).max(memory)
 }
 
 /// With how many tables on level 0 writers are slowed, and slowest, where so many start a compaction while nobody reads. Each is one
 /// more to ask, and takes room in the cache from what is read.
-fn bounds(level0_tables: u64, reading: Reading) -> (u64, u64) {
+fn bounds(level0_tables: usize, reading: Reading) -> (usize, usize) {
     match reading {
-        Reading::Nothing => (5 * level0_tables, TABLES_STOP_FACTOR as u64 * level0_tables),
-        Reading::Disk => (level0_tables, 2 * level0_tables),
-        Reading::Cache => (level0_tables / 2, level0_tables),
+        Reading::Nothing => (5 * level0_tables, TABLES_STOP_FACTOR * level0_tables),
+        Reading::Elsewhere => (level0_tables, 2 * level0_tables),
+        // Never where nothing is due that would end it.
+        Reading::Cache => {
+            let due = compacted_from(level0_tables, reading);
+            (due - 1, level0_tables.max(due + 1))
+        }
     }
 }
 
@@ -186,8 +190,8 @@ fn bounds(level0_tables: u64, reading: Reading) -> (u64, u64) {
 /// to.
 pub(crate) fn compacted_from(level0_tables: usize, reading: Reading) -> usize {
     match reading {
-        Reading::Nothing | Reading::Disk => level0_tables,
-        Reading::Cache => (3 * level0_tables / 4).max(1),
+        Reading::Nothing | Reading::Elsewhere => level0_tables,
+        Reading::Cache => (3 * level0_tables).div_ceil(4),
     }
 }
 
@@ -208,14 +212,17 @@ mod tests {
 
     #[test]
     fn the_more_is_read_from_the_cache_the_fewer_tables_there_are_on_level_0() {
-        let all = [Reading::Nothing, Reading::Disk, Reading::Cache];
+        let all = [Reading::Nothing, Reading::Elsewhere, Reading::Cache];
         assert_eq!(all.map(|reading| bounds(4, reading)), [(20, 36), (4, 8), (2, 4)]);
         assert_eq!(all.map(|reading| compacted_from(4, reading)), [4, 4, 3]);
         assert_eq!(compacted_from(1, Reading::Cache), 1, "an empty level needs no compaction");
-        for tables in 1..10_usize {
+        for tables in 1..100 {
             for reading in all {
-                let (slow, stop) = bounds(tables as u64, reading);
-                assert!(slow < stop && compacted_from(tables, reading) as u64 <= stop);
+                let (slow, stop) = bounds(tables, reading);
+                assert!(
+                    slow < stop && slow + 1 >= compacted_from(tables, reading),
+                    "{tables}: what slows is being dealt with"
+                );
             }
         }
     }
@@ -223,7 +230,7 @@ mod tests {
     #[test]
     fn lesson_47_the_delay_grows_smoothly_up_to_a_bound() {
         let (slow, stop) = bounds(4, Reading::Nothing);
-        let at = |tables: u64| delay_ns(share(tables, slow, stop), 1000);
+        let at = |tables: usize| delay_ns(share(tables as u64, slow as u64, stop as u64), 1000);
         assert_eq!(at(slow), 0, "nothing at first");
         let delays: Vec<u64> = (slow..=stop).map(at).collect();
         let last = *delays.last().unwrap();

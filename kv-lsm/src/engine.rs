@@ -23,7 +23,7 @@ use crate::manifest::catalog::Catalog;
 use crate::manifest::edit::{Edit, Item};
 use crate::manifest::log::{EditError, Manifest};
 use crate::memtable::ChunkPool;
-use crate::options::Config;
+use crate::options::{Background, Config};
 use crate::readers::Readers;
 use crate::signal::Signal;
 use crate::snapshots::Snapshots;
@@ -255,7 +255,11 @@ impl Engine {
 
     /// How many tables on level 0 start a compaction now.
     pub(crate) fn level0_compacted_from(&self) -> usize {
-        backpressure::compacted_from(self.config.level0_tables, self.readers.reading())
+        match self.config.background {
+            // What is done depends on what is written alone.
+            Background::Manual => self.config.level0_tables,
+            Background::Threads => backpressure::compacted_from(self.config.level0_tables, self.readers.reading()),
+        }
     }
 
     fn count_debt(&self, version: &Version) {

@@ -10,7 +10,7 @@ use crate::blob::files::BlobFiles;
 use crate::blob::separate::{SeparateRules, Separator};
 use crate::compaction::fold::FoldRules;
 use crate::compaction::moves::is_free;
-use crate::compaction::outputs::{Outputs, discard};
+use crate::compaction::outputs::{ANY_TIME, Outputs, discard};
 use crate::compaction::pick;
 use crate::compaction::rewrite::{Older, Rewrite, Written};
 use crate::compaction::warm;
@@ -150,6 +150,7 @@ fn write_tables(
             origin: engine.origin(keyspace),
             blob: engine.blob_settings(keyspace),
             created,
+            may_end: ANY_TIME,
             // Where tables stay on level 0 until they are dropped, there may be thousands to look into.
             warming: (!engine.options_of(keyspace).is_fifo())
                 .then(|| warm::where_read(&engine.environment, older.clone())),

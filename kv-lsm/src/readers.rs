@@ -11,14 +11,16 @@ const WRITES_PER_READ: u64 = 4;
 const SAMPLE: u64 = 1000;
 /// Most of what is read is in the cache when a block is missing one time in so many, or less often.
 const LOOKS_PER_MISS: u64 = 4;
+/// What the cache holds counts when a block is looked for with so many keys, or fewer: not where the memtable has it all.
+const KEYS_PER_LOOK: u64 = 4;
 
 /// What is read beside the writers.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub(crate) enum Reading {
     /// Hardly anything.
     Nothing,
-    /// What the cache mostly lacks.
-    Disk,
+    /// What the cache mostly lacks, or what takes no block.
+    Elsewhere,
     /// What it mostly has.
     Cache,
 }
@@ -46,7 +48,8 @@ impl Readers {
         let (hits, misses) = (more(read.cache_hits, &self.hits), more(read.cache_misses, &self.misses));
         let reading = match keys * WRITES_PER_READ >= written_now {
             false => Reading::Nothing,
-            true if misses * LOOKS_PER_MISS > hits + misses => Reading::Disk,
+            true if misses * LOOKS_PER_MISS > hits + misses => Reading::Elsewhere,
+            true if (hits + misses) * KEYS_PER_LOOK < keys => Reading::Elsewhere,
             true => Reading::Cache,
         };
         self.reading.store(reading as u8, Ordering::Relaxed);
@@ -61,7 +64,7 @@ impl Readers {
 
     pub(crate) fn reading(&self) -> Reading {
         match self.reading.load(Ordering::Relaxed) {
-            reading if reading == Reading::Disk as u8 => Reading::Disk,
+            reading if reading == Reading::Elsewhere as u8 => Reading::Elsewhere,
             reading if reading == Reading::Cache as u8 => Reading::Cache,
             _ => Reading::Nothing,
         }
@@ -86,7 +89,12 @@ mod tests {
         assert_eq!(look(1000, 250, 9000), Reading::Cache, "one in four is read, and one in four of these is missing");
         assert_eq!(look(1000, 250, 9900), Reading::Cache, "too little happened to tell");
         assert_eq!(look(1100, 250, 10_000), Reading::Nothing);
-        assert_eq!(look(3000, 800, 10_000), Reading::Disk);
+        assert_eq!(look(3000, 800, 10_000), Reading::Elsewhere);
         assert_eq!(look(5000, 800, 10_000), Reading::Cache, "what was missing long ago is not asked for now");
+        readers.look(
+            &ReadTally { deeper: 5000, memtable: 5000, cache_hits: 4500, cache_misses: 800, ..ReadTally::default() },
+            10_000,
+        );
+        assert_eq!(readers.reading(), Reading::Elsewhere, "the memtable has it all");
     }
 }

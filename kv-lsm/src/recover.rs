@@ -23,6 +23,7 @@ use kv_core::hash::seeded;
 use kv_core::store::MergeOperator;
 use kv_core::time::Millis;
 
+use crate::compaction::outputs::discard;
 use crate::disk::{Disk, LockGuard, OpenMode, read_exact_at};
 use crate::engine::{KeyspaceState, Keyspaces, Parts};
 use crate::error::Error;
@@ -40,7 +41,7 @@ use crate::wal::format::SegmentEnd;
 use crate::wal::reader::{Discarded, LogStart, replay};
 use crate::wal::writer::{Ahead, LogWriter};
 use run::{Run, UnknownKeyspace};
-use tables::{Limits, Writers};
+use tables::{Limits, Turns, Writers};
 
 /// Opens, and creates when there is nothing, the database in `directory`.
 ///
@@ -69,6 +70,8 @@ pub(crate) fn recover(
         operators,
         database: 0,
         next_file: AtomicU64::new(found.highest_number + 1),
+        created: Mutex::default(),
+        turns: Turns::default(),
         environment,
         catalog: Catalog::default(),
         time,
@@ -76,8 +79,12 @@ pub(crate) fn recover(
     recovery.read_manifest(&found)?;
     recovery.time = Time::new(Arc::clone(&recovery.config.clock), recovery.catalog.time);
     recovery.next_file.fetch_max(recovery.catalog.next_file, Ordering::Relaxed);
-    let replayed = recovery.replay(&found)?;
-    recovery.finish(&found, replayed, lock)
+    let replayed = recovery.replay(&found);
+    if replayed.is_err() {
+        // Nothing names them yet. Each opening that fails would leave more of them.
+        discard(disk.as_ref(), &recovery.created.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+    recovery.finish(&found, replayed?, lock)
 }
 
 /// # Errors
@@ -118,6 +125,9 @@ struct Recovery<'a> {
     database: u64,
     chunks: Arc<ChunkPool>,
     next_file: AtomicU64,
+    /// Files that the log was written to.
+    created: Mutex<Vec<PathBuf>>,
+    turns: Turns,
     environment: TableEnvironment,
     catalog: Catalog,
     time: Time,

@@ -119,9 +119,40 @@ fn a_table_that_cannot_be_written_fails_the_opening_and_changes_nothing() {
             disk.inject(fault.after(nth));
             let failed = builder(&disk, SMALL, background).open();
             assert!(matches!(failed, Err(Error::Io { .. })), "{background:?}, sync {nth}: {failed:?}");
+            assert_eq!(tables(&disk), 0, "{background:?}, sync {nth}: what is of no use takes no room");
             disk.clear_faults();
             let again = builder(&disk, SMALL, background).open().unwrap();
             assert_eq!(content(&again), expected, "{background:?}, sync {nth}");
+        }
+    }
+}
+
+/// A repair that has no manifest takes a whole table for all that was written before what it holds.
+#[test]
+fn what_an_interrupted_opening_wrote_hides_nothing_from_a_repair() {
+    for seed in 0..8 {
+        let disk = SimDisk::new(seed);
+        let db = builder(&disk, LARGE, Background::Manual).open().unwrap();
+        // Tables know how keyspaces are called.
+        keyspaces(&db).iter().for_each(|keyspace| keyspace.put("first", "of all").unwrap());
+        db.flush().unwrap();
+        write(&db, seed);
+        let expected = content(&db);
+        for nth in 0..4 {
+            let disk = disk.restart();
+            // The process dies in the midst of it: what it wrote stays.
+            disk.inject(Fault::new(Effect::Fail(io::ErrorKind::Other)).on(CallKind::Write).named(".table").after(nth));
+            disk.inject(Fault::new(Effect::Fail(io::ErrorKind::Other)).on(CallKind::Remove).for_ever());
+            let failed = builder(&disk, SMALL, Background::Threads).open();
+            assert!(failed.is_err(), "seed {seed}, write {nth}");
+            disk.clear_faults();
+            assert!(tables(&disk) > NAMES.len(), "seed {seed}, write {nth}: something is left");
+            for name in disk.list(Path::new("/db")).unwrap().iter().filter(|name| name.starts_with("MANIFEST")) {
+                disk.remove(&Path::new("/db").join(name)).unwrap();
+            }
+            builder(&disk, SMALL, Background::Manual).repair().unwrap();
+            let again = builder(&disk, LARGE, Background::Manual).open().unwrap();
+            assert!(content(&again) == expected, "seed {seed}, write {nth}");
         }
     }
 }

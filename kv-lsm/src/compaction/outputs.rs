@@ -19,6 +19,8 @@ pub(crate) struct Outputs<'a> {
     pub(crate) origin: Origin,
     pub(crate) blob: BlobSettings,
     pub(crate) created: &'a mut Vec<PathBuf>,
+    /// Asked before a table becomes whole, for jobs that must end in an order.
+    pub(crate) may_end: &'a dyn Fn() -> Result<(), Error>,
     /// Which blocks of tables go into the cache, if there is one.
     pub(crate) warming: Option<Warming>,
 }
@@ -44,6 +46,9 @@ impl Outputs<'_> {
         BlobWriter::create(self.disk, self.directory, number, self.blob)
     }
 }
+
+/// Of jobs that may end whenever they have to.
+pub(crate) const ANY_TIME: &dyn Fn() -> Result<(), Error> = &|| Ok(());
 
 /// Removes files that will not be named, as far as that works: the next recovery removes the rest.
 pub(crate) fn discard(disk: &dyn Disk, created: &[PathBuf]) {

@@ -19,8 +19,10 @@ use crate::time::Moment;
 use crate::version::Tree;
 
 const GROWTH: u64 = 10;
-/// The base may hold so many times `level1_bytes` before there is a level above it. Merging all of it with level 0 each time costs less
-/// than a level in between would, which is rewritten whole as well, and readers have one level less to look into.
+/// The base may hold so many times what comes from level 0 at once before there is a level above it: merging all of it with that each time
+/// costs less than a level in between would, which is rewritten whole as well, and readers have one level less to look into …
+const BASE_PER_INPUT: u64 = 6;
+/// … but no more than so many times `level1_bytes`, so that no compaction takes too long.
 const BASE_FACTOR: u64 = 4;
 
 /// A table is rewritten for its own sake once so much of it has expired, one in …
@@ -267,7 +269,9 @@ fn targets(sizes: &[u64; LEVELS], level1_bytes: u64) -> (usize, [u64; LEVELS]) {
     let mut targets = [u64::MAX; LEVELS];
     let mut base = LEVELS - 1;
     let mut target = sizes[base].max(level1_bytes);
-    while base > 1 && target > level1_bytes.saturating_mul(BASE_FACTOR) {
+    let base_max =
+        sizes[0].saturating_mul(BASE_PER_INPUT).clamp(level1_bytes, level1_bytes.saturating_mul(BASE_FACTOR));
+    while base > 1 && target > base_max {
         base -= 1;
         target = (target / GROWTH).max(level1_bytes);
         targets[base] = target;
@@ -297,7 +301,7 @@ mod tests {
 
     #[test]
     fn the_base_follows_from_the_largest_level() {
-        let with = |last: u64| targets(&[0, 0, 0, 0, 0, 0, last * MIB], 256 * MIB);
+        let with = |last: u64| targets(&[256 * MIB, 0, 0, 0, 0, 0, last * MIB], 256 * MIB);
         assert_eq!(with(0).0, 6, "a small tree is one level");
         assert_eq!(with(1024).0, 6);
         assert_eq!(with(1025).0, 5);
@@ -306,6 +310,9 @@ mod tests {
         assert_eq!(with(10_240).1[5], 1024 * MIB);
         assert_eq!(with(200_000).0, 3);
         assert_eq!(with(200_000).1[4], 2000 * MIB);
+        let with = |first: u64, last: u64| targets(&[first * MIB, 0, 0, 0, 0, 0, last * MIB], 256 * MIB).0;
+        assert_eq!((with(100, 600), with(100, 601)), (6, 5), "six times what comes at once");
+        assert_eq!((with(10, 256), with(10, 257)), (6, 5), "and in any case as much as the first level may hold");
     }
 
     #[test]

@@ -118,6 +118,7 @@ impl Rewrite<'_> {
                 cursor.next()?;
             }
             if let Some(full) = writer.take_if(|writer| writer.bytes() >= self.table_bytes) {
+                (self.outputs.may_end)()?;
                 written.push(finish(full, &fragments, from.as_deref(), Some(&key))?);
                 from = Some(key.clone());
             }
@@ -141,6 +142,7 @@ impl Rewrite<'_> {
             writer = Some(self.outputs.table()?);
         }
         if let Some(last) = writer {
+            (self.outputs.may_end)()?;
             written.push(finish(last, &fragments, from.as_deref(), None)?);
         }
         written.blobs = self.separator.finish()?;

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::fold::FoldRules;
-use super::outputs::{Outputs, discard};
+use super::outputs::{ANY_TIME, Outputs, discard};
 use super::pick::{Choice, Method, PickRules, pick, pick_range};
 use super::rewrite::{Older, Rewrite, Written};
 use super::warm;
@@ -211,6 +211,7 @@ fn rewrite(
             origin: Origin { replaces, ..engine.origin(keyspace) },
             blob: engine.blob_settings(keyspace),
             created,
+            may_end: ANY_TIME,
             warming: Some(warm::where_read(&engine.environment, replaced(choice))),
         },
         cancelled: &|| engine.closing.load(Ordering::Relaxed) || engine.health.is_poisoned(),

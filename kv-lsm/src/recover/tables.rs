@@ -2,11 +2,14 @@
 //! a simulation sees the same calls in the same order.
 //!
 //! A thread writes one run and syncs it, so that one waits for the disk while another works. Their tables get their numbers in
-//! any order: what lies on the top level is ordered by what it holds.
+//! any order: what lies on the top level is ordered by what it holds. But they become whole in the order of the runs: a repair
+//! without a manifest takes what tables hold for all that was written before.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::io;
 use std::panic::resume_unwind;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{Builder, Scope, ScopedJoinHandle};
 
 use kv_core::time::Millis;
@@ -58,8 +61,73 @@ impl Limits {
     }
 }
 
+/// Whose turn it is to make tables whole.
+#[derive(Default)]
+pub(super) struct Turns {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// Runs whose tables are all written.
+    done: usize,
+    /// One of them could not be written, and none that follows may be.
+    failed: bool,
+}
+
+/// That of one run. Unless it ends, none comes after it.
+struct Turn<'a> {
+    turns: &'a Turns,
+    number: usize,
+    ended: bool,
+}
+
+impl Turns {
+    const fn of(&self, number: usize) -> Turn<'_> {
+        Turn { turns: self, number, ended: false }
+    }
+}
+
+impl Turn<'_> {
+    /// Waits for the runs before.
+    ///
+    /// # Errors
+    /// When one of them failed.
+    fn wait(&self, directory: &Path) -> Result<(), Error> {
+        let state = self.turns.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let comes = |state: &mut State| state.done < self.number && !state.failed;
+        let state = self.turns.changed.wait_while(state, comes).unwrap_or_else(PoisonError::into_inner);
+        if state.done < self.number {
+            return Err(Error::io("write", directory, io::Error::other("an earlier part of the log was not written")));
+        }
+        Ok(())
+    }
+
+    /// # Errors
+    /// As [`Turn::wait`].
+    fn end(mut self, directory: &Path) -> Result<(), Error> {
+        self.wait(directory)?;
+        self.ended = true;
+        Ok(())
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut state = self.turns.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.ended {
+            state.done += 1;
+        } else {
+            state.failed = true;
+        }
+        self.turns.changed.notify_all();
+    }
+}
+
 /// A run that is to be written, and what must not change in the meantime.
 struct Job {
+    number: usize,
     run: Run,
     as_of: Millis,
     /// Keyspaces that earlier runs have something of.
@@ -72,12 +140,13 @@ pub(super) struct Writers<'scope, 'env> {
     scope: &'scope Scope<'scope, 'env>,
     under_way: VecDeque<ScopedJoinHandle<'scope, Result<Vec<Item>, Error>>>,
     items: Vec<Item>,
+    jobs: usize,
     written: BTreeSet<u32>,
 }
 
 impl<'scope, 'env> Writers<'scope, 'env> {
     pub(super) const fn new(recovery: &'env Recovery<'env>, scope: &'scope Scope<'scope, 'env>) -> Self {
-        Self { recovery, scope, under_way: VecDeque::new(), items: Vec::new(), written: BTreeSet::new() }
+        Self { recovery, scope, under_way: VecDeque::new(), items: Vec::new(), jobs: 0, written: BTreeSet::new() }
     }
 
     /// Has a run written.
@@ -115,7 +184,8 @@ impl<'scope, 'env> Writers<'scope, 'env> {
     fn job(&mut self, run: Run) -> Job {
         let written = self.written.clone();
         self.written.extend(run.keyspaces());
-        Job { run, as_of: self.recovery.time.now(), written }
+        self.jobs += 1;
+        Job { number: self.jobs - 1, run, as_of: self.recovery.time.now(), written }
     }
 
     /// Waits for the oldest.
@@ -128,7 +198,19 @@ impl<'scope, 'env> Writers<'scope, 'env> {
 }
 
 impl Recovery<'_> {
-    fn write_tables(&self, Job { run, as_of, written }: Job) -> Result<Vec<Item>, Error> {
+    fn write_tables(&self, job: Job) -> Result<Vec<Item>, Error> {
+        let turn = self.turns.of(job.number);
+        let mut created = Vec::new();
+        let items = self.write_run(job, &turn, &mut created);
+        // None is named, so all can go when the opening fails.
+        self.created.lock().unwrap_or_else(PoisonError::into_inner).append(&mut created);
+        let items = items?;
+        turn.end(&self.directory)?;
+        Ok(items)
+    }
+
+    fn write_run(&self, job: Job, turn: &Turn<'_>, created: &mut Vec<PathBuf>) -> Result<Vec<Item>, Error> {
+        let Job { number: _, run, as_of, written } = job;
         let mut items = Vec::new();
         let sequence = run.last_sequence();
         for (keyspace, unsorted) in run.into_spaces() {
@@ -147,7 +229,8 @@ impl Recovery<'_> {
                 table: TableSettings { unsynced: sabotaged!(TrustRecoveredBytes), ..table },
                 blob: BlobSettings::new(&self.config, &record.options, self.database, keyspace),
                 origin: Origin { name: record.name, options: record.options, replaces: Vec::new() },
-                created: &mut Vec::new(),
+                created,
+                may_end: &|| turn.wait(&self.directory),
                 warming: None,
             };
             let older = self.older(keyspace, written.contains(&keyspace));

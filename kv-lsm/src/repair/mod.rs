@@ -23,7 +23,7 @@ use crate::blob::files::BlobFiles;
 use crate::blob::separate::{SeparateRules, Separator};
 use crate::blob::writer::BlobSettings;
 use crate::compaction::fold::FoldRules;
-use crate::compaction::outputs::Outputs;
+use crate::compaction::outputs::{ANY_TIME, Outputs};
 use crate::compaction::rewrite::{Older, Rewrite, Written};
 use crate::cursor::Cursor;
 use crate::disk::Disk;
@@ -200,6 +200,7 @@ impl Repair<'_> {
                 origin,
                 blob,
                 created: &mut Vec::new(),
+                may_end: ANY_TIME,
                 warming: None,
             },
             cancelled: &|| false,
