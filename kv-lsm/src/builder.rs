@@ -200,7 +200,8 @@ impl Builder {
     }
 
     /// How much the first level below the flushed tables is to hold. Default: 256 MiB, four memtables. A tree that is smaller than four
-    /// times this has no other level, and where others are needed, the first may grow to as much before one more is.
+    /// times this, and than six times what is flushed until a compaction begins, has no other level; and where others are needed, the
+    /// first may grow to as much before one more is.
     #[must_use]
     pub const fn level1_bytes(mut self, bytes: u64) -> Self {
         self.config.level1_bytes = bytes;
