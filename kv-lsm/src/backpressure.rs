@@ -21,7 +21,9 @@ use crate::options::Background;
 use crate::readers::Reading;
 use crate::version::Version;
 
-/// Writers wait once a keyspace has this many times the level-0 tables that start a compaction.
+/// Writers are slowed once a keyspace has this many times the level-0 tables that start a compaction …
+const TABLES_SLOW_FACTOR: usize = 5;
+/// … and wait at this many times.
 const TABLES_STOP_FACTOR: usize = 9;
 /// Writers are slowed once compactions are behind with this many times the bytes of the first level …
 const PENDING_SLOW_FACTOR: u64 = 16;
@@ -124,7 +126,7 @@ fn is_memory_full(engine: &Engine) -> bool {
 }
 
 fn is_level0_full(engine: &Engine) -> bool {
-    engine.level0_tables.load(Ordering::Relaxed) >= engine.config.level0_tables * TABLES_STOP_FACTOR
+    engine.level0_tables.load(Ordering::Relaxed) >= engine.config.level0_tables.saturating_mul(TABLES_STOP_FACTOR)
 }
 
 /// Why the work that writers wait for failed when it was last tried. Each failure is told once, so that the next writer
@@ -176,12 +178,14 @@ pub(crate) fn debt(engine: &Engine) -> f64 {
 /// more to ask, and takes room in the cache from what is read.
 fn bounds(level0_tables: usize, reading: Reading) -> (usize, usize) {
     match reading {
-        Reading::Nothing => (5 * level0_tables, TABLES_STOP_FACTOR * level0_tables),
-        Reading::Elsewhere => (level0_tables, 2 * level0_tables),
+        Reading::Nothing => {
+            (level0_tables.saturating_mul(TABLES_SLOW_FACTOR), level0_tables.saturating_mul(TABLES_STOP_FACTOR))
+        }
+        Reading::Elsewhere => (level0_tables, level0_tables.saturating_mul(2)),
         // Never where nothing is due that would end it.
         Reading::Cache => {
             let due = compacted_from(level0_tables, reading);
-            (due - 1, level0_tables.max(due + 1))
+            (due - 1, level0_tables.max(due.saturating_add(1)))
         }
     }
 }
@@ -191,7 +195,7 @@ fn bounds(level0_tables: usize, reading: Reading) -> (usize, usize) {
 pub(crate) fn compacted_from(level0_tables: usize, reading: Reading) -> usize {
     match reading {
         Reading::Nothing | Reading::Elsewhere => level0_tables,
-        Reading::Cache => (3 * level0_tables).div_ceil(4),
+        Reading::Cache => level0_tables - level0_tables / 4,
     }
 }
 
@@ -216,6 +220,7 @@ mod tests {
         assert_eq!(all.map(|reading| bounds(4, reading)), [(20, 36), (4, 8), (2, 4)]);
         assert_eq!(all.map(|reading| compacted_from(4, reading)), [4, 4, 3]);
         assert_eq!(compacted_from(1, Reading::Cache), 1, "an empty level needs no compaction");
+        assert_eq!(bounds(usize::MAX, Reading::Nothing), (usize::MAX, usize::MAX), "never");
         for tables in 1..100 {
             for reading in all {
                 let (slow, stop) = bounds(tables, reading);
