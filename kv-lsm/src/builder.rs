@@ -192,7 +192,7 @@ impl Builder {
 
     /// Flushed tables of a keyspace that start a compaction. Default: 4. Writers are slowed from five times as many on, and wait at
     /// nine times as many. While keys are read as well, writers are slowed from as many on; and while the cache holds most of what
-    /// is read, from half as many on, and three quarters of as many start a compaction.
+    /// is read, from three quarters of as many on, which then start a compaction.
     #[must_use]
     pub const fn level0_tables(mut self, tables: usize) -> Self {
         self.config.level0_tables = tables;

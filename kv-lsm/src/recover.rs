@@ -11,6 +11,7 @@
 
 mod run;
 mod tables;
+mod turns;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -41,7 +42,8 @@ use crate::wal::format::SegmentEnd;
 use crate::wal::reader::{Discarded, LogStart, replay};
 use crate::wal::writer::{Ahead, LogWriter};
 use run::{Run, UnknownKeyspace};
-use tables::{Limits, Turns, Writers};
+use tables::{Limits, Writers};
+use turns::Turns;
 
 /// Opens, and creates when there is nothing, the database in `directory`.
 ///

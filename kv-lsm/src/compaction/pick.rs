@@ -22,7 +22,9 @@ const GROWTH: u64 = 10;
 /// The base may hold so many times what comes from level 0 at once before there is a level above it: merging all of it with that each time
 /// costs less than a level in between would, which is rewritten whole as well, and readers have one level less to look into …
 const BASE_PER_INPUT: u64 = 6;
-/// … but no more than so many times `level1_bytes`, so that no compaction takes too long.
+/// … but where there is one already, it goes only when twice as much comes: it is not the same each time …
+const BASE_PER_INPUT_TO_GO: u64 = BASE_PER_INPUT / 2;
+/// … and no more than so many times `level1_bytes`, so that no compaction takes too long.
 const BASE_FACTOR: u64 = 4;
 
 /// A table is rewritten for its own sake once so much of it has expired, one in …
@@ -269,9 +271,12 @@ fn targets(sizes: &[u64; LEVELS], level1_bytes: u64) -> (usize, [u64; LEVELS]) {
     let mut targets = [u64::MAX; LEVELS];
     let mut base = LEVELS - 1;
     let mut target = sizes[base].max(level1_bytes);
-    let base_max =
-        sizes[0].saturating_mul(BASE_PER_INPUT).clamp(level1_bytes, level1_bytes.saturating_mul(BASE_FACTOR));
-    while base > 1 && target > base_max {
+    let base_max = |base: usize| {
+        let is_there = sizes[1..base].iter().any(|&size| size > 0);
+        let per_input = if is_there { BASE_PER_INPUT_TO_GO } else { BASE_PER_INPUT };
+        sizes[0].saturating_mul(per_input).clamp(level1_bytes, level1_bytes.saturating_mul(BASE_FACTOR))
+    };
+    while base > 1 && target > base_max(base) {
         base -= 1;
         target = (target / GROWTH).max(level1_bytes);
         targets[base] = target;
@@ -313,6 +318,20 @@ mod tests {
         let with = |first: u64, last: u64| targets(&[first * MIB, 0, 0, 0, 0, 0, last * MIB], 256 * MIB).0;
         assert_eq!((with(100, 600), with(100, 601)), (6, 5), "six times what comes at once");
         assert_eq!((with(10, 256), with(10, 257)), (6, 5), "and in any case as much as the first level may hold");
+    }
+
+    #[test]
+    fn a_level_in_between_goes_only_when_twice_as_much_comes_as_when_it_came() {
+        let with = |first: u64, between: u64| {
+            let (base, targets) = targets(&[first * MIB, 0, 0, 0, 0, between * MIB, 600 * MIB], 256 * MIB);
+            (base, targets[5] / MIB)
+        };
+        assert_eq!(with(99, 0), (5, 256), "it comes");
+        for first in [0, 99, 101, 199] {
+            assert_eq!(with(first, 50), (5, 256), "it stays");
+        }
+        assert_eq!(with(200, 50), (5, 0), "it goes");
+        assert_eq!(with(200, 0).0, 6, "it is gone");
     }
 
     #[test]

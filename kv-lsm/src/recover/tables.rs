@@ -2,20 +2,20 @@
 //! a simulation sees the same calls in the same order.
 //!
 //! A thread writes one run and syncs it, so that one waits for the disk while another works. Their tables get their numbers in
-//! any order: what lies on the top level is ordered by what it holds. But they become whole in the order of the runs: a repair
-//! without a manifest takes what tables hold for all that was written before.
+//! any order: what lies on the top level is ordered by what it holds. But they become whole in the order of the
+//! runs (`turns.rs`).
 
 use std::collections::{BTreeSet, VecDeque};
-use std::io;
 use std::panic::resume_unwind;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError};
 use std::thread::{Builder, Scope, ScopedJoinHandle};
 
 use kv_core::time::Millis;
 
 use super::Recovery;
 use super::run::Run;
+use super::turns::Turn;
 use crate::blob::separate::SeparateRules;
 use crate::blob::writer::BlobSettings;
 use crate::compaction::fold::FoldRules;
@@ -58,70 +58,6 @@ impl Limits {
 
     pub(super) const fn are_reached(&self, run: &Run) -> bool {
         run.bytes() >= self.bytes || run.log_bytes() >= self.log_bytes
-    }
-}
-
-/// Whose turn it is to make tables whole.
-#[derive(Default)]
-pub(super) struct Turns {
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct State {
-    /// Runs whose tables are all written.
-    done: usize,
-    /// One of them could not be written, and none that follows may be.
-    failed: bool,
-}
-
-/// That of one run. Unless it ends, none comes after it.
-struct Turn<'a> {
-    turns: &'a Turns,
-    number: usize,
-    ended: bool,
-}
-
-impl Turns {
-    const fn of(&self, number: usize) -> Turn<'_> {
-        Turn { turns: self, number, ended: false }
-    }
-}
-
-impl Turn<'_> {
-    /// Waits for the runs before.
-    ///
-    /// # Errors
-    /// When one of them failed.
-    fn wait(&self, directory: &Path) -> Result<(), Error> {
-        let state = self.turns.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let comes = |state: &mut State| state.done < self.number && !state.failed;
-        let state = self.turns.changed.wait_while(state, comes).unwrap_or_else(PoisonError::into_inner);
-        if state.done < self.number {
-            return Err(Error::io("write", directory, io::Error::other("an earlier part of the log was not written")));
-        }
-        Ok(())
-    }
-
-    /// # Errors
-    /// As [`Turn::wait`].
-    fn end(mut self, directory: &Path) -> Result<(), Error> {
-        self.wait(directory)?;
-        self.ended = true;
-        Ok(())
-    }
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        let mut state = self.turns.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.ended {
-            state.done += 1;
-        } else {
-            state.failed = true;
-        }
-        self.turns.changed.notify_all();
     }
 }
 
