@@ -46,6 +46,12 @@ fn tables(disk: &SimDisk) -> usize {
     disk.list(Path::new("/db")).unwrap().iter().filter(|name| name.ends_with(".table")).count()
 }
 
+fn remove_manifests(disk: &SimDisk) {
+    for name in disk.list(Path::new("/db")).unwrap().iter().filter(|name| name.starts_with("MANIFEST")) {
+        disk.remove(&Path::new("/db").join(name)).unwrap();
+    }
+}
+
 /// Batches of every kind of operation, on few keys of many lengths in three keyspaces.
 fn write(db: &Database, mut state: u64) {
     let mut random = |below: usize| {
@@ -147,12 +153,44 @@ fn what_an_interrupted_opening_wrote_hides_nothing_from_a_repair() {
             assert!(failed.is_err(), "seed {seed}, write {nth}");
             disk.clear_faults();
             assert!(tables(&disk) > NAMES.len(), "seed {seed}, write {nth}: something is left");
-            for name in disk.list(Path::new("/db")).unwrap().iter().filter(|name| name.starts_with("MANIFEST")) {
-                disk.remove(&Path::new("/db").join(name)).unwrap();
-            }
+            remove_manifests(&disk);
             builder(&disk, SMALL, Background::Manual).repair().unwrap();
             let again = builder(&disk, LARGE, Background::Manual).open().unwrap();
             assert!(content(&again) == expected, "seed {seed}, write {nth}");
+        }
+    }
+}
+
+/// Rule E1, at any call of any of the threads: each leaves a disk on which all is still there, for the next opening, and where only the
+/// process died also for a repair that has no manifest.
+#[test]
+fn an_opening_with_threads_may_end_at_any_call() {
+    for seed in 0..2 {
+        let disk = SimDisk::new(seed);
+        let db = builder(&disk, LARGE, Background::Manual).open().unwrap();
+        keyspaces(&db).iter().for_each(|keyspace| keyspace.put("first", "of all").unwrap());
+        db.flush().unwrap();
+        write(&db, seed);
+        db.sync().unwrap();
+        let expected = content(&db);
+        let disk = disk.restart();
+        disk.record_moments();
+        drop(builder(&disk, SMALL, Background::Threads).level0_tables(1000).open().unwrap());
+        let moments = disk.take_moments();
+        assert!(moments.len() > 100, "seed {seed}: {} calls", moments.len());
+        for (call, moment) in moments.iter().enumerate() {
+            let context = format!("seed {seed}, call {call} of {}", moments.len());
+            let background = [Background::Manual, Background::Threads][call % 2];
+            for survival in [Survival::None, Survival::All, Survival::Random(call as u64)] {
+                let again = builder(&moment.reboot(survival), SMALL, background).open();
+                let again = again.unwrap_or_else(|error| panic!("{context}, {survival:?}: {error}"));
+                assert!(content(&again) == expected, "{context}, {survival:?}");
+            }
+            let died = moment.restart();
+            remove_manifests(&died);
+            builder(&died, SMALL, Background::Manual).repair().unwrap();
+            let again = builder(&died, LARGE, Background::Manual).open().unwrap();
+            assert!(content(&again) == expected, "{context}, without a manifest");
         }
     }
 }
