@@ -75,6 +75,17 @@ fn write(db: &Database, mut state: u64) {
     }
 }
 
+/// What a process left that died with all in its log, synced, but for a table of each keyspace, which know how they are called.
+fn died(seed: u64) -> (SimDisk, Content) {
+    let disk = SimDisk::new(seed);
+    let db = builder(&disk, LARGE, Background::Manual).open().unwrap();
+    keyspaces(&db).iter().for_each(|keyspace| keyspace.put("first", "of all").unwrap());
+    db.flush().unwrap();
+    write(&db, seed);
+    db.sync().unwrap();
+    (disk.restart(), content(&db))
+}
+
 #[test]
 fn all_that_was_in_the_log_is_there_with_and_without_threads_and_durable() {
     for seed in 0..4 {
@@ -137,13 +148,7 @@ fn a_table_that_cannot_be_written_fails_the_opening_and_changes_nothing() {
 #[test]
 fn what_an_interrupted_opening_wrote_hides_nothing_from_a_repair() {
     for seed in 0..8 {
-        let disk = SimDisk::new(seed);
-        let db = builder(&disk, LARGE, Background::Manual).open().unwrap();
-        // Tables know how keyspaces are called.
-        keyspaces(&db).iter().for_each(|keyspace| keyspace.put("first", "of all").unwrap());
-        db.flush().unwrap();
-        write(&db, seed);
-        let expected = content(&db);
+        let (disk, expected) = died(seed);
         for nth in 0..4 {
             let disk = disk.restart();
             // The process dies in the midst of it: what it wrote stays.
@@ -166,14 +171,7 @@ fn what_an_interrupted_opening_wrote_hides_nothing_from_a_repair() {
 #[test]
 fn an_opening_with_threads_may_end_at_any_call() {
     for seed in 0..2 {
-        let disk = SimDisk::new(seed);
-        let db = builder(&disk, LARGE, Background::Manual).open().unwrap();
-        keyspaces(&db).iter().for_each(|keyspace| keyspace.put("first", "of all").unwrap());
-        db.flush().unwrap();
-        write(&db, seed);
-        db.sync().unwrap();
-        let expected = content(&db);
-        let disk = disk.restart();
+        let (disk, expected) = died(seed);
         disk.record_moments();
         drop(builder(&disk, SMALL, Background::Threads).level0_tables(1000).open().unwrap());
         let moments = disk.take_moments();
